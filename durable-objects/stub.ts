@@ -1,0 +1,3 @@
+import { DurableObject } from "cloudflare:workers";
+export class Issuer extends DurableObject {}
+export class Purge extends DurableObject {}

@@ -1,0 +1,75 @@
+import { and, eq, gt, isNull, or } from "drizzle-orm";
+import { type Context, timestamp } from "../platform/context.ts";
+import { runBatch, UniqueViolation } from "../platform/database.ts";
+import { gone, unauthorized } from "../platform/errors.ts";
+import { sha256Hex } from "../platform/text.ts";
+import { grantStatement, mintKey } from "./keys.ts";
+import { actorRoles, milestones } from "./table.ts";
+
+const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
+
+/** Open until the first administrator exists; then closed for ever. */
+export async function bootstrapAvailable(ctx: Context): Promise<boolean> {
+  if (ctx.settings.bootstrapToken === null) return false;
+  const [[used], [admin]] = await Promise.all([
+    ctx.db.select().from(milestones).where(eq(milestones.name, "bootstrap")),
+    ctx.db
+      .select({ id: actorRoles.id })
+      .from(actorRoles)
+      .where(
+        and(
+          eq(actorRoles.role_id, "r-admin"),
+          or(isNull(actorRoles.expires_at), gt(actorRoles.expires_at, timestamp(ctx))),
+        ),
+      )
+      .limit(1),
+  ]);
+  return !used && !admin;
+}
+
+/**
+ * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token. The milestone
+ * row and the key are one transaction, so of two racing calls one gets the key and the other the 410.
+ */
+export async function bootstrap(ctx: Context, token: string, actor_name: string) {
+  const expected = ctx.settings.bootstrapToken;
+  if (expected === null || !(await bootstrapAvailable(ctx))) throw gone("bootstrap_closed", CLOSED);
+  // Hashes of equal length are compared, so the comparison's time tells nothing of the token.
+  if ((await sha256Hex(token)) !== (await sha256Hex(expected))) {
+    await runBatch(ctx.db, [
+      ctx.audit({
+        action: "bootstrap.consume_failed",
+        resource_type: "bootstrap",
+        resource_id: actor_name,
+        category: "auth",
+      }),
+    ]);
+    throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
+  }
+  const now = timestamp(ctx);
+  const key = await mintKey(ctx, { actor_id: actor_name, actor_type: "APIKey", name: actor_name });
+  try {
+    await runBatch(ctx.db, [
+      ctx.db.insert(milestones).values({ name: "bootstrap", at: now }),
+      ...key.statements,
+      grantStatement(ctx, { id: actor_name, type: "APIKey" }, "r-admin"),
+      ctx.audit({
+        action: "bootstrap.consume",
+        resource_type: "api_key",
+        resource_id: key.id,
+        category: "auth",
+        details: { actor_name },
+      }),
+    ]);
+  } catch (error) {
+    if (error instanceof UniqueViolation) throw gone("bootstrap_closed", CLOSED);
+    throw error;
+  }
+  return {
+    actor_id: actor_name,
+    api_key_id: key.id,
+    key_value: key.value,
+    created_at: now,
+    message: "Keep this key: it is shown once. The bootstrap is closed now.",
+  };
+}

@@ -1,0 +1,85 @@
+import { and, eq, lte } from "drizzle-orm";
+import { type Context, timestamp } from "./context.ts";
+import { runBatch, type Statement, UniqueViolation } from "./database.ts";
+import { conflict } from "./errors.ts";
+import { wake } from "./outbox.ts";
+import { idempotencyKeys } from "./tables.ts";
+import { utf8 } from "./text.ts";
+
+/** An answer as it goes out: what an Idempotency-Key repeats. */
+export interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+const KEEP_HOURS = 24;
+
+/**
+ * One D1 transaction for a change: its rows, its audit events, its outbox entries and, where the request carried an
+ * Idempotency-Key, the answer that a repetition gets. `wakeups` are the outbox ids among the statements.
+ * Throws GuardFailed, UniqueViolation, ReferenceViolation (nothing was written then).
+ */
+export async function commit(
+  ctx: Context,
+  statements: readonly Statement[],
+  options: { answer?: Answer; wakeups?: readonly string[] } = {},
+): Promise<void> {
+  const all = [...statements];
+  if (ctx.idempotency && options.answer) {
+    const text = utf8(JSON.stringify(options.answer.body));
+    await ctx.sealer.register(ctx.db, ctx.clock.now());
+    all.push(
+      ctx.db.insert(idempotencyKeys).values({
+        actor: actorKey(ctx),
+        key: ctx.idempotency.key,
+        digest: ctx.idempotency.digest,
+        status: options.answer.status,
+        answer: await ctx.sealer.seal(text, sealPurpose(ctx)),
+        created_at: timestamp(ctx),
+      }),
+    );
+  }
+  try {
+    await runBatch(ctx.db, all);
+  } catch (error) {
+    if (error instanceof UniqueViolation && error.columns.some((column) => column.startsWith("idempotency_keys."))) {
+      throw new IdempotencyRace("another request with this Idempotency-Key was faster");
+    }
+    throw error;
+  }
+  wake(ctx, options.wakeups ?? []);
+}
+
+/** Two requests with one Idempotency-Key raced: the loser asks again for the recorded answer. */
+export class IdempotencyRace extends Error {
+  readonly code = "idempotency_race";
+}
+
+/** The recorded answer for this request's Idempotency-Key, or null. Another body under the same key is a 409. */
+export async function recordedAnswer(ctx: Context): Promise<Answer | null> {
+  if (!ctx.idempotency) return null;
+  const [row] = await ctx.db
+    .select()
+    .from(idempotencyKeys)
+    .where(and(eq(idempotencyKeys.actor, actorKey(ctx)), eq(idempotencyKeys.key, ctx.idempotency.key)));
+  if (!row) return null;
+  if (row.digest !== ctx.idempotency.digest) {
+    throw conflict("idempotency_key_reused", "this Idempotency-Key was used with another request; choose a new one");
+  }
+  const text = await ctx.sealer.open(row.answer, sealPurpose(ctx));
+  return { status: row.status, body: JSON.parse(new TextDecoder().decode(text)) };
+}
+
+/** An Idempotency-Key is remembered for a day. */
+export async function pruneIdempotencyKeys(ctx: Context): Promise<void> {
+  const before = new Date(ctx.clock.now().getTime() - KEEP_HOURS * 3_600_000).toISOString();
+  await ctx.db.delete(idempotencyKeys).where(lte(idempotencyKeys.created_at, before));
+}
+
+function actorKey(ctx: Context): string {
+  return `${ctx.actor.type}:${ctx.actor.id}`;
+}
+
+function sealPurpose(ctx: Context): string {
+  return `idempotency|${actorKey(ctx)}|${ctx.idempotency?.key ?? ""}`;
+}

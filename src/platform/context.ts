@@ -1,0 +1,93 @@
+import type { Database, Statement } from "./database.ts";
+import type { Log } from "./log.ts";
+import type { Sealer } from "./sealing.ts";
+import type { Settings } from "./settings.ts";
+
+/** Time comes in from outside, so that tests can prove seconds without waiting. */
+export interface Clock {
+  now(): Date;
+}
+
+/** Cryptographically secure randomness. */
+export interface Random {
+  bytes(length: number): Uint8Array<ArrayBuffer>;
+}
+
+export const systemClock: Clock = { now: () => new Date() };
+
+export const systemRandom: Random = { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) };
+
+export type ActorType = "User" | "System" | "Agent" | "APIKey" | "Anonymous";
+export type ScopeType = "global" | "profile" | "issuer";
+
+/** A permission that the actor really has, with the scope in which it holds. `scope_id` is absent when global. */
+export interface EffectivePermission {
+  readonly permission: string;
+  readonly scope_type: ScopeType;
+  readonly scope_id?: string;
+}
+
+/** Who acts: the result of authentication, never taken from a request's body. */
+export interface Actor {
+  readonly id: string;
+  readonly type: ActorType;
+  readonly tenant_id: string;
+  readonly roles: readonly string[];
+  readonly permissions: readonly EffectivePermission[];
+}
+
+export const SYSTEM_ACTOR: Actor = { id: "system", type: "System", tenant_id: "t-default", roles: [], permissions: [] };
+
+export const ANONYMOUS_ACTOR: Actor = {
+  id: "anonymous",
+  type: "Anonymous",
+  tenant_id: "t-default",
+  roles: [],
+  permissions: [],
+};
+
+/** What wrangler.toml binds, as the wings see it. */
+export interface Bindings {
+  readonly DB: D1Database;
+  readonly ISSUER: DurableObjectNamespace;
+  readonly PURGE: DurableObjectNamespace;
+  readonly BYTES: R2Bucket;
+  readonly WORK: Queue;
+  readonly ASSETS: Fetcher | null;
+}
+
+export type AuditCategory = "cert_lifecycle" | "auth" | "config";
+
+export interface AuditEntry {
+  readonly action: string;
+  readonly resource_type: string;
+  readonly resource_id: string;
+  readonly category: AuditCategory;
+  readonly details?: Readonly<Record<string, unknown>>;
+  /** A fixed id makes the entry idempotent: the second insert of the same id is ignored. */
+  readonly id?: string;
+}
+
+/** One unit of work's view of the world: a request, a queue message, a cron tick. */
+export interface Context {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly db: Database;
+  readonly actor: Actor;
+  readonly requestId: string;
+  readonly log: Log;
+  readonly settings: Settings;
+  readonly bindings: Bindings;
+  readonly sealer: Sealer;
+  /** The Idempotency-Key of a creating request with the digest of what was asked; null where none was sent. */
+  readonly idempotency: { readonly key: string; readonly digest: string } | null;
+  /** The statement that writes this audit event; it belongs into the batch of the change (invariant 3). */
+  audit(entry: AuditEntry): Statement;
+  /** Runs on after the answer; for what may be lost without harm (a wake-up, a last-used time). */
+  defer(work: Promise<unknown>): void;
+}
+
+/** The time of this context as rows and JSON have it: RFC 3339 UTC with milliseconds. */
+export function timestamp(ctx: Pick<Context, "clock">): string {
+  return ctx.clock.now().toISOString();
+}

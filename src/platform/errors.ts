@@ -1,0 +1,68 @@
+/**
+ * Errors that know their status. A handler throws one; the door turns it into the envelope
+ * `{error, message, request_id}`. `code` is stable snake_case, `message` says which field and what would be right.
+ */
+export class AppError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    options: { headers?: Record<string, string>; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.name = "AppError";
+    this.status = status;
+    this.code = code;
+    this.headers = options.headers ?? {};
+  }
+}
+
+/** 400: `field` names what was wrong (a JSON path, a parameter), `message` what would be right. */
+export function invalid(field: string, message: string, code = "invalid_request"): AppError {
+  return new AppError(400, code, field === "" ? message : `${field}: ${message}`);
+}
+
+export function unauthorized(
+  message = "a valid API key is required: Authorization: Bearer <key>",
+  code = "unauthorized",
+): AppError {
+  return new AppError(401, code, message, { headers: { "WWW-Authenticate": 'Bearer realm="certctl-edge"' } });
+}
+
+export function forbidden(message: string, code = "forbidden"): AppError {
+  return new AppError(403, code, message);
+}
+
+/** 404: `kind` in the words of the API ("team"), `id` as asked for. */
+export function notFound(kind: string, id: string): AppError {
+  return new AppError(404, "not_found", `${kind} ${JSON.stringify(id)} does not exist`);
+}
+
+export function conflict(code: string, message: string): AppError {
+  return new AppError(409, code, message);
+}
+
+export function gone(code: string, message: string): AppError {
+  return new AppError(410, code, message);
+}
+
+export function preconditionFailed(message: string): AppError {
+  return new AppError(412, "precondition_failed", message);
+}
+
+export function tooLarge(limit: number): AppError {
+  return new AppError(413, "body_too_large", `the body of this route may have at most ${limit} bytes`);
+}
+
+export function unsupportedMediaType(expected: string): AppError {
+  return new AppError(415, "unsupported_media_type", `Content-Type must be ${expected}`);
+}
+
+/** 503: the caller may try again after `retryAfter` seconds. */
+export function unavailable(code: string, message: string, retryAfter = 5, cause?: unknown): AppError {
+  return new AppError(503, code, message, { headers: { "Retry-After": String(retryAfter) }, cause });
+}

@@ -1,0 +1,25 @@
+import type { Random } from "./context.ts";
+
+/** What a caller may choose as an id (wire.md "Everywhere"). */
+export const ID_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+const ALPHABET = "0123456789abcdefghijklmnopqrstuv";
+
+/** `prefix` and 26 characters of base 32: 130 random bits. */
+export function randomId(random: Random, prefix: string): string {
+  let text = prefix;
+  for (const byte of random.bytes(26)) text += ALPHABET[byte & 31];
+  return text;
+}
+
+/** The id that a name suggests: lower case, `[a-z0-9-]`, at most 64 characters with the prefix; empty when nothing is left. */
+export function slugId(prefix: string, name: string): string {
+  const slug = name
+    .normalize("NFKD")
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 64 - prefix.length)
+    .replace(/-+$/, "");
+  return slug === "" ? "" : prefix + slug;
+}

@@ -1,0 +1,144 @@
+import ipaddr from "ipaddr.js";
+import { AppError, invalid } from "./errors.ts";
+import type { IpRange, Settings } from "./settings.ts";
+
+/**
+ * Requests to addresses that others named (webhooks, upstream CAs, identity providers). Nothing goes to a reserved,
+ * loopback, link-local, private or metadata address unless OUTBOUND_ALLOW has it (invariant 9). Address literals and
+ * local names are refused here; what a name resolves to is held at connect time: by the start script's outbound handler
+ * in local mode, by the platform on Cloudflare.
+ */
+export interface OutboundOptions {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
+  /** Milliseconds for the whole exchange, redirects and body included. */
+  readonly timeoutMs?: number;
+  /** Bytes of the answer that are read at most; more is an error. */
+  readonly maxBytes?: number;
+  readonly maxRedirects?: number;
+}
+
+export interface OutboundAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+const DEFAULTS = { timeoutMs: 10_000, maxBytes: 1024 * 1024, maxRedirects: 3 };
+
+/** Fetches `url` under the rules above. Throws AppError: 400 for a refused address, 502 for an upstream that failed. */
+export async function outboundFetch(
+  settings: Settings,
+  url: string,
+  options: OutboundOptions = {},
+  fetcher: typeof fetch = fetch,
+): Promise<OutboundAnswer> {
+  const { timeoutMs, maxBytes, maxRedirects } = { ...DEFAULTS, ...options };
+  const signal = AbortSignal.timeout(timeoutMs);
+  let target = checkOutboundUrl(url, settings.outboundAllow);
+  for (let hop = 0; ; hop++) {
+    const response = await send(fetcher, target, options, signal, hop > 0);
+    const location = response.headers.get("Location");
+    if (response.status >= 300 && response.status < 400 && location !== null) {
+      await response.body?.cancel();
+      if (hop >= maxRedirects) throw upstreamError(`${target.host} redirects more than ${maxRedirects} times`);
+      target = checkOutboundUrl(new URL(location, target).href, settings.outboundAllow);
+      continue;
+    }
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: await readBounded(response, maxBytes, target.host),
+    };
+  }
+}
+
+/** A redirect is followed by a bare GET: neither body nor credentials go to a place that the caller did not name. */
+async function send(
+  fetcher: typeof fetch,
+  target: URL,
+  options: OutboundOptions,
+  signal: AbortSignal,
+  redirected: boolean,
+): Promise<Response> {
+  const init: RequestInit = redirected
+    ? { method: "GET", redirect: "manual", signal }
+    : {
+        method: options.method ?? "GET",
+        redirect: "manual",
+        signal,
+        ...(options.headers ? { headers: { ...options.headers } } : {}),
+        ...(options.body === undefined ? {} : { body: options.body }),
+      };
+  try {
+    return await fetcher(target.href, init);
+  } catch (cause) {
+    throw upstreamError(`${target.host} did not answer`, cause);
+  }
+}
+
+async function readBounded(response: Response, maxBytes: number, host: string): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  try {
+    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+      total += chunk.length;
+      if (total > maxBytes) break;
+      chunks.push(chunk);
+    }
+  } catch (cause) {
+    throw upstreamError(`${host} broke off its answer`, cause);
+  }
+  if (total > maxBytes) throw upstreamError(`${host} answered more than ${maxBytes} bytes`);
+  const body = new Uint8Array(total);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.length;
+  }
+  return body;
+}
+
+/** The parsed URL, or a 400 when it may not be asked. */
+export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
+  const parsed = URL.parse(url);
+  if (!parsed || !/^https?:$/.test(parsed.protocol)) throw refused(url, "must be an http or https URL");
+  if (parsed.username || parsed.password) throw refused(url, "must not carry credentials");
+  const host = parsed.hostname
+    .replace(/^\[|\]$/g, "")
+    .replace(/\.$/, "")
+    .toLowerCase();
+  if (ipaddr.isValid(host)) {
+    if (!isAllowedAddress(host, allow))
+      throw refused(url, `${host} is a reserved address; an operator can allow it in OUTBOUND_ALLOW`);
+  } else if (host === "localhost" || /\.(?:localhost|local|internal|home\.arpa)$/.test(host) || !host.includes(".")) {
+    if (!allow.some(([range]) => range.range() === "loopback" || range.range() === "private")) {
+      throw refused(url, `${host} is a local name; an operator can allow its address in OUTBOUND_ALLOW`);
+    }
+  }
+  return parsed;
+}
+
+/** Whether an address is public unicast, or inside an allowed range. IPv4-mapped, NAT64 and 6to4 forms count as what they carry. */
+export function isAllowedAddress(text: string, allow: readonly IpRange[]): boolean {
+  const address = embeddedIpv4(ipaddr.process(text));
+  if (allow.some((range) => range[0].kind() === address.kind() && address.match([range[0], range[1]]))) return true;
+  return address.range() === "unicast";
+}
+
+function embeddedIpv4(address: ipaddr.IPv4 | ipaddr.IPv6): ipaddr.IPv4 | ipaddr.IPv6 {
+  if (!("isIPv4MappedAddress" in address)) return address;
+  const bytes = address.toByteArray();
+  if (address.range() === "rfc6052") return ipaddr.fromByteArray(bytes.slice(12)) as ipaddr.IPv4;
+  if (address.range() === "6to4") return ipaddr.fromByteArray(bytes.slice(2, 6)) as ipaddr.IPv4;
+  return address;
+}
+
+function refused(url: string, why: string): AppError {
+  return invalid("url", `${JSON.stringify(url.slice(0, 200))} ${why}`, "outbound_refused");
+}
+
+function upstreamError(message: string, cause?: unknown): AppError {
+  return new AppError(502, "upstream_failed", message, { cause });
+}

@@ -1,0 +1,279 @@
+import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Context } from "./context.ts";
+import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+
+/** What a handler gives back; the door serialises it. */
+export interface Reply {
+  readonly status: number;
+  /** JSON value, or bytes/stream/text with its own Content-Type in `headers`. */
+  readonly body: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly raw?: boolean;
+}
+
+export const ok = (body: unknown, headers: Record<string, string> = {}): Reply => ({ status: 200, body, headers });
+export const created = (body: unknown, headers: Record<string, string> = {}): Reply => ({ status: 201, body, headers });
+export const accepted = (body: unknown): Reply => ({ status: 202, body });
+export const noContent = (): Reply => ({ status: 204, body: null });
+export const raw = (status: number, body: BodyInit | null, headers: Record<string, string>): Reply => ({
+  status,
+  body,
+  headers,
+  raw: true,
+});
+
+/** Who may call: a permission of the catalogue, or anybody with the reason why, or anybody who is authenticated. */
+export type Access = string | { readonly public: string } | { readonly authenticated: string };
+
+export interface Input<P, Q, B> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  /** The If-Match header as sent; null without. */
+  readonly ifMatch: string | null;
+  readonly request: Request;
+}
+
+/** Where routes are written down for the OpenAPI document. */
+export type Registry = OpenAPIHono["openAPIRegistry"];
+
+export type Method = "get" | "post" | "put" | "delete";
+
+export interface RouteAnswer {
+  readonly description: string;
+  readonly schema?: z.ZodType;
+  /** Content-Type; `application/json` where a schema is given and this is absent. */
+  readonly type?: string;
+  /** Further representations of the same status: Content-Type to schema. */
+  readonly also?: Readonly<Record<string, z.ZodType>>;
+}
+
+export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
+  readonly operationId: string;
+  readonly method: Method;
+  /** OpenAPI form: `/api/v1/teams/{id}`. */
+  readonly path: string;
+  readonly access: Access;
+  readonly tag: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly params?: P;
+  readonly query?: Q;
+  readonly body?: B;
+  /** The body may be absent (a schema that is all optional); it is then `{}`. */
+  readonly bodyOptional?: boolean;
+  /** Bytes; 1 MiB unless told. */
+  readonly bodyLimit?: number;
+  /** Agents newer than the server may send more fields than we know; nobody else may. */
+  readonly tolerant?: boolean;
+  readonly answers: Readonly<Record<number, RouteAnswer>>;
+  /** Further statuses that answer with the envelope. */
+  readonly errors?: readonly number[];
+  handler(ctx: Context, input: Input<z.output<P>, z.output<Q>, z.output<B>>): Promise<Reply>;
+}
+
+/** A route as the door, the OpenAPI document and the tests see it. */
+export interface Route {
+  readonly operationId: string;
+  readonly method: Method;
+  readonly path: string;
+  readonly access: Access;
+  readonly creates: boolean;
+  /** Null when the reply is one that the route declares, else what is wrong with it. */
+  undeclared(reply: Reply): string | null;
+  register(registry: Registry): void;
+  run(ctx: Context, request: Request, params: Record<string, string>, body: Uint8Array<ArrayBuffer>): Promise<Reply>;
+  readonly bodyLimit: number;
+  readonly hasBody: boolean;
+}
+
+const DEFAULT_BODY_LIMIT = 1024 * 1024;
+
+export const errorBody = z
+  .object({ error: z.string(), message: z.string(), request_id: z.string() })
+  .openapi("ErrorResponse", {
+    description: "Every error of the API: a stable snake_case code, what was wrong and what would be right.",
+  });
+
+const ERROR_TEXT: Readonly<Record<number, string>> = {
+  400: "The request is not valid; the message names the field",
+  401: "No credential, or one that is not valid",
+  403: "The actor may not do this",
+  404: "It does not exist",
+  409: "It conflicts with the present state",
+  410: "It is gone for good",
+  412: "If-Match names another state than the present one",
+  413: "The body is larger than this route allows",
+  415: "The Content-Type is not one that this route reads",
+  500: "An error of ours; the request id finds it in the logs",
+  501: "Not available for this issuer",
+  503: "Not available at the moment; Retry-After says when to try again",
+};
+
+/** Declares a route. One table of these drives dispatch, authentication and the OpenAPI document. */
+export function route<
+  P extends z.ZodType = z.ZodObject,
+  Q extends z.ZodType = z.ZodObject,
+  B extends z.ZodType = z.ZodObject,
+>(spec: RouteSpec<P, Q, B>): Route {
+  return {
+    operationId: spec.operationId,
+    method: spec.method,
+    path: spec.path,
+    access: spec.access,
+    creates: spec.method === "post" && 201 in spec.answers,
+    hasBody: spec.body !== undefined,
+    bodyLimit: spec.bodyLimit ?? DEFAULT_BODY_LIMIT,
+    undeclared: (reply) => {
+      const answer = spec.answers[reply.status];
+      if (!answer) return `status ${reply.status} is not declared`;
+      if (reply.raw || !answer.schema) return null;
+      const result = answer.schema.safeParse(JSON.parse(JSON.stringify(reply.body)));
+      return result.success ? null : result.error.message;
+    },
+    register: (registry) => registry.registerPath(definition(spec)),
+    run: async (ctx, request, params, body) => {
+      const input = {
+        params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
+        query: parse(spec.query ?? EMPTY, queryOf(request.url), "") as z.output<Q>,
+        body: (spec.body ? parse(spec.body, jsonBody(spec, request, body), "", spec.tolerant) : {}) as z.output<B>,
+        ifMatch: request.headers.get("If-Match"),
+        request,
+      };
+      return spec.handler(ctx, input);
+    },
+  };
+}
+
+const EMPTY = z.object({});
+
+function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(spec: RouteSpec<P, Q, B>) {
+  const isPublic = typeof spec.access === "object" && "public" in spec.access;
+  const errors = new Set([
+    ...(spec.errors ?? []),
+    ...(isPublic ? [] : [401, 403]),
+    ...(spec.body ? [400, 413, 415] : []),
+    ...(spec.params ? [404] : []),
+    500,
+  ]);
+  const responses: Record<number, { description: string; content?: Record<string, { schema: z.ZodType }> }> = {};
+  for (const status of [...errors].sort()) {
+    responses[status] = {
+      description: ERROR_TEXT[status] ?? "Error",
+      content: { "application/json": { schema: errorBody } },
+    };
+  }
+  for (const [status, answer] of Object.entries(spec.answers)) {
+    const content: Record<string, { schema: z.ZodType }> = {};
+    if (answer.schema) content[answer.type ?? "application/json"] = { schema: answer.schema };
+    for (const [type, schema] of Object.entries(answer.also ?? {})) content[type] = { schema };
+    responses[Number(status)] =
+      Object.keys(content).length > 0
+        ? { description: answer.description, content }
+        : { description: answer.description };
+  }
+  const access =
+    typeof spec.access === "string"
+      ? `Permission: \`${spec.access}\`.`
+      : "public" in spec.access
+        ? ""
+        : "Any authenticated actor.";
+  return createRoute({
+    operationId: spec.operationId,
+    method: spec.method,
+    path: spec.path,
+    tags: [spec.tag],
+    summary: spec.summary,
+    description: [spec.description, access].filter(Boolean).join("\n\n"),
+    ...(isPublic ? { security: [] } : {}),
+    request: {
+      ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),
+      ...(spec.query instanceof z.ZodObject ? { query: spec.query } : {}),
+      ...(spec.body
+        ? { body: { required: !spec.bodyOptional, content: { "application/json": { schema: spec.body } } } }
+        : {}),
+    },
+    responses,
+  });
+}
+
+function queryOf(url: string): Record<string, string> {
+  const query: Record<string, string> = {};
+  for (const [name, value] of new URL(url).searchParams) query[name] ??= value;
+  return query;
+}
+
+function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint8Array): unknown {
+  const type = request.headers.get("Content-Type");
+  if (body.length === 0 && spec.bodyOptional) return {};
+  if (body.length === 0 && type === null) throw invalid("body", "a JSON body is required", "missing_body");
+  if (type === null || !/^application\/(?:[a-z0-9.+-]*\+)?json\s*(?:;|$)/i.test(type))
+    throw unsupportedMediaType("application/json");
+  if (body.length === 0) throw invalid("body", "a JSON body is required", "missing_body");
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body));
+  } catch (cause) {
+    throw invalid(
+      "body",
+      `is not valid JSON in UTF-8 (${cause instanceof SyntaxError ? cause.message.slice(0, 120) : "bad encoding"})`,
+      "malformed_json",
+    );
+  }
+}
+
+/** Parses with zod and turns the first issues into a 400 that names the fields. Unknown fields are dropped when `tolerant`. */
+function parse(schema: z.ZodType, value: unknown, prefix: string, tolerant = false): unknown {
+  const result = schema.safeParse(tolerant ? dropUnknown(schema, value) : value);
+  if (result.success) return result.data;
+  const problems = result.error.issues.slice(0, 5).map((issue) => describeIssue(issue, prefix));
+  throw invalid("", problems.join("; "));
+}
+
+function dropUnknown(schema: z.ZodType, value: unknown): unknown {
+  if (!(schema instanceof z.ZodObject) || typeof value !== "object" || value === null || Array.isArray(value))
+    return value;
+  const known: Record<string, z.ZodType> = schema.shape;
+  return Object.fromEntries(Object.entries(value).filter(([name]) => Object.hasOwn(known, name)));
+}
+
+function describeIssue(issue: z.core.$ZodIssue, prefix: string): string {
+  const path = [prefix, ...issue.path.map(String)].filter((part) => part !== "").join(".");
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys
+      .map((key) => `${path === "" ? key : `${path}.${key}`}: is not a field of this request`)
+      .join("; ");
+  }
+  const message = issue.message.replace(/^Invalid input: /, "");
+  return `${path === "" ? "body" : path}: ${message}`;
+}
+
+/** Reads a body up to `limit` bytes; more is a 413, told before it is all read. */
+export async function readBody(request: Request, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+  const declared = request.headers.get("Content-Length");
+  if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
+  if (!request.body) return new Uint8Array(0);
+  if (declared !== null) {
+    const all = new Uint8Array(await request.arrayBuffer());
+    if (all.length > limit) throw tooLarge(limit);
+    return all;
+  }
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of request.body as AsyncIterable<Uint8Array>) {
+    total += chunk.length;
+    if (total > limit) throw tooLarge(limit);
+    chunks.push(chunk);
+  }
+  const all = new Uint8Array(total);
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
+}
+
+/** The envelope of an error. */
+export function envelope(error: AppError, requestId: string) {
+  return { error: error.code, message: error.message, request_id: requestId };
+}

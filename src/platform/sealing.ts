@@ -1,0 +1,79 @@
+import type { Database } from "./database.ts";
+import type { SealingKey } from "./settings.ts";
+import { sealingKeys } from "./tables.ts";
+import { base64url, fromBase64url, hex, utf8 } from "./text.ts";
+
+export class SealingError extends Error {
+  readonly code = "sealing_failed";
+}
+
+/**
+ * Seals secrets at rest with AES-256-GCM. The envelope is `v1.<key id>.<iv>.<ciphertext and tag>` (base64url); key id and
+ * `purpose` are associated data, so an envelope opens only under the key it names and for the purpose it was made for.
+ * The first configured key seals, every configured key opens: that is how keys rotate.
+ */
+export interface Sealer {
+  seal(plaintext: Uint8Array<ArrayBuffer>, purpose: string): Promise<string>;
+  /** Throws SealingError when the key is not configured or the envelope is not what was sealed for this purpose. */
+  open(envelope: string, purpose: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** Puts the ids of the configured keys on record, before anything sealed by them is stored. */
+  register(db: Database, now: Date): Promise<void>;
+}
+
+export function makeSealer(keys: readonly SealingKey[]): Sealer {
+  const imported = new Map<string, Promise<CryptoKey>>();
+  const keyOf = (id: string): Promise<CryptoKey> => {
+    const key = keys.find((candidate) => candidate.id === id);
+    if (!key) throw new SealingError(`CERTCTL_SEALING_KEYS has no key ${JSON.stringify(id)}`);
+    const known =
+      imported.get(id) ?? crypto.subtle.importKey("raw", key.bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
+    imported.set(id, known);
+    return known;
+  };
+  let registered = false;
+
+  return {
+    async seal(plaintext, purpose) {
+      const first = keys[0];
+      if (!first) throw new SealingError("CERTCTL_SEALING_KEYS is not set: nothing can be sealed");
+      const iv = crypto.getRandomValues(new Uint8Array(12));
+      const algorithm = { name: "AES-GCM", iv, additionalData: associatedData(first.id, purpose) };
+      const sealed = await crypto.subtle.encrypt(algorithm, await keyOf(first.id), plaintext);
+      return `v1.${first.id}.${base64url(iv)}.${base64url(new Uint8Array(sealed))}`;
+    },
+
+    async open(envelope, purpose) {
+      const [version, id, iv, sealed, ...rest] = envelope.split(".");
+      if (version !== "v1" || !id || !iv || !sealed || rest.length > 0) throw new SealingError("not a sealed envelope");
+      const algorithm = { name: "AES-GCM", iv: fromBase64url(iv), additionalData: associatedData(id, purpose) };
+      const key = await keyOf(id);
+      try {
+        return new Uint8Array(await crypto.subtle.decrypt(algorithm, key, fromBase64url(sealed)));
+      } catch (cause) {
+        throw new SealingError(`the envelope sealed by key ${JSON.stringify(id)} does not open for ${purpose}`, {
+          cause,
+        });
+      }
+    },
+
+    async register(db, now) {
+      if (registered) return;
+      for (const key of keys) {
+        const row = { id: key.id, check_value: await checkValue(key), created_at: now.toISOString() };
+        await db.insert(sealingKeys).values(row).onConflictDoNothing();
+      }
+      registered = true;
+    },
+  };
+}
+
+/** Tells two keys of one id apart without telling anything of the key: 128 bits of an HMAC-SHA256 under it. */
+export async function checkValue(key: SealingKey): Promise<string> {
+  const hmac = await crypto.subtle.importKey("raw", key.bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const mac = await crypto.subtle.sign("HMAC", hmac, utf8("certctl-edge sealing key check"));
+  return hex(new Uint8Array(mac, 0, 16));
+}
+
+function associatedData(keyId: string, purpose: string): Uint8Array<ArrayBuffer> {
+  return utf8(`certctl-edge\0${keyId}\0${purpose}`);
+}

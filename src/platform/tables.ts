@@ -1,0 +1,51 @@
+import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
+
+/** Which sealing keys have sealed something in this state: starting without one of them would lose what it sealed. */
+export const sealingKeys = sqliteTable("sealing_keys", {
+  id: text().primaryKey(),
+  check_value: text().notNull(),
+  created_at: text().notNull(),
+});
+
+/** Work that a committed change asks for. The row is the truth; a queue message is only a wake-up with its id. */
+export const outbox = sqliteTable(
+  "outbox",
+  {
+    id: text().primaryKey(),
+    topic: text().notNull(),
+    payload: text({ mode: "json" }).$type<Record<string, unknown>>().notNull(),
+    state: text({ enum: ["pending", "done", "dead"] }).notNull(),
+    attempts: integer().notNull(),
+    due_at: text().notNull(),
+    lease_until: text(),
+    last_error: text(),
+    created_at: text().notNull(),
+    done_at: text(),
+  },
+  (table) => [index("outbox_due").on(table.state, table.due_at)],
+);
+
+/** Answers of creating requests that carried an Idempotency-Key; sealed, as an answer may show a secret once. */
+export const idempotencyKeys = sqliteTable(
+  "idempotency_keys",
+  {
+    actor: text().notNull(),
+    key: text().notNull(),
+    digest: text().notNull(),
+    status: integer().notNull(),
+    answer: text().notNull(),
+    created_at: text().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.actor, table.key] }),
+    index("idempotency_keys_created").on(table.created_at),
+  ],
+);
+
+/** Where a sweep stands and until when one worker holds it. */
+export const sweeps = sqliteTable("sweeps", {
+  name: text().primaryKey(),
+  cursor: text(),
+  lease_until: text(),
+  fence: integer().notNull(),
+});

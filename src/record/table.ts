@@ -1,0 +1,24 @@
+import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import type { ActorType, AuditCategory } from "../platform/context.ts";
+
+/** Append only: triggers of the migration refuse UPDATE and DELETE (invariant 3). `seq` is the order of commits. */
+export const auditEvents = sqliteTable(
+  "audit_events",
+  {
+    seq: integer().primaryKey({ autoIncrement: true }),
+    id: text().notNull().unique(),
+    actor: text().notNull(),
+    actor_type: text().$type<ActorType>().notNull(),
+    action: text().notNull(),
+    resource_type: text().notNull(),
+    resource_id: text().notNull(),
+    details: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>().notNull(),
+    timestamp: text().notNull(),
+    event_category: text().$type<AuditCategory>().notNull(),
+    request_id: text().notNull(),
+  },
+  (table) => [
+    index("audit_events_resource").on(table.resource_type, table.resource_id),
+    index("audit_events_category").on(table.event_category, table.seq),
+  ],
+);

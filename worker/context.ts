@@ -1,0 +1,45 @@
+import {
+  type Actor,
+  type AuditEntry,
+  type Clock,
+  type Context,
+  SYSTEM_ACTOR,
+  systemClock,
+  systemRandom,
+} from "../src/platform/context.ts";
+import { openDatabase } from "../src/platform/database.ts";
+import { randomId } from "../src/platform/ids.ts";
+import { consoleLog } from "../src/platform/log.ts";
+import { auditStatement } from "../src/record/audit.ts";
+import { type Env, readEnv } from "./env.ts";
+
+export interface Waiter {
+  waitUntil(work: Promise<unknown>): void;
+}
+
+export interface ContextOptions {
+  readonly actor?: Actor;
+  readonly requestId?: string;
+  readonly idempotency?: Context["idempotency"];
+  readonly clock?: Clock;
+}
+
+/** The context of one unit of work: a request, a queue message, a cron tick, an alarm. */
+export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = {}): Context {
+  const { bindings, settings, sealer } = readEnv(env);
+  const requestId = options.requestId ?? randomId(systemRandom, "req-");
+  const base = {
+    clock: options.clock ?? systemClock,
+    random: systemRandom,
+    db: openDatabase(bindings.DB),
+    actor: options.actor ?? SYSTEM_ACTOR,
+    requestId,
+    log: consoleLog({ request_id: requestId }),
+    settings,
+    bindings,
+    sealer,
+    idempotency: options.idempotency ?? null,
+    defer: (work: Promise<unknown>) => waiter.waitUntil(work),
+  };
+  return { ...base, audit: (entry: AuditEntry) => auditStatement(base, entry) };
+}

@@ -1,0 +1,49 @@
+import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
+import type { Context } from "../src/platform/context.ts";
+import { describeError } from "../src/platform/log.ts";
+import { dueEntries, pruneOutbox, runEntry } from "../src/platform/outbox.ts";
+import { runSweep, type SweepStep } from "../src/platform/sweep.ts";
+import { makeContext, type Waiter } from "./context.ts";
+import type { Env } from "./env.ts";
+import { outboxHandlers } from "./handlers.ts";
+
+const OUTBOX_SLICE = 100;
+
+/** Every sweep by name: what it does with one slice. */
+const SWEEPS: Readonly<Record<string, SweepStep>> = {
+  outbox: async (ctx) => {
+    const ids = await dueEntries(ctx, OUTBOX_SLICE);
+    for (const id of ids) await runEntry(ctx, id, outboxHandlers);
+    return ids.length < OUTBOX_SLICE ? null : "more";
+  },
+  prune: async (ctx) => {
+    await pruneOutbox(ctx);
+    await pruneIdempotencyKeys(ctx);
+    return null;
+  },
+};
+
+/** One schedule of wrangler.toml, its sweeps. */
+const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
+  "* * * * *": ["outbox"],
+  "*/15 * * * *": [],
+  "17 3 * * *": ["prune"],
+};
+
+export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {
+  const ctx = makeContext(env, waiter);
+  for (const name of SCHEDULES[controller.cron] ?? []) {
+    try {
+      await continueSweep(ctx, name);
+    } catch (error) {
+      ctx.log.error("sweep.failed", { name, error: describeError(error) });
+    }
+  }
+}
+
+/** Runs a sweep; what does not fit into one run goes on through the queue. */
+export async function continueSweep(ctx: Context, name: string): Promise<void> {
+  const step = SWEEPS[name];
+  if (!step) throw new Error(`no sweep ${name}`);
+  if ((await runSweep(ctx, name, step)) === "more") await ctx.bindings.WORK.send({ kind: "sweep", name });
+}

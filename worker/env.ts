@@ -1,0 +1,42 @@
+import type { Bindings } from "../src/platform/context.ts";
+import { makeSealer, type Sealer } from "../src/platform/sealing.ts";
+import { parseSettings, type Settings } from "../src/platform/settings.ts";
+
+/** What the runtime hands us: nothing of it is trusted before `readEnv`. */
+export type Env = Readonly<Record<string, unknown>>;
+
+export interface Surroundings {
+  readonly bindings: Bindings;
+  readonly settings: Settings;
+  readonly sealer: Sealer;
+}
+
+/** Checked once for each env object (one an isolate); emptied with it. */
+const known = new WeakMap<Env, Surroundings>();
+
+/** The bindings, settings and sealer of this isolate. Throws with the name of what is missing or wrong. */
+export function readEnv(env: Env): Surroundings {
+  const before = known.get(env);
+  if (before) return before;
+  const settings = parseSettings(env);
+  const surroundings = { bindings: checkBindings(env), settings, sealer: makeSealer(settings.sealingKeys) };
+  known.set(env, surroundings);
+  return surroundings;
+}
+
+function checkBindings(env: Env): Bindings {
+  const need = <T>(name: string): T => {
+    const binding = env[name];
+    if (typeof binding !== "object" || binding === null) throw new Error(`wrangler.toml binds no ${name}`);
+    return binding as T;
+  };
+  return {
+    DB: need<D1Database>("DB"),
+    ISSUER: need<DurableObjectNamespace>("ISSUER"),
+    PURGE: need<DurableObjectNamespace>("PURGE"),
+    BYTES: need<R2Bucket>("BYTES"),
+    WORK: need<Queue>("WORK"),
+    // null and not undefined: forgetting to look is then a type error.
+    ASSETS: env.ASSETS ? need<Fetcher>("ASSETS") : null,
+  };
+}

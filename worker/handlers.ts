@@ -1,0 +1,4 @@
+import type { OutboxHandlers } from "../src/platform/outbox.ts";
+
+/** What each outbox topic does. */
+export const outboxHandlers: OutboxHandlers = {};

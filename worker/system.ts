@@ -1,0 +1,76 @@
+import { z } from "@hono/zod-openapi";
+import { sql } from "drizzle-orm";
+import { unavailable } from "../src/platform/errors.ts";
+import { ok, type Route, route } from "../src/platform/route.ts";
+
+const status = z.object({ status: z.string() });
+
+/** Whether this process is up, whether it can work, and what it is. */
+export const systemRoutes: Route[] = [
+  route({
+    operationId: "getHealth",
+    method: "get",
+    path: "/health",
+    access: { public: "a liveness probe has no credential" },
+    tag: "System",
+    summary: "The process is up",
+    answers: { 200: { description: "Up", schema: status } },
+    handler: async () => ok({ status: "healthy" }),
+  }),
+  route({
+    operationId: "getReady",
+    method: "get",
+    path: "/ready",
+    access: { public: "a readiness probe has no credential" },
+    tag: "System",
+    summary: "The database answers and everything that was sealed can be opened",
+    answers: { 200: { description: "Ready", schema: status } },
+    errors: [503],
+    handler: async (ctx) => {
+      let sealed: { id: string }[];
+      try {
+        sealed = await ctx.db.all<{ id: string }>(sql`select id from sealing_keys`);
+      } catch (cause) {
+        throw unavailable("database_unavailable", "the database does not answer, or is not migrated", 5, cause);
+      }
+      const missing = sealed.filter((row) => !ctx.settings.sealingKeys.some((key) => key.id === row.id));
+      if (missing.length > 0) {
+        throw unavailable(
+          "sealing_key_missing",
+          `CERTCTL_SEALING_KEYS lacks the key ${missing.map((row) => row.id).join(", ")} that sealed this state`,
+          60,
+        );
+      }
+      return ok({ status: "ready" });
+    },
+  }),
+  route({
+    operationId: "getVersion",
+    method: "get",
+    path: "/api/v1/version",
+    access: { public: "monitoring and agents compare versions before they authenticate" },
+    tag: "System",
+    summary: "What runs here",
+    answers: {
+      200: {
+        description: "The build",
+        schema: z.object({
+          version: z.string(),
+          commit: z.string(),
+          modified: z.boolean(),
+          build_time: z.string(),
+          go_version: z.string(),
+        }),
+      },
+    },
+    // go_version is a field of the contract: it names the language runtime of the server.
+    handler: async ({ settings }) =>
+      ok({
+        version: settings.version,
+        commit: settings.commit,
+        modified: false,
+        build_time: settings.buildTime,
+        go_version: "none (workerd)",
+      }),
+  }),
+];
