@@ -1,7 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 
-const { DB } = env as unknown as { DB: D1Database };
+const { DB } = env;
 
 function call(path: string, init: RequestInit = {}): Promise<Response> {
   return exports.default.fetch(new Request(`http://localhost${path}`, init));
@@ -73,7 +73,8 @@ describe("bootstrap", () => {
     );
     expect(answers.map((answer) => answer.status).sort()).toEqual([201, 410]);
     const winner = answers.find((answer) => answer.status === 201);
-    const key = ((await winner?.json()) as { key_value: string }).key_value;
+    if (!winner) throw new Error("nobody got the key");
+    const key = ((await winner.json()) as { key_value: string }).key_value;
     expect(key).toMatch(/^certctl_[A-Za-z0-9_-]{43}$/);
     expect((await post({ token: "test-bootstrap-token", actor_name: "admin-three" })).status).toBe(410);
     expect(await (await call("/api/v1/auth/bootstrap")).json()).toEqual({ available: false });
