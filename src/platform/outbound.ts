@@ -25,6 +25,9 @@ export interface OutboundAnswer {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
+/** A metadata address that hides among the public ones. */
+const AZURE_WIRE_SERVER = "168.63.129.16";
+
 const DEFAULTS = { timeoutMs: 10_000, maxBytes: 1024 * 1024, maxRedirects: 3 };
 
 /** Fetches `url` under the rules above. Throws AppError: 400 for a refused address, 502 for an upstream that failed. */
@@ -124,7 +127,7 @@ export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
 export function isAllowedAddress(text: string, allow: readonly IpRange[]): boolean {
   const address = embeddedIpv4(ipaddr.process(text));
   if (allow.some((range) => range[0].kind() === address.kind() && address.match([range[0], range[1]]))) return true;
-  return address.range() === "unicast";
+  return address.range() === "unicast" && address.toString() !== AZURE_WIRE_SERVER;
 }
 
 function embeddedIpv4(address: ipaddr.IPv4 | ipaddr.IPv6): ipaddr.IPv4 | ipaddr.IPv6 {

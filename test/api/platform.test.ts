@@ -1,0 +1,131 @@
+import { createExecutionContext } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { sql } from "drizzle-orm";
+import { describe, expect, it } from "vitest";
+import { commit, IdempotencyRace, pruneIdempotencyKeys, recordedAnswer } from "../../src/platform/commit.ts";
+import type { Context } from "../../src/platform/context.ts";
+import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
+import { dueEntries, enqueue, runEntry } from "../../src/platform/outbox.ts";
+import { runSweep } from "../../src/platform/sweep.ts";
+import { makeContext } from "../../worker/context.ts";
+
+const start = Date.parse("2026-11-01T00:00:00Z");
+let offset = 0;
+const clock = { now: () => new Date(start + offset) };
+const context = (idempotency: Context["idempotency"] = null) =>
+  makeContext(env, createExecutionContext(), { clock, idempotency });
+
+async function put(ctx: Context, topic: string): Promise<string> {
+  const { statement, id } = enqueue(ctx, topic, { n: 1 });
+  await commit(ctx, [statement]);
+  return id;
+}
+
+describe("inv 6: the outbox", () => {
+  it("runs an entry once when two consumers race for it", async () => {
+    const ctx = context();
+    const id = await put(ctx, "count");
+    let runs = 0;
+    const handlers = { count: async () => void runs++ };
+    const results = await Promise.all([1, 2, 3, 4].map(() => runEntry(context(), id, handlers)));
+    expect(runs).toBe(1);
+    expect(results.sort()).toEqual(["done", "skipped", "skipped", "skipped"]);
+    expect(await runEntry(ctx, id, handlers)).toBe("skipped");
+  });
+
+  it("backs off after a failure, is found by the sweep when due, and finishes later", async () => {
+    const ctx = context();
+    const id = await put(ctx, "flaky");
+    let fail = true;
+    const handlers = {
+      flaky: async () => {
+        if (fail) throw new Error("upstream down");
+      },
+    };
+    expect(await runEntry(ctx, id, handlers)).toBe("retry");
+    expect(await dueEntries(ctx, 100)).not.toContain(id);
+    offset += 3_600_000;
+    expect(await dueEntries(context(), 100)).toContain(id);
+    fail = false;
+    expect(await runEntry(context(), id, handlers)).toBe("done");
+  });
+
+  it("a consumer that lost its lease cannot end what another has taken over", async () => {
+    const id = await put(context(), "slow");
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const slow = runEntry(context(), id, { slow: () => held.then(() => Promise.reject(new Error("too late"))) });
+    await expect
+      .poll(
+        async () =>
+          (await context().db.all<{ attempts: number }>(sql`select attempts from outbox where id = ${id}`))[0]
+            ?.attempts,
+      )
+      .toBe(1);
+    offset += 61_000;
+    expect(await runEntry(context(), id, { slow: async () => {} })).toBe("done");
+    release();
+    await slow;
+    const [row] = await context().db.all<{ state: string; last_error: string | null }>(
+      sql`select state, last_error from outbox where id = ${id}`,
+    );
+    expect(row).toEqual({ state: "done", last_error: null });
+  });
+});
+
+describe("batches", () => {
+  it("inv 3: a guard that does not hold rolls everything back", async () => {
+    const ctx = context();
+    const { statement, id } = enqueue(ctx, "never", {});
+    await expect(runBatch(ctx.db, [statement, guard(ctx.db, sql`1 = 0`)])).rejects.toBeInstanceOf(GuardFailed);
+    expect(await ctx.db.all(sql`select id from outbox where id = ${id}`)).toEqual([]);
+    await expect(runBatch(ctx.db, [statement, statement])).rejects.toBeInstanceOf(UniqueViolation);
+  });
+
+  it("an Idempotency-Key repeats its answer, sealed at rest, refuses another request, and is forgotten after a day", async () => {
+    const asked = { key: "key-1", digest: "a" };
+    const ctx = context(asked);
+    await commit(ctx, [], { answer: { status: 201, body: { api_key: "certctl_secret" } } });
+    expect(await recordedAnswer(context(asked))).toEqual({ status: 201, body: { api_key: "certctl_secret" } });
+    expect(JSON.stringify(await ctx.db.all(sql`select * from idempotency_keys`))).not.toContain("certctl_secret");
+    await expect(commit(context(asked), [], { answer: { status: 201, body: {} } })).rejects.toBeInstanceOf(
+      IdempotencyRace,
+    );
+    await expect(recordedAnswer(context({ key: "key-1", digest: "b" }))).rejects.toMatchObject({ status: 409 });
+    offset += 25 * 3_600_000;
+    await pruneIdempotencyKeys(context());
+    expect(await recordedAnswer(context(asked))).toBeNull();
+  });
+});
+
+describe("sweeps", () => {
+  it("go on from the stored cursor, and two at a time do the work once", async () => {
+    const seen: (string | null)[] = [];
+    const step = async (_: Context, cursor: string | null) => {
+      seen.push(cursor);
+      await Promise.resolve();
+      return cursor === null ? "1" : cursor === "1" ? "2" : null;
+    };
+    const results = await Promise.all([runSweep(context(), "numbers", step), runSweep(context(), "numbers", step)]);
+    expect(results.sort()).toEqual(["finished", "held"]);
+    expect(seen).toEqual([null, "1", "2"]);
+  });
+
+  it("take over from a worker that died with the lease", async () => {
+    const ctx = context();
+    await ctx.db.run(
+      sql`insert into sweeps (name, cursor, lease_until, fence) values ('dead', '7', ${new Date(start + offset + 120_000).toISOString()}, 3)`,
+    );
+    const seen: (string | null)[] = [];
+    const step = async (_: Context, cursor: string | null) => {
+      seen.push(cursor);
+      return null;
+    };
+    expect(await runSweep(context(), "dead", step)).toBe("held");
+    offset += 121_000;
+    expect(await runSweep(context(), "dead", step)).toBe("finished");
+    expect(seen).toEqual(["7"]);
+  });
+});
