@@ -1,0 +1,117 @@
+/**
+ * `npm run walls`: holds the dependency walls of docs/architecture.md, after proving that they hold. First every rule
+ * is shown a planted violation, which it must name, and a clean tree, which must pass; then the project is read, and
+ * every TypeScript file on disk must be among the modules that were seen.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { cruise, type ICruiseResult, type IViolation } from "dependency-cruiser";
+import { CLEAN, PLANTS, ROOTS, RULES } from "./walls-rules.ts";
+
+const PROJECT = resolve(import.meta.dirname, "..");
+/** Fewer modules than this are not this project: the reader has gone blind. */
+const FEWEST_MODULES = 50;
+
+interface Reading {
+  readonly modules: readonly string[];
+  readonly imports: number;
+  readonly violations: readonly IViolation[];
+}
+
+/** Reads every TypeScript module below `base` with type-only imports counted, and judges it by the rules. */
+async function read(base: string): Promise<Reading> {
+  const roots = ROOTS.filter((root) => filesBelow(join(base, root)).length > 0);
+  const { output } = await cruise([...roots], {
+    baseDir: base,
+    validate: true,
+    ruleSet: { forbidden: RULES },
+    tsPreCompilationDeps: true,
+    combinedDependencies: false,
+    doNotFollow: { path: "node_modules" },
+    exclude: { path: "^\\.build/" },
+    outputType: "json",
+  });
+  const result = JSON.parse(String(output)) as ICruiseResult;
+  const ours = result.modules.filter((module) => ROOTS.some((root) => module.source.startsWith(`${root}/`)));
+  return {
+    modules: ours.map((module) => module.source),
+    imports: ours.reduce((sum, module) => sum + module.dependencies.length, 0),
+    violations: result.summary.violations,
+  };
+}
+
+/** The TypeScript sources below a folder, declarations apart; none when the folder is not there. */
+function filesBelow(folder: string): string[] {
+  try {
+    return readdirSync(folder, { recursive: true, encoding: "utf8" })
+      .map((name) => join(folder, name))
+      .filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts") && !name.includes("node_modules"));
+  } catch {
+    return [];
+  }
+}
+
+/** Lays `files` out in a tree of their own, with this project's packages beside them, and reads it. */
+async function readPlanted(files: Readonly<Record<string, string>>): Promise<Reading> {
+  mkdirSync(join(PROJECT, ".build"), { recursive: true });
+  const base = mkdtempSync(join(PROJECT, ".build/walls-"));
+  try {
+    const manifest = { type: "module", dependencies: { hono: "*" }, devDependencies: { croner: "*", vitest: "*" } };
+    writeFileSync(join(base, "package.json"), JSON.stringify(manifest));
+    symlinkSync(join(PROJECT, "node_modules"), join(base, "node_modules"));
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(base, name)), { recursive: true });
+      writeFileSync(join(base, name), text);
+    }
+    return await read(base);
+  } finally {
+    rmSync(base, { recursive: true, force: true });
+  }
+}
+
+const describe = (violation: IViolation): string => `${violation.rule.name}: ${violation.from} -> ${violation.to}`;
+
+/** Every plant must be caught by its rule, every rule must have a plant, and the clean tree must pass. */
+async function proveRules(): Promise<string[]> {
+  const failures: string[] = [];
+  for (const rule of RULES) {
+    if (!PLANTS.some((plant) => plant.rule === rule.name)) failures.push(`rule ${rule.name} has no planted violation`);
+  }
+  for (const plant of PLANTS) {
+    const { violations } = await readPlanted(plant.files);
+    if (!violations.some((violation) => violation.rule.name === plant.rule)) {
+      const seen = violations.map(describe).join("; ") || "nothing";
+      failures.push(`planted violation of ${plant.rule} was not caught (${Object.keys(plant.files)}): ${seen}`);
+    }
+  }
+  const clean = await readPlanted(CLEAN);
+  for (const violation of clean.violations) failures.push(`the clean tree does not pass: ${describe(violation)}`);
+  if (clean.modules.length !== Object.keys(CLEAN).length) {
+    failures.push(`of ${Object.keys(CLEAN).length} modules of the clean tree ${clean.modules.length} were seen`);
+  }
+  return failures;
+}
+
+/** The project itself: nothing unseen, nothing broken. */
+async function holdProject(): Promise<{ failures: string[]; reading: Reading }> {
+  const reading = await read(PROJECT);
+  const failures = reading.violations.map(describe);
+  const seen = new Set(reading.modules);
+  const onDisk = ROOTS.flatMap((root) => filesBelow(join(PROJECT, root))).map((name) => name.slice(PROJECT.length + 1));
+  for (const name of onDisk) if (!seen.has(name)) failures.push(`not seen: ${name}`);
+  if (reading.modules.length < FEWEST_MODULES) {
+    failures.push(`${reading.modules.length} modules seen, at least ${FEWEST_MODULES} expected`);
+  }
+  if (reading.imports < reading.modules.length) failures.push(`only ${reading.imports} imports seen`);
+  return { failures, reading };
+}
+
+const unproven = await proveRules();
+for (const failure of unproven) console.error(`walls: ${failure}`);
+const { failures, reading } = await holdProject();
+for (const failure of failures) console.error(`walls: ${failure}`);
+console.log(
+  `walls: ${PLANTS.length} planted violations, ${PLANTS.length - unproven.length} caught; ` +
+    `${reading.modules.length} modules, ${reading.imports} imports, ${failures.length} violations`,
+);
+process.exit(unproven.length + failures.length === 0 ? 0 : 1);
