@@ -1,0 +1,285 @@
+import { type Bytes, equal, fromHex, toHex } from "./bytes.ts";
+import { context, decode, integer, octetString, oid, sequence, tlv } from "./der.ts";
+
+/** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), read straight from the octets: this runs once for every question. */
+
+/** Error statuses of an OCSPResponse (RFC 6960 section 4.2.1) that this responder answers. */
+export type OcspErrorStatus = "malformedRequest" | "internalError" | "tryLater" | "unauthorized";
+
+/** A request that cannot be answered. `status` is what the unsigned answer says (`ocspError(status)`). */
+export class OcspError extends Error {
+  readonly code = "ocsp_invalid";
+  readonly status: OcspErrorStatus;
+
+  constructor(message: string, status: OcspErrorStatus = "malformedRequest", options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
+}
+
+export type CertIdHash = "sha1" | "sha256";
+
+/** Which certificate is asked about. All octets are views into the request. */
+export interface CertId {
+  readonly hash: CertIdHash;
+  /** Hash of the issuer's DER name: 20 or 32 octets. */
+  readonly issuerNameHash: Bytes;
+  /** Hash of the content of the issuer's subjectPublicKey BIT STRING: 20 or 32 octets. */
+  readonly issuerKeyHash: Bytes;
+  /** Lower-case hex, two digits an octet, no sign octet, at most 20 octets. */
+  readonly serial: string;
+  /** The whole CertID as it was sent, to be echoed. */
+  readonly der: Bytes;
+}
+
+export interface OcspRequest {
+  /** At least one, each different, in the order asked. */
+  readonly certIds: CertId[];
+  /** The nonce's own octets, 1 to 128. */
+  readonly nonce: Bytes | null;
+}
+
+/** Largest request in octets, and most CertIDs in one. */
+export const MAX_OCSP_REQUEST = 10_240;
+export const MAX_CERT_IDS = 10;
+
+const NONCE_OID = oid("1.3.6.1.5.5.7.48.1.2");
+const ACCEPTABLE_RESPONSES_OID = oid("1.3.6.1.5.5.7.48.1.4");
+
+const SHA1_OID = oid("1.3.14.3.2.26");
+const SHA256_OID = oid("2.16.840.1.101.3.4.2.1");
+const NULL_PARAMETERS = new Uint8Array([5, 0]);
+
+interface HashForm {
+  readonly hash: CertIdHash;
+  readonly algorithm: Bytes;
+  readonly size: number;
+}
+
+/** The AlgorithmIdentifiers that are understood: parameters NULL or absent (RFC 5754 section 2). */
+const HASH_FORMS: readonly HashForm[] = [
+  { hash: "sha1", algorithm: sequence(SHA1_OID, NULL_PARAMETERS), size: 20 },
+  { hash: "sha256", algorithm: sequence(SHA256_OID, NULL_PARAMETERS), size: 32 },
+  { hash: "sha1", algorithm: sequence(SHA1_OID), size: 20 },
+  { hash: "sha256", algorithm: sequence(SHA256_OID), size: 32 },
+];
+
+function malformed(message: string): OcspError {
+  return new OcspError(message);
+}
+
+/** Walks strict DER without making an object for an element. */
+class Cursor {
+  readonly bytes: Bytes;
+  at = 0;
+
+  constructor(bytes: Bytes) {
+    this.bytes = bytes;
+  }
+
+  /** Steps into the element of that tag and returns where its content ends, which is at most `limit`. */
+  enter(tag: number, limit: number): number {
+    const { bytes, at } = this;
+    if (at + 2 > limit || bytes[at] !== tag) throw malformed(`expected tag 0x${tag.toString(16)} at octet ${at}`);
+    let length = bytes[at + 1] as number;
+    let start = at + 2;
+    if (length >= 0x80) {
+      const octets = length & 0x7f;
+      if (octets === 0 || octets > 2 || start + octets > limit) throw malformed("length that DER does not allow here");
+      length = bytes[start] as number;
+      if (octets === 2) length = length * 256 + (bytes[start + 1] as number);
+      if (length < (octets === 1 ? 0x80 : 0x100)) throw malformed("length is not minimal");
+      start += octets;
+    }
+    if (length > limit - start) throw malformed("truncated");
+    this.at = start;
+    return start + length;
+  }
+
+  /** Whether an element of that tag is next. */
+  sees(tag: number, limit: number): boolean {
+    return this.at < limit && this.bytes[this.at] === tag;
+  }
+
+  /** Steps over one element of that tag whose whole tree must be strict DER. */
+  skip(tag: number, limit: number): void {
+    const from = this.at;
+    const end = this.enter(tag, limit);
+    decodeStrict(this.bytes.subarray(from, end));
+    this.at = end;
+  }
+
+  /** Nothing may be left before `end`. */
+  close(end: number, what: string): void {
+    if (this.at !== end) throw malformed(`octets too many in ${what}`);
+  }
+
+  /** Whether exactly these octets are next before `limit`. */
+  matches(expected: Bytes, limit: number): boolean {
+    const { bytes, at } = this;
+    if (at + expected.length > limit) return false;
+    for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
+    return true;
+  }
+}
+
+function decodeStrict(bytes: Bytes): void {
+  try {
+    decode(bytes, { maxBytes: MAX_OCSP_REQUEST, maxDepth: 16 });
+  } catch (cause) {
+    throw new OcspError("not strict DER", "malformedRequest", { cause });
+  }
+}
+
+function readHash(cursor: Cursor, limit: number): HashForm {
+  for (const form of HASH_FORMS) {
+    if (cursor.matches(form.algorithm, limit)) {
+      cursor.at += form.algorithm.length;
+      return form;
+    }
+  }
+  cursor.skip(0x30, limit);
+  throw new OcspError("hash algorithm of a CertID is neither SHA-1 nor SHA-256", "unauthorized");
+}
+
+function readOctets(cursor: Cursor, size: number, limit: number, what: string): Bytes {
+  const end = cursor.enter(0x04, limit);
+  const from = cursor.at;
+  if (end - from !== size) throw malformed(`${what} has not the length of its hash`);
+  cursor.at = end;
+  return cursor.bytes.subarray(from, end);
+}
+
+function readSerial(cursor: Cursor, limit: number): string {
+  const end = cursor.enter(0x02, limit);
+  const { bytes } = cursor;
+  let from = cursor.at;
+  if (from === end) throw malformed("serialNumber without content");
+  const first = bytes[from] as number;
+  if (first >= 0x80) throw malformed("serialNumber is negative");
+  if (first === 0 && end - from > 1) {
+    if ((bytes[from + 1] as number) < 0x80) throw malformed("serialNumber is not minimal");
+    from++;
+  }
+  if (end - from > 20) throw malformed("serialNumber is longer than 20 octets");
+  cursor.at = end;
+  return toHex(bytes.subarray(from, end));
+}
+
+function readCertId(cursor: Cursor, limit: number): CertId {
+  const from = cursor.at;
+  const end = cursor.enter(0x30, limit);
+  const form = readHash(cursor, end);
+  const issuerNameHash = readOctets(cursor, form.size, end, "issuerNameHash");
+  const issuerKeyHash = readOctets(cursor, form.size, end, "issuerKeyHash");
+  const serial = readSerial(cursor, end);
+  cursor.close(end, "CertID");
+  return { hash: form.hash, issuerNameHash, issuerKeyHash, serial, der: cursor.bytes.subarray(from, end) };
+}
+
+/** The octets of a Nonce (RFC 9654 section 2.1), the cursor standing in its extnValue. */
+function readNonce(cursor: Cursor, limit: number): Bytes {
+  const end = cursor.enter(0x04, limit);
+  const nonce = cursor.bytes.subarray(cursor.at, end);
+  if (nonce.length < 1 || nonce.length > 128) throw malformed("nonce must have 1 to 128 octets");
+  cursor.at = end;
+  cursor.close(limit, "nonce");
+  return nonce;
+}
+
+/** Reads the explicitly tagged Extensions; returns the nonce when `nonceHere` and there is one. */
+function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Bytes | null {
+  const taggedEnd = cursor.enter(tag, limit);
+  const listEnd = cursor.enter(0x30, taggedEnd);
+  if (listEnd !== taggedEnd) throw malformed("octets after the extensions");
+  if (cursor.at === listEnd) throw malformed("Extensions without an extension");
+  let nonce: Bytes | null = null;
+  while (cursor.at < listEnd) {
+    const end = cursor.enter(0x30, listEnd);
+    const isNonce = cursor.matches(NONCE_OID, end);
+    const known = isNonce ? nonceHere : nonceHere && cursor.matches(ACCEPTABLE_RESPONSES_OID, end);
+    if (isNonce) cursor.at += NONCE_OID.length;
+    else cursor.skip(0x06, end);
+    let critical = false;
+    if (cursor.sees(0x01, end)) {
+      // FALSE is the default and therefore never written in DER.
+      if (cursor.enter(0x01, end) !== cursor.at + 1 || cursor.bytes[cursor.at] !== 0xff) throw malformed("critical");
+      critical = true;
+      cursor.at++;
+    }
+    const valueEnd = cursor.enter(0x04, end);
+    if (valueEnd !== end) throw malformed("octets too many in an extension");
+    if (critical && !known) throw malformed("unknown critical extension");
+    if (isNonce && nonceHere) {
+      if (nonce !== null) throw malformed("two nonces");
+      nonce = readNonce(cursor, end);
+    }
+    cursor.at = end;
+  }
+  return nonce;
+}
+
+/**
+ * Reads a DER OCSPRequest of at most 10 KB with 1 to 10 CertIDs. A CertID that stands twice is returned once. requestorName,
+ * the optional signature and extensions that are not critical are checked for strict DER where they are constructed and
+ * otherwise ignored. Throws OcspError: `malformedRequest`, or `unauthorized` for a CertID hash other than SHA-1 and SHA-256.
+ * RFC 6960 section 4.1.1, RFC 9654 section 2.1.
+ */
+export function parseOcspRequest(der: Bytes): OcspRequest {
+  if (der.length > MAX_OCSP_REQUEST) throw malformed("request is longer than 10 KB");
+  const cursor = new Cursor(der);
+  const outerEnd = cursor.enter(0x30, der.length);
+  if (outerEnd !== der.length) throw malformed("octets after the request");
+  const tbsEnd = cursor.enter(0x30, outerEnd);
+  if (cursor.sees(0xa0, tbsEnd)) throw malformed("version is neither v1 nor left to its default");
+  if (cursor.sees(0xa1, tbsEnd)) cursor.skip(0xa1, tbsEnd);
+  const listEnd = cursor.enter(0x30, tbsEnd);
+  const certIds: CertId[] = [];
+  for (let count = 1; cursor.at < listEnd; count++) {
+    if (count > MAX_CERT_IDS) throw malformed(`more than ${MAX_CERT_IDS} requests in one`);
+    const requestEnd = cursor.enter(0x30, listEnd);
+    const certId = readCertId(cursor, requestEnd);
+    if (cursor.at < requestEnd) readExtensions(cursor, 0xa0, requestEnd, false);
+    cursor.close(requestEnd, "Request");
+    if (count === 1 || !certIds.some((other) => equal(other.der, certId.der))) certIds.push(certId);
+  }
+  if (certIds.length === 0) throw malformed("requestList is empty");
+  const nonce = cursor.at < tbsEnd ? readExtensions(cursor, 0xa2, tbsEnd, true) : null;
+  cursor.close(tbsEnd, "TBSRequest");
+  if (cursor.at < outerEnd) cursor.skip(0xa0, outerEnd);
+  cursor.close(outerEnd, "OCSPRequest");
+  return { certIds, nonce };
+}
+
+/** Reads one DER CertID by itself, as `canonicalCertId` names it. Throws OcspError. */
+export function parseCertId(der: Bytes): CertId {
+  const cursor = new Cursor(der);
+  const certId = readCertId(cursor, der.length);
+  cursor.close(der.length, "CertID");
+  return certId;
+}
+
+/**
+ * Key text of a CertID for caches: the lower-case hex of its DER. Two CertIDs have the same text exactly when the same octets
+ * answer both, and `parseCertId(fromHex(text))` gives the CertID back.
+ */
+export function canonicalCertId(certId: CertId): string {
+  return toHex(certId.der);
+}
+
+/** DER CertID. `serial` is hex as in CertId; the hashes have the length of `hash`. RFC 6960 section 4.1.1. */
+export function buildCertId(hash: CertIdHash, issuerNameHash: Bytes, issuerKeyHash: Bytes, serial: string): Bytes {
+  const form = HASH_FORMS.find((candidate) => candidate.hash === hash);
+  if (form === undefined || issuerNameHash.length !== form.size || issuerKeyHash.length !== form.size) {
+    throw new RangeError("issuer hashes have not the length of their hash");
+  }
+  return sequence(form.algorithm, octetString(issuerNameHash), octetString(issuerKeyHash), integer(fromHex(serial)));
+}
+
+/** DER OCSPRequest without signature for these DER CertIDs. Used by tests, probes and the benchmark. */
+export function buildOcspRequest(certIds: readonly Bytes[], nonce: Bytes | null = null): Bytes {
+  const list = sequence(...certIds.map((certId) => sequence(certId)));
+  if (nonce === null) return sequence(sequence(list));
+  const extension = sequence(NONCE_OID, octetString(tlv(0x04, nonce)));
+  return sequence(sequence(list, context(2, true, sequence(extension))));
+}

@@ -1,0 +1,5 @@
+/** OCSP (RFC 6960, RFC 9654, RFC 9919): requests, responses, and the path form of a request. */
+export * from "./ocsp-parse.ts";
+export * from "./ocsp-path.ts";
+export * from "./ocsp-request.ts";
+export * from "./ocsp-response.ts";
