@@ -34,6 +34,8 @@ export interface ResourceSpec {
   readonly update?: z.ZodObject;
   /** Contract fields that may come back in a read-modify-write and never have an effect. */
   readonly managed?: z.ZodRawShape;
+  /** Fields that the contract's document demands in an update. We do without: an absent field keeps its value. */
+  readonly sentOnUpdate?: readonly string[];
   /** Columns that are unique, each with the field to name in the 409. */
   readonly unique?: readonly string[];
   /** Field to table of what it refers to: an absent one is a 400 that names it. */
@@ -59,6 +61,17 @@ export interface Resource {
   list(ctx: Context, page: PageRequest, where?: SQL): Promise<{ data: Row[]; total: number }>;
 }
 
+/** What people call a thing: no control characters, not only blanks. */
+export const nameSchema = z
+  .string()
+  .trim()
+  .min(1)
+  .max(255)
+  .regex(/^[^\p{Cc}]*$/u, "must not have control characters");
+
+/** Free text of a few lines. */
+export const textSchema = z.string().max(4000);
+
 export const idSchema = z.string().regex(ID_PATTERN, "must match [a-z0-9][a-z0-9._-]{0,63}");
 
 const timestamps = {
@@ -69,7 +82,7 @@ const timestamps = {
 export function resource(spec: ResourceSpec): Resource {
   const managed = { ...timestamps, ...spec.managed };
   const createBody = z.strictObject({ id: idSchema.optional(), ...spec.create.shape, ...managed });
-  const updateBody = z.strictObject({ id: z.string().nullish(), ...updatable(spec), ...managed });
+  const updateBody = updateBodyOf(spec.update ?? spec.create, managed, spec.sentOnUpdate);
   const params = z.object({ id: z.string() });
   const filters = z.object(
     Object.fromEntries(Object.entries(spec.filters ?? {}).map(([name, filter]) => [name, filter.schema.optional()])),
@@ -170,13 +183,15 @@ export function resource(spec: ResourceSpec): Resource {
   return { routes, find: store.find, list: store.list };
 }
 
-/** Every writable field optional and, where the answer may hold null, clearable. */
-function updatable(spec: ResourceSpec): z.ZodRawShape {
+/**
+ * The body of a PUT: every writable field optional and clearable, server-managed ones tolerated. `demanded` only goes into
+ * the document, where the contract has those fields as required.
+ */
+export function updateBodyOf(writableFields: z.ZodObject, managed: z.ZodRawShape, demanded: readonly string[] = []) {
   const shape: Record<string, z.ZodType> = {};
-  for (const [name, schema] of Object.entries((spec.update ?? spec.create).shape)) {
-    shape[name] = withoutDefault(schema).nullish();
-  }
-  return shape;
+  for (const [name, schema] of Object.entries(writableFields.shape)) shape[name] = withoutDefault(schema).nullish();
+  const body = z.strictObject({ id: z.string().nullish(), ...shape, ...managed });
+  return demanded.length === 0 ? body : body.openapi({ required: [...demanded] });
 }
 
 function withoutDefault(schema: z.core.$ZodType): z.ZodType {
@@ -185,7 +200,7 @@ function withoutDefault(schema: z.core.$ZodType): z.ZodType {
 }
 
 /** The fields of `body` that `schema` declares: everything server-managed stays out (invariant 11). */
-function writable(schema: z.ZodObject, body: Record<string, unknown>): Record<string, unknown> {
+export function writable(schema: z.ZodObject, body: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.keys(schema.shape).flatMap((name) => (body[name] === undefined ? [] : [[name, body[name]]])),
   );
@@ -209,6 +224,34 @@ export function nextUpdatedAt(ctx: Context, before: { updated_at: string }): str
   return new Date(Math.max(ctx.clock.now().getTime(), Date.parse(before.updated_at) + 1)).toISOString();
 }
 
+/**
+ * One page of a table with its total. The page's ids come from the index that `order` names, and only then the rows: a
+ * deep page reads no row that it does not show.
+ */
+export async function listPage<R>(
+  ctx: Context,
+  table: SQLiteTable & { id: SQLiteColumn },
+  page: PageRequest,
+  options: { where?: SQL | undefined; order: readonly SQL[] },
+): Promise<{ data: R[]; total: number }> {
+  const ids = ctx.db
+    .select({ id: table.id })
+    .from(table)
+    .where(options.where)
+    .orderBy(...options.order)
+    .limit(page.per_page)
+    .offset((page.page - 1) * page.per_page);
+  const [[count], rows] = await Promise.all([
+    ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(options.where),
+    ctx.db
+      .select()
+      .from(table)
+      .where(sql`${table.id} in ${ids}`)
+      .orderBy(...options.order),
+  ]);
+  return { data: rows as R[], total: count?.total ?? 0 };
+}
+
 function storeOf(spec: ResourceSpec) {
   const { table } = spec;
   const kindOf = `${spec.type}`;
@@ -224,22 +267,8 @@ function storeOf(spec: ResourceSpec) {
     return row;
   };
 
-  const list = async (ctx: Context, page: PageRequest, where?: SQL) => {
-    const [count] = await ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(where);
-    const ids = ctx.db
-      .select({ id: table.id })
-      .from(table)
-      .where(where)
-      .orderBy(asc(table.created_at), asc(table.id))
-      .limit(page.per_page)
-      .offset((page.page - 1) * page.per_page);
-    const rows = await ctx.db
-      .select()
-      .from(table)
-      .where(sql`${table.id} in ${ids}`)
-      .orderBy(asc(table.created_at), asc(table.id));
-    return { data: rows as Row[], total: count?.total ?? 0 };
-  };
+  const list = (ctx: Context, page: PageRequest, where?: SQL) =>
+    listPage<Row>(ctx, table, page, { where, order: [asc(table.created_at), asc(table.id)] });
 
   const save = async (ctx: Context, statements: Statement[], row: Row, answer?: { status: number; body: unknown }) => {
     try {
@@ -255,7 +284,7 @@ function storeOf(spec: ResourceSpec) {
   const create = async (ctx: Context, values: Record<string, unknown>, chosenId: string | undefined): Promise<Row> => {
     const now = timestamp(ctx);
     const name = typeof values.name === "string" ? values.name : "";
-    const id = chosenId ?? (await freeId(ctx, spec, name));
+    const id = chosenId ?? (await freeId(ctx, table, spec.idPrefix, name));
     let row: Row = { ...spec.initial?.(ctx), ...values, id, created_at: now, updated_at: now };
     await checkReferences(ctx, spec, row);
     if (spec.check) row = await spec.check(ctx, row, null);
@@ -279,7 +308,11 @@ function storeOf(spec: ResourceSpec) {
   ): Promise<Row> => {
     const before = await mustFind(ctx, id);
     checkIfMatch(before, ifMatch);
-    let row: Row = { ...before, ...cleared(spec, values), updated_at: nextUpdatedAt(ctx, before) };
+    let row: Row = {
+      ...before,
+      ...cleared(table, spec.update ?? spec.create, values),
+      updated_at: nextUpdatedAt(ctx, before),
+    };
     await checkReferences(ctx, spec, row, values);
     if (spec.check) row = await spec.check(ctx, row, before);
     const fields = Object.keys(values).filter((field) => JSON.stringify(before[field]) !== JSON.stringify(row[field]));
@@ -338,28 +371,45 @@ function storeOf(spec: ResourceSpec) {
   return { find, list, create, update, remove };
 }
 
-/** null clears a column that may be empty; where it may not, it is a 400. */
-function cleared(spec: ResourceSpec, values: Record<string, unknown>): Record<string, unknown> {
-  const columns: Record<string, unknown> = { ...spec.table };
+/**
+ * null clears: a column that may be empty becomes null, one that may not goes back to the default of a create body; without
+ * such a default it is a 400.
+ */
+export function cleared(
+  table: SQLiteTable,
+  schema: z.ZodObject,
+  values: Record<string, unknown>,
+): Record<string, unknown> {
+  const columns: Record<string, unknown> = { ...table };
+  const result = { ...values };
   for (const [name, value] of Object.entries(values)) {
     const column = columns[name] as SQLiteColumn | undefined;
-    if (value === null && column?.notNull) throw invalid(name, "cannot be cleared");
+    if (value !== null || !column?.notNull) continue;
+    const standard = (schema.shape[name] as z.ZodType | undefined)?.safeParse(undefined);
+    if (!standard?.success || standard.data === undefined) throw invalid(name, "cannot be cleared");
+    result[name] = standard.data;
   }
-  return values;
+  return result;
 }
 
-async function freeId(ctx: Context, spec: ResourceSpec, name: string): Promise<string> {
-  const slug = slugId(spec.idPrefix, name);
-  if (slug === "") return randomId(ctx.random, spec.idPrefix);
-  const [taken] = await ctx.db.select({ id: spec.table.id }).from(spec.table).where(eq(spec.table.id, slug));
+/** The slug of the name, or with a random tail where another row has it. */
+export async function freeId(
+  ctx: Context,
+  table: SQLiteTable & { id: SQLiteColumn },
+  prefix: string,
+  name: string,
+): Promise<string> {
+  const slug = slugId(prefix, name);
+  if (slug === "") return randomId(ctx.random, prefix);
+  const [taken] = await ctx.db.select({ id: table.id }).from(table).where(eq(table.id, slug));
   return taken ? `${slug.slice(0, 52)}-${randomId(ctx.random, "").slice(0, 10)}` : slug;
 }
 
 /** Every reference that is set (or, on update, that the body changes) must name a row that exists: else a 400 with the field. */
-async function checkReferences(
+export async function checkReferences(
   ctx: Context,
-  spec: ResourceSpec,
-  row: Row,
+  spec: Pick<ResourceSpec, "references">,
+  row: Record<string, unknown>,
   changed: Record<string, unknown> = row,
 ): Promise<void> {
   for (const [field, { table, kind }] of Object.entries(spec.references ?? {})) {
@@ -389,7 +439,12 @@ async function checkBlocks(ctx: Context, spec: ResourceSpec, id: string): Promis
   }
 }
 
-function uniqueConflict(spec: ResourceSpec, row: Row, error: UniqueViolation): Error {
+/** A 409 that names the field and its value; the violation itself where it is none of the spec's columns. */
+export function uniqueConflict(
+  spec: Pick<ResourceSpec, "kind" | "unique">,
+  row: Record<string, unknown>,
+  error: UniqueViolation,
+): Error {
   const field = error.columns
     .map((column) => column.split(".").at(-1) ?? "")
     .find((column) => column === "id" || spec.unique?.includes(column));
