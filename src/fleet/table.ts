@@ -1,0 +1,49 @@
+import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+
+export const AGENT_STATUSES = ["Online", "Offline", "Degraded"] as const;
+export type AgentStatus = (typeof AGENT_STATUSES)[number];
+
+export const agents = sqliteTable(
+  "agents",
+  {
+    id: text().primaryKey(),
+    name: text().notNull().unique(),
+    hostname: text().notNull(),
+    os: text().notNull(),
+    architecture: text().notNull(),
+    ip_address: text().notNull(),
+    version: text().notNull(),
+    last_heartbeat_at: text(),
+    registered_at: text().notNull(),
+    updated_at: text().notNull(),
+    retired_at: text(),
+    retired_reason: text(),
+  },
+  (table) => [index("agents_registered").on(table.registered_at, table.id)],
+);
+
+/** Where an agent puts certificates. */
+export const targets = sqliteTable(
+  "targets",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    type: text().notNull(),
+    agent_id: text()
+      .notNull()
+      .references(() => agents.id),
+    /** Declared secrets stand here as `********`. */
+    config: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>().notNull(),
+    /** Envelope of `{path: secret}`; null where there are none. */
+    sealed_secrets: text(),
+    enabled: integer({ mode: "boolean" }).notNull(),
+    retired_at: text(),
+    retired_reason: text(),
+    created_at: text().notNull(),
+    updated_at: text().notNull(),
+  },
+  (table) => [
+    uniqueIndex("targets_name").on(table.agent_id, table.name),
+    index("targets_created").on(table.created_at, table.id),
+  ],
+);

@@ -1,0 +1,124 @@
+import { sql } from "drizzle-orm";
+import { check, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import { rowOf } from "../../platform/database.ts";
+import { owners, profiles, renewalPolicies, teams } from "../table.ts";
+
+export const CERTIFICATE_STATUSES = [
+  "Pending",
+  "Active",
+  "Expiring",
+  "Expired",
+  "RenewalInProgress",
+  "Failed",
+  "Revoked",
+  "Archived",
+] as const;
+
+export type CertificateStatus = (typeof CERTIFICATE_STATUSES)[number];
+
+/** What is to be certified for whom: the record. What was issued for it are its versions. */
+export const certificates = sqliteTable(
+  "certificates",
+  {
+    id: text().primaryKey(),
+    name: text().notNull().unique(),
+    common_name: text().notNull(),
+    /** As `parseSan` normalises them; the common name need not be among them. */
+    sans: text({ mode: "json" }).$type<readonly string[]>().notNull(),
+    environment: text().notNull(),
+    owner_id: text()
+      .notNull()
+      .references(() => owners.id),
+    team_id: text()
+      .notNull()
+      .references(() => teams.id),
+    issuer_id: text()
+      .notNull()
+      .references(() => rowOf("issuers").id),
+    renewal_policy_id: text()
+      .notNull()
+      .references(() => renewalPolicies.id),
+    certificate_profile_id: text().references(() => profiles.id),
+    tags: text({ mode: "json" }).$type<Readonly<Record<string, string>>>().notNull(),
+    status: text().$type<CertificateStatus>().notNull(),
+    /** The latest notAfter of its versions; null before the first. */
+    expires_at: text(),
+    last_renewal_at: text(),
+    last_deployment_at: text(),
+    /** Set while what was issued last is revoked; a later issuance empties it. */
+    revoked_at: text(),
+    revocation_reason: text(),
+    created_at: text().notNull(),
+    updated_at: text().notNull(),
+  },
+  (table) => [
+    index("certificates_created").on(table.created_at, table.id),
+    index("certificates_expiry").on(table.status, table.expires_at),
+    index("certificates_expires").on(table.expires_at, table.id),
+    index("certificates_owner").on(table.owner_id, table.created_at, table.id),
+    index("certificates_team").on(table.team_id, table.created_at, table.id),
+    index("certificates_issuer").on(table.issuer_id, table.created_at, table.id),
+    index("certificates_policy").on(table.renewal_policy_id),
+    index("certificates_profile").on(table.certificate_profile_id, table.created_at, table.id),
+    index("certificates_environment").on(table.environment, table.created_at, table.id),
+    index("certificates_common_name").on(table.common_name, table.id),
+  ],
+);
+
+/** Which targets a certificate is meant for; their agents are the certificate's agents. */
+export const certificateTargets = sqliteTable(
+  "certificate_targets",
+  {
+    certificate_id: text()
+      .notNull()
+      .references(() => certificates.id),
+    target_id: text()
+      .notNull()
+      .references(() => rowOf("targets").id),
+  },
+  (table) => [
+    primaryKey({ columns: [table.certificate_id, table.target_id] }),
+    index("certificate_targets_target").on(table.target_id),
+  ],
+);
+
+/** One issued certificate. Rows are added and marked as revoked, never deleted. */
+export const certificateVersions = sqliteTable(
+  "certificate_versions",
+  {
+    id: text().primaryKey(),
+    certificate_id: text()
+      .notNull()
+      .references(() => certificates.id),
+    issuer_id: text()
+      .notNull()
+      .references(() => rowOf("issuers").id),
+    /** The CA that signed, as its public URLs name it. */
+    ca_id: text().notNull(),
+    ledger_id: text().notNull(),
+    serial_number: text().notNull(),
+    not_before: text().notNull(),
+    not_after: text().notNull(),
+    fingerprint_sha256: text().notNull(),
+    /** The leaf first, then each issuer up to and including the root. */
+    pem_chain: text().notNull(),
+    csr_pem: text(),
+    key_algorithm: text().notNull(),
+    key_size: integer().notNull(),
+    /** The agent that holds the key; null where it came another way. */
+    agent_id: text().references(() => rowOf("agents").id),
+    job_id: text(),
+    revoked_at: text(),
+    revocation_reason: text(),
+    /** When it was signed. */
+    created_at: text().notNull(),
+  },
+  (table) => [
+    uniqueIndex("certificate_versions_serial").on(table.ledger_id, table.serial_number),
+    index("certificate_versions_certificate").on(table.certificate_id, table.created_at, table.id),
+    index("certificate_versions_issuer").on(table.issuer_id),
+    index("certificate_versions_agent").on(table.agent_id),
+    index("certificate_versions_fingerprint").on(table.fingerprint_sha256),
+    check("certificate_versions_no_key", sql`${table.csr_pem} is null or instr(${table.csr_pem}, 'PRIVATE KEY') = 0`),
+  ],
+);

@@ -1,0 +1,63 @@
+import { sql } from "drizzle-orm";
+import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import { rowOf } from "../platform/database.ts";
+import type { Approved } from "./issuance.ts";
+
+export const JOB_TYPES = ["Issuance", "Renewal", "Deployment", "Validation"] as const;
+export type JobType = (typeof JOB_TYPES)[number];
+
+export const JOB_STATUSES = [
+  "Pending",
+  "AwaitingCSR",
+  "AwaitingApproval",
+  "Running",
+  "Completed",
+  "Failed",
+  "Cancelled",
+] as const;
+export type JobStatus = (typeof JOB_STATUSES)[number];
+
+/** What an agent is to do, and how far it is. `jobs.ts` has the one function that moves a job. */
+export const jobs = sqliteTable(
+  "jobs",
+  {
+    id: text().primaryKey(),
+    type: text().$type<JobType>().notNull(),
+    certificate_id: text()
+      .notNull()
+      .references(() => rowOf("certificates").id),
+    target_id: text().references(() => rowOf("targets").id),
+    agent_id: text().references(() => rowOf("agents").id),
+    status: text().$type<JobStatus>().notNull(),
+    attempts: integer().notNull(),
+    max_attempts: integer().notNull(),
+    last_error: text(),
+    scheduled_at: text().notNull(),
+    started_at: text(),
+    completed_at: text(),
+    created_at: text().notNull(),
+    updated_at: text().notNull(),
+    csr_pem: text(),
+    /** Of the CSR's public key and names: says whether a second submission is the same one. */
+    csr_digest: text(),
+    /** What the gate allowed to be signed: a job that is taken up again asks the ledger for exactly this. */
+    approved: text({ mode: "json" }).$type<Approved>(),
+    version_id: text(),
+    /** Until then whoever holds `fence` works on it. */
+    lease_until: text(),
+    fence: integer().notNull(),
+  },
+  (table) => [
+    index("jobs_created").on(table.created_at, table.id),
+    index("jobs_status").on(table.status, table.created_at, table.id),
+    index("jobs_certificate").on(table.certificate_id, table.created_at),
+    index("jobs_agent").on(table.agent_id, table.status),
+    index("jobs_target").on(table.target_id),
+    index("jobs_lease").on(table.status, table.lease_until),
+    uniqueIndex("jobs_open")
+      .on(table.certificate_id, table.agent_id)
+      .where(
+        sql`${table.type} in ('Issuance', 'Renewal') and ${table.status} in ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')`,
+      ),
+  ],
+);
