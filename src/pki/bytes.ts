@@ -1,11 +1,8 @@
+import { EncodingError } from "./errors.ts";
+
 /** Octet helpers that run alike in workerd and Node. Everything returns fresh memory unless it says "view". */
 
 export type Bytes = Uint8Array<ArrayBuffer>;
-
-/** Text that is not what its encoding allows (hex, base64). */
-export class EncodingError extends Error {
-  readonly code = "invalid_encoding";
-}
 
 interface NativeCodecs {
   toHex?: () => string;

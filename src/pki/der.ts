@@ -1,14 +1,12 @@
 import { ascii, type Bytes, compare, concat, utf8 } from "./bytes.ts";
+import { DerError } from "./errors.ts";
 
 /**
  * Strict DER (X.690 sections 8, 10 and 11): one octet tags, definite minimal lengths, minimal INTEGERs. Every element keeps
  * its own octets, so what was accepted re-encodes to the input. Reading is linear and its depth is bounded.
  */
 
-/** Octets that are not the strict DER that was expected: the sender's error. */
-export class DerError extends Error {
-  readonly code = "der_invalid";
-}
+export { DerError };
 
 /** One tag-length-value. `bytes` (the whole TLV) and `content` are views into the input. */
 export interface Element {
