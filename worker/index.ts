@@ -1,15 +1,26 @@
 import { makeApp } from "./app.ts";
 import { tick } from "./cron.ts";
 import type { Env } from "./env.ts";
+import { handlePublicPki, isPublicPki, PublicPki, rawPath } from "./public-pki.ts";
 import { consume } from "./queue.ts";
 
-export { Issuer, Purge } from "../durable-objects/stub.ts";
-export { PublicPki } from "./public-pki.ts";
+export { Purge } from "../durable-objects/purge.ts";
+export { Issuer } from "../durable-objects/stub.ts";
+export { PublicPki };
 
 const app = makeApp();
 
 export default {
-  fetch: (request: Request, env: Env, ctx: ExecutionContext) => app.fetch(request, env, ctx),
+  fetch(request: Request, env: Env, ctx: ExecutionContext) {
+    if (isPublicPki(rawPath(request.url))) return handlePublicPki(request, env, ctx, cachedEntrypoint(request, ctx));
+    return app.fetch(request, env, ctx);
+  },
   queue: consume,
   scheduled: tick,
 };
+
+/** The cached entrypoint on Cloudflare, which sets `request.cf`; on one machine there is no cache to ask. */
+function cachedEntrypoint(request: Request, ctx: ExecutionContext): Fetcher | null {
+  if (request.cf === undefined) return null;
+  return (ctx as unknown as { exports?: { PublicPki?: Fetcher } }).exports?.PublicPki ?? null;
+}

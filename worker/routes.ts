@@ -1,6 +1,7 @@
+import { publicRoutes } from "../src/authority/public/api.ts";
 import { identityRoutes } from "../src/identity/api.ts";
 import type { Route } from "../src/platform/route.ts";
 import { systemRoutes } from "./system.ts";
 
 /** Every route of the API: dispatch, authentication, the OpenAPI document and the tests read this one table. */
-export const routes: readonly Route[] = [...systemRoutes, ...identityRoutes];
+export const routes: readonly Route[] = [...systemRoutes, ...publicRoutes, ...identityRoutes];

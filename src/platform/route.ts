@@ -60,6 +60,8 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
+  /** Content-Type of a body that is not JSON: it is handed over as octets. */
+  readonly bodyType?: string;
   /** The body may be absent (a schema that is all optional); it is then `{}`. */
   readonly bodyOptional?: boolean;
   /** Bytes; 1 MiB unless told. */
@@ -136,7 +138,7 @@ export function route<
       const input = {
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
         query: parse(spec.query ?? EMPTY, queryOf(request.url), "") as z.output<Q>,
-        body: (spec.body ? parse(spec.body, jsonBody(spec, request, body), "", spec.tolerant) : {}) as z.output<B>,
+        body: (spec.body ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant) : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
       };
@@ -190,7 +192,7 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
       ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),
       ...(spec.query instanceof z.ZodObject ? { query: spec.query } : {}),
       ...(spec.body
-        ? { body: { required: !spec.bodyOptional, content: { "application/json": { schema: spec.body } } } }
+        ? { body: { required: !spec.bodyOptional, content: { [spec.bodyType ?? "application/json"]: { schema: spec.body } } } }
         : {}),
     },
     responses,
