@@ -1,0 +1,10 @@
+import { buildAssets, buildWorker } from "./local/build.ts";
+import { fail, note } from "./local/log.ts";
+
+/** `npm run build [-- --assets-only]`: the static assets and the Worker's bundle. */
+try {
+  note(`assets in ${buildAssets()}`);
+  if (!process.argv.includes("--assets-only")) note(`Worker in ${(await buildWorker()).script}`);
+} catch (error) {
+  fail(error);
+}

@@ -1,0 +1,185 @@
+import { accessSync, chmodSync, constants, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { convertV4MiniflareOptions, Log, LogLevel, Miniflare, Response, type V4WorkerOptions } from "miniflare";
+import { unstable_readConfig as readConfig, unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
+import { type IpRange, parseRanges } from "../../src/platform/settings.ts";
+import { note } from "./log.ts";
+import { makeOutbound } from "./outbound.ts";
+import { isAlive, type ProcessId, poll, processId } from "./process.ts";
+import { type Places, PROJECT, StartError } from "./settings.ts";
+
+const require = createRequire(import.meta.url);
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** What the local mode reads of wrangler.toml. */
+export interface Project {
+  readonly vars: Readonly<Record<string, string>>;
+  readonly crons: readonly string[];
+  /** The bindings as Miniflare wants them; no variables and secrets in it. */
+  readonly worker: V4WorkerOptions;
+}
+
+/** Reads wrangler.toml. Wrangler loads the project's own `.dev.vars` along with it: of its variables nothing is taken. */
+export function readProject(project = PROJECT): Project {
+  const config = readConfig({ config: path.join(project, "wrangler.toml") });
+  const { workerOptions } = workerOptionsOf(config, undefined, { overrides: {} });
+  const { modulesRules: _rules, rootPath: _root, bindings: _bindings, ...worker } = workerOptions;
+  const vars = Object.entries(config.vars).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  return {
+    vars: Object.fromEntries(vars),
+    crons: config.triggers.crons ?? [],
+    worker: { ...worker, name: config.name ?? "certctl-edge" } as V4WorkerOptions,
+  };
+}
+
+/** A running workerd with the Miniflare that speaks to it. */
+export interface Runtime {
+  readonly miniflare: Miniflare;
+  readonly workerd: ProcessId;
+  /** Calls back once when workerd ends without having been told to. */
+  onDeath(callback: () => void): void;
+  stop(): Promise<void>;
+}
+
+/** A workerd with the state's D1 database only: migrations and checks happen before the Worker itself can be reached. */
+export async function startDatabaseOnly(project: Project, places: Places): Promise<Runtime> {
+  const { name, compatibilityDate, d1Databases } = project.worker;
+  return await startRuntime(places, {
+    name,
+    compatibilityDate,
+    d1Databases,
+    modules: true,
+    script: "export default { fetch: () => new Response(null, { status: 404 }) };",
+  } as V4WorkerOptions);
+}
+
+export interface WorkerStart {
+  readonly script: string;
+  readonly vars: Readonly<Record<string, string>>;
+  readonly listen: readonly { readonly host: string; readonly port: number }[];
+}
+
+/** The built Worker on its direct sockets. */
+export async function startWorker(project: Project, places: Places, start: WorkerStart): Promise<Runtime> {
+  const outbound = makeOutbound({ allow: parseRanges(start.vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
+  return await startRuntime(places, {
+    ...project.worker,
+    modules: true,
+    scriptPath: start.script,
+    bindings: { ...start.vars },
+    unsafeDirectSockets: start.listen.map(({ host, port }) => ({ host, port })),
+    outboundService: async (request: Parameters<ReturnType<typeof makeOutbound>>[0]) => {
+      const answer = await outbound(request);
+      return new Response(answer.body as ConstructorParameters<typeof Response>[0], {
+        status: answer.status,
+        headers: answer.headers,
+      });
+    },
+  } as V4WorkerOptions);
+}
+
+async function startRuntime(places: Places, worker: V4WorkerOptions): Promise<Runtime> {
+  const temporary = path.join(places.stateDir, "tmp");
+  mkdirSync(temporary, { recursive: true, mode: 0o700 });
+  const pidFile = prepareWorkerd(temporary);
+  const before = SIGNALS.map((signal) => process.listeners(signal));
+  const miniflare = new Miniflare(
+    convertV4MiniflareOptions({
+      ...worker,
+      host: "127.0.0.1",
+      port: 0,
+      resourcePersistencePath: places.persistDir,
+      resourceTmpPath: temporary,
+      logRequests: false,
+      log: new StderrLog(LogLevel.WARN),
+      handleStructuredLogs: ({ message }: { message: string }) => {
+        // What workerd tells its own makers only.
+        if (!message.startsWith("NOSENTRY")) process.stderr.write(`${message}\n`);
+      },
+      cf: false,
+    } as Parameters<typeof convertV4MiniflareOptions>[0]),
+  );
+  // Miniflare ends the process on a signal, at once and with an error; who started it decides that.
+  SIGNALS.forEach((signal, at) => {
+    for (const listener of process.listeners(signal)) {
+      if (!before[at]?.includes(listener)) process.removeListener(signal, listener);
+    }
+  });
+  try {
+    await miniflare.ready;
+    return watched(miniflare, pidFile);
+  } catch (error) {
+    await miniflare.dispose().catch(() => undefined);
+    throw explained(error);
+  }
+}
+
+/** What Miniflare has to say goes to stderr. */
+class StderrLog extends Log {
+  protected override log(message: string): void {
+    process.stderr.write(`${message}\n`);
+  }
+}
+
+/** Sets the environment that makes Miniflare run workerd by workerd.sh; where that tells workerd's process number. */
+function prepareWorkerd(temporary: string): string {
+  const wrapper = fileURLToPath(new URL("workerd.sh", import.meta.url));
+  try {
+    accessSync(wrapper, constants.X_OK);
+  } catch {
+    chmodSync(wrapper, 0o755);
+  }
+  const pidFile = path.join(temporary, `workerd-${process.pid}-${crypto.randomUUID()}.pid`);
+  process.env.CERTCTL_WORKERD ??= process.env.MINIFLARE_WORKERD_PATH ?? workerdPath();
+  process.env.CERTCTL_WORKERD_PARENT = String(process.pid);
+  process.env.CERTCTL_WORKERD_PID_FILE = pidFile;
+  process.env.MINIFLARE_WORKERD_PATH = wrapper;
+  // Collections of the whole heap stay short, and memory a quarter; no cost in throughput.
+  process.env.MINIFLARE_WORKERD_V8_FLAGS ??= "--gc-global";
+  return pidFile;
+}
+
+/** The workerd that Miniflare itself would take. */
+export function workerdPath(): string {
+  const module: unknown = createRequire(require.resolve("miniflare"))("workerd");
+  if (typeof module === "object" && module !== null && "default" in module && typeof module.default === "string")
+    return module.default;
+  throw new StartError("no workerd for this machine is installed: run `npm ci`");
+}
+
+function watched(miniflare: Miniflare, pidFile: string): Runtime {
+  const workerd = processId(Number(readFileSync(pidFile, "utf8")));
+  if (!workerd) throw new StartError("workerd ended as soon as it had started");
+  let stopping = false;
+  let callback = () => {};
+  // The wrapper starts workerd once only, so this is the one to look at.
+  const watch = setInterval(() => {
+    if (stopping || isAlive(workerd)) return;
+    stopping = true;
+    clearInterval(watch);
+    callback();
+  }, 200);
+  return {
+    miniflare,
+    workerd,
+    onDeath: (call) => {
+      callback = call;
+    },
+    async stop() {
+      stopping = true;
+      clearInterval(watch);
+      await miniflare.dispose().catch((error: unknown) => note(`stopping: ${String(error)}`));
+      if (!(await poll(() => !isAlive(workerd), 5_000))) process.kill(workerd.pid, "SIGKILL");
+      rmSync(pidFile, { force: true });
+    },
+  };
+}
+
+function explained(error: unknown): unknown {
+  if (error instanceof Error && "code" in error && error.code === "ERR_ADDRESS_IN_USE")
+    return new StartError(error.message);
+  return error;
+}

@@ -1,0 +1,78 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { parseEnv } from "node:util";
+import { checkValue } from "../../src/platform/sealing.ts";
+import { parseSealingKeys } from "../../src/platform/settings.ts";
+import { type Environment, StartError } from "./settings.ts";
+
+/** The variables of a `.dev.vars`; none where there is no such file. */
+export function readSecrets(file: string): Readonly<Record<string, string>> {
+  try {
+    return parseEnv(readFileSync(file, "utf8")) as Record<string, string>;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return {};
+    throw new StartError(`cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/**
+ * Writes the first secrets where there are none yet: only beside a state that does not exist, so never a new sealing key
+ * beside what another one sealed. Whether it wrote anything.
+ */
+export function writeFirstSecrets(file: string, env: Environment, stateExists: boolean, random = randomBytes): boolean {
+  if (stateExists || existsSync(file)) return false;
+  const lines = [
+    "# Secrets of this certctl-edge, made at its first start. Whoever has them has the CA: back this file up beside the",
+    "# state, and away from it. What CERTCTL_SEALING_KEYS sealed opens with no other key.",
+  ];
+  if (env.CERTCTL_BOOTSTRAP_TOKEN === undefined) {
+    lines.push(`CERTCTL_BOOTSTRAP_TOKEN=${random(32).toString("base64url")}`);
+  }
+  if (env.CERTCTL_SEALING_KEYS === undefined) lines.push(`CERTCTL_SEALING_KEYS=k1:${random(32).toString("base64")}`);
+  if (lines.length === 2) return false;
+  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+  // Whole or not at all, and never over a file that appeared meanwhile.
+  const next = `${file}.new.${process.pid}`;
+  writeFileSync(next, `${lines.join("\n")}\n`, { mode: 0o600, flag: "wx" });
+  try {
+    linkSync(next, file);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+    throw error;
+  } finally {
+    unlinkSync(next);
+  }
+  return true;
+}
+
+/** A row of `sealing_keys`: the id of a key that sealed something in this state, and what tells that key from another. */
+export interface SealedBy {
+  readonly id: string;
+  readonly check_value: string;
+}
+
+/**
+ * Refuses to start over a state that the configured keys do not open. Throws StartError naming each missing or wrong key
+ * id and where it has to be restored.
+ */
+export async function checkSealingKeys(configured: string, sealedBy: readonly SealedBy[], file: string): Promise<void> {
+  const keys = parseSealingKeys(configured);
+  const missing: string[] = [];
+  const wrong: string[] = [];
+  for (const row of sealedBy) {
+    const key = keys.find((candidate) => candidate.id === row.id);
+    if (!key) missing.push(row.id);
+    else if ((await checkValue(key)) !== row.check_value) wrong.push(row.id);
+  }
+  const flaws = [
+    ...(missing.length > 0 ? [`the sealing key ${missing.join(", ")} is missing`] : []),
+    ...(wrong.length > 0 ? [`the sealing key ${wrong.join(", ")} is not the one that sealed this state`] : []),
+  ];
+  if (flaws.length > 0) throw new StartError(`${flaws.join(", and ")}: ${restoreHint(file)}`);
+  if (keys.length === 0) throw new StartError(`no sealing key is configured, and state exists: ${restoreHint(file)}`);
+}
+
+function restoreHint(file: string): string {
+  return `restore it in CERTCTL_SEALING_KEYS (${file} or the environment) from your backup; no new key opens what it sealed`;
+}

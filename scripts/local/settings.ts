@@ -1,0 +1,92 @@
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseRanges, parseSealingKeys } from "../../src/platform/settings.ts";
+
+/** What an operator did wrong, or has to do: printed as it is, without a stack. */
+export class StartError extends Error {
+  readonly code = "start_failed";
+}
+
+/** The project's root: where wrangler.toml is. */
+export const PROJECT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where a state lives; known before any file is read. */
+export interface Places {
+  readonly stateDir: string;
+  /** The one `.dev.vars` in use: the project's own for the default state, else the one inside STATE_DIR. */
+  readonly secretsFile: string;
+  /** What Miniflare and `wrangler dev --persist-to STATE_DIR` share. */
+  readonly persistDir: string;
+}
+
+export function placesOf(env: Environment, project = PROJECT): Places {
+  const usual = path.join(project, ".state");
+  const stateDir = path.resolve(project, env.STATE_DIR || usual);
+  return {
+    stateDir,
+    secretsFile: path.join(stateDir === usual ? project : stateDir, ".dev.vars"),
+    persistDir: path.join(stateDir, "v3"),
+  };
+}
+
+export interface LocalSettings {
+  /** Addresses to listen on. `optional` ones are left out where the machine has no such address. */
+  readonly hosts: readonly { readonly address: string; readonly optional: boolean }[];
+  /** 0: any free port. */
+  readonly port: number;
+  /** CERTCTL_PUBLIC_URL as configured; null: it follows from the port. */
+  readonly publicUrl: string | null;
+  /** Every setting that the Worker sees, as text. */
+  readonly vars: Readonly<Record<string, string>>;
+}
+
+const NAMES = ["HOST", "PORT", "TRUSTED_PROXY_SECRET", "OUTBOUND_ALLOW"];
+
+/**
+ * The settings of a start: wrangler.toml's vars, over them the `.dev.vars` in use, over them the environment. An empty
+ * variable of the environment counts as set. Throws StartError with the name of the setting that cannot be used.
+ */
+export function localSettings(
+  configVars: Readonly<Record<string, string>>,
+  fileVars: Readonly<Record<string, string>>,
+  env: Environment,
+): LocalSettings {
+  const vars: Record<string, string> = { ...configVars, ...fileVars };
+  for (const [name, value] of Object.entries(env)) {
+    if (value !== undefined && (name in vars || NAMES.includes(name) || name.startsWith("CERTCTL_")))
+      vars[name] = value;
+  }
+  checked(() => parseSealingKeys(vars.CERTCTL_SEALING_KEYS ?? ""));
+  checked(() => parseRanges(vars.OUTBOUND_ALLOW ?? ""));
+  return { hosts: parseHosts(vars.HOST), port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, vars };
+}
+
+function checked<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    throw new StartError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+function parseHosts(value: string | undefined): LocalSettings["hosts"] {
+  const names = (value ?? "")
+    .split(",")
+    .map((part) => part.trim().replace(/^\[|\]$/g, ""))
+    .filter((part) => part !== "");
+  if (names.length > 0 && !names.includes("localhost")) return names.map((address) => ({ address, optional: false }));
+  return [
+    { address: "127.0.0.1", optional: false },
+    { address: "::1", optional: true },
+  ];
+}
+
+function parsePort(value: string | undefined): number {
+  if (value === undefined || value === "") return 8787;
+  if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) {
+    throw new StartError(`PORT must be a number from 0 (any free port) to 65535, not ${JSON.stringify(value)}`);
+  }
+  return Number(value);
+}

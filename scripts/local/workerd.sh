@@ -1,0 +1,24 @@
+#!/bin/sh
+# Runs workerd so that it ends with the process that started it, even by kill -9.
+#   CERTCTL_WORKERD           the workerd binary
+#   CERTCTL_WORKERD_PARENT    the process that it must not outlive
+#   CERTCTL_WORKERD_PID_FILE  told workerd's process number; must not exist yet, so that nothing starts it a second time
+set -eu
+
+if [ "${1-}" = --bound ]; then
+  shift
+elif command -v setpriv >/dev/null 2>&1 && setpriv --pdeathsig KILL true 2>/dev/null; then
+  exec setpriv --pdeathsig KILL "$0" --bound "$@"
+else
+  # No death signal here: a small watch looks every second. $$ stays the number of this process through the exec below.
+  (
+    while kill -0 "$CERTCTL_WORKERD_PARENT" 2>/dev/null && kill -0 $$ 2>/dev/null; do sleep 1; done
+    kill -9 $$ 2>/dev/null
+  ) </dev/null >/dev/null 2>&1 3>&- &
+fi
+
+# The parent may have died before the signal was armed.
+[ "$PPID" = "$CERTCTL_WORKERD_PARENT" ] || exit 1
+set -C
+echo $$ >"$CERTCTL_WORKERD_PID_FILE" 2>/dev/null || exit 1
+exec "$CERTCTL_WORKERD" "$@"

@@ -1,0 +1,115 @@
+import { type Build, buildAssets, buildWorker } from "./local/build.ts";
+import { type Schedules, startSchedules } from "./local/cron.ts";
+import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
+import { lockState } from "./local/lock.ts";
+import { fail, note } from "./local/log.ts";
+import { watchParents } from "./local/parents.ts";
+import { type Prepared, prepareState } from "./local/prepare.ts";
+import { type Project, type Runtime, readProject, startWorker } from "./local/runtime.ts";
+import { readSecrets } from "./local/secrets.ts";
+import { localSettings, type Places, placesOf } from "./local/settings.ts";
+
+/** `npm start`: the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr. */
+async function start(): Promise<void> {
+  const places = placesOf(process.env);
+  const ending = makeEnding();
+  const lock = await lockState(places.stateDir, "start");
+  ending.last = () => lock.release();
+  const parents = watchParents(process.env, "start", (pid) =>
+    ending.end(`process ${pid}, which ran this, has ended`, 1),
+  );
+  ending.first = () => parents.stop();
+
+  buildAssets();
+  const build = await buildWorker();
+  const project = readProject();
+  // Before anything is written, so that a first run that cannot listen leaves nothing behind.
+  const early = localSettings(project.vars, readSecrets(places.secretsFile), process.env);
+  const sockets = await chooseSockets(early);
+  const url = urlOf(sockets);
+  const prepared = await prepareState(project, process.env);
+
+  const vars = workerVars(prepared, build, sockets);
+  const runtime = await startWorker(project, places, { script: build.script, vars, listen: sockets });
+  ending.stop = () => runtime.stop();
+  runtime.onDeath(() => ending.end("workerd has ended by itself; what was answered is stored, start again", 1));
+  lock.update({ url, workerd: runtime.workerd });
+  const schedules = await fireSchedules(project, runtime, () => ending.begun);
+  ending.stop = async () => {
+    await Promise.race([schedules.stop(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
+    await runtime.stop();
+  };
+  process.stdout.write(`certctl-edge ready on ${url} - ${await nextStep(url, places)}\n`);
+}
+
+/** The one way out: whatever comes first ends the process, in order, and what comes after changes nothing. */
+function makeEnding() {
+  const ending = {
+    begun: false,
+    first: () => {},
+    stop: async () => {},
+    last: () => {},
+    async end(reason: string, code: number): Promise<void> {
+      if (ending.begun) return;
+      ending.begun = true;
+      note(`${reason}; stopping`);
+      setTimeout(() => process.exit(1), 20_000).unref();
+      ending.first();
+      await ending.stop();
+      ending.last();
+      process.exit(code);
+    },
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => void ending.end(signal, 0));
+  return ending;
+}
+
+function workerVars({ settings }: Prepared, build: Build, sockets: readonly Listen[]): Record<string, string> {
+  const port = String(sockets[0]?.port);
+  return {
+    CERTCTL_COMMIT: build.commit,
+    CERTCTL_BUILD_TIME: build.builtAt,
+    ...settings.vars,
+    PORT: port,
+    CERTCTL_PUBLIC_URL: settings.publicUrl ?? `http://localhost:${port}`,
+  };
+}
+
+async function fireSchedules(project: Project, runtime: Runtime, ending: () => boolean): Promise<Schedules> {
+  const worker = await runtime.miniflare.getWorker();
+  return startSchedules(
+    project.crons,
+    async ({ cron, scheduledTime }) => {
+      const { outcome } = await worker.scheduled({ cron, scheduledTime });
+      if (outcome !== "ok") throw new Error(`outcome ${outcome}`);
+    },
+    ({ cron }, error) => {
+      if (!ending()) note(`schedule ${cron}: ${error instanceof Error ? error.message : String(error)}`);
+    },
+  );
+}
+
+/** What to do next: make the first admin key as long as there is none, without the token in the line. */
+async function nextStep(url: string, places: Places): Promise<string> {
+  if (!(await bootstrapOpen(url))) return `next: curl -s ${url}/health`;
+  const token = `$(sed -n 's/^CERTCTL_BOOTSTRAP_TOKEN=//p' ${shellWord(places.secretsFile)})`;
+  const body = `{\\"token\\":\\"${token}\\",\\"actor_name\\":\\"admin\\"}`;
+  const bootstrap = `curl -s ${url}/api/v1/auth/bootstrap -H 'Content-Type: application/json' -d "${body}"`;
+  return `next, make the admin's API key: ${bootstrap}`;
+}
+
+function shellWord(text: string): string {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+async function bootstrapOpen(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url}/api/v1/auth/bootstrap`, { signal: AbortSignal.timeout(5_000) });
+    const body: unknown = await response.json();
+    return response.ok && typeof body === "object" && body !== null && "available" in body && body.available === true;
+  } catch {
+    return false;
+  }
+}
+
+start().catch(fail);
