@@ -1,7 +1,15 @@
 import { publicRoutes } from "../src/authority/public/api.ts";
+import { fleetRoutes } from "../src/fleet/api.ts";
 import { identityRoutes } from "../src/identity/api.ts";
+import { inventoryRoutes } from "../src/inventory/api.ts";
 import type { Route } from "../src/platform/route.ts";
 import { systemRoutes } from "./system.ts";
 
 /** Every route of the API: dispatch, authentication, the OpenAPI document and the tests read this one table. */
-export const routes: readonly Route[] = [...systemRoutes, ...publicRoutes, ...identityRoutes];
+export const routes: readonly Route[] = [
+  ...systemRoutes,
+  ...publicRoutes,
+  ...identityRoutes,
+  ...inventoryRoutes,
+  ...fleetRoutes,
+];

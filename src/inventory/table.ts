@@ -1,5 +1,19 @@
 import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
-import type { KeyAlgorithmRule, ProfileSubject } from "./profiles.ts";
+
+export const KEY_FAMILIES = ["RSA", "ECDSA", "Ed25519"] as const;
+
+export interface KeyAlgorithmRule {
+  readonly algorithm: (typeof KEY_FAMILIES)[number];
+  /** Bits: of the modulus, of the curve; Ed25519 has 256. */
+  readonly min_size: number;
+}
+
+/** Subject attributes that every certificate of a profile carries; the common name is the record's. */
+export interface ProfileSubject {
+  readonly organization?: string | undefined;
+  readonly organizational_unit?: string | undefined;
+  readonly country?: string | undefined;
+}
 
 const stamps = { created_at: text().notNull(), updated_at: text().notNull() };
 

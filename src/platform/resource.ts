@@ -41,7 +41,7 @@ export interface ResourceSpec {
   /** Field to table of what it refers to: an absent one is a 400 that names it. */
   readonly references?: Readonly<Record<string, { table: string; kind: string }>>;
   /** Rows that keep this one from being deleted: a 409 that counts them. */
-  readonly blocks?: readonly { table: string; column: string; kind: string }[];
+  readonly blocks?: readonly { table: string; column: string; kind: string; plural?: string }[];
   /** List filters: query parameter to column. */
   readonly filters?: Readonly<Record<string, { schema: z.ZodType; column: SQLiteColumn }>>;
   /** Checks and completes a row before it is written; throws AppError. `before` is null on create. */
@@ -427,14 +427,14 @@ export async function requireRow(ctx: Context, table: string, id: string, field:
 }
 
 async function checkBlocks(ctx: Context, spec: ResourceSpec, id: string): Promise<void> {
-  for (const { table, column, kind } of spec.blocks ?? []) {
+  for (const { table, column, kind, plural } of spec.blocks ?? []) {
     const [row] = await ctx.db.all<{ n: number }>(
       sql`select count(*) as n from ${sql.identifier(table)} where ${sql.identifier(column)} = ${id}`,
     );
     if (row && row.n > 0)
       throw conflict(
         "in_use",
-        `the ${spec.kind} is in use by ${row.n} ${kind}${row.n === 1 ? "" : "s"}; nothing was deleted`,
+        `the ${spec.kind} is in use by ${row.n} ${row.n === 1 ? kind : (plural ?? `${kind}s`)}; nothing was deleted`,
       );
   }
 }

@@ -1,0 +1,135 @@
+import { and, asc, eq, isNull } from "drizzle-orm";
+import { grantStatement, mintKey } from "../identity/keys.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { runBatch, UniqueViolation } from "../platform/database.ts";
+import { conflict, forbidden, gone, notFound } from "../platform/errors.ts";
+import type { PageRequest } from "../platform/paging.ts";
+import { freeId, listPage, nextUpdatedAt } from "../platform/resource.ts";
+import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
+
+export { AGENT_STATUSES };
+export type Agent = typeof agents.$inferSelect;
+
+/** An agent that was not heard from for so long is offline: five heartbeats of a minute. */
+const ONLINE_MS = 5 * 60_000;
+
+export interface AgentFacts {
+  readonly hostname?: string | undefined;
+  readonly os?: string | undefined;
+  readonly architecture?: string | undefined;
+  readonly ip_address?: string | undefined;
+  readonly version?: string | undefined;
+}
+
+/** What the registration answers, this once. */
+export type RegisteredAgent = Omit<Agent, "updated_at"> & { readonly status: AgentStatus; readonly api_key: string };
+
+/** Online while the last heartbeat is younger than five minutes. */
+export function statusOf(agent: Pick<Agent, "last_heartbeat_at" | "retired_at">, now: string): AgentStatus {
+  if (agent.retired_at !== null || agent.last_heartbeat_at === null) return "Offline";
+  return Date.parse(now) - Date.parse(agent.last_heartbeat_at) < ONLINE_MS ? "Online" : "Offline";
+}
+
+export async function findAgent(ctx: Context, id: string): Promise<Agent | null> {
+  const [row] = await ctx.db.select().from(agents).where(eq(agents.id, id));
+  return row ?? null;
+}
+
+/** Agents at work; retired ones are not among them. */
+export function listAgents(ctx: Context, page: PageRequest): Promise<{ data: Agent[]; total: number }> {
+  return listPage<Agent>(ctx, agents, page, {
+    where: isNull(agents.retired_at),
+    order: [asc(agents.registered_at), asc(agents.id)],
+  });
+}
+
+/**
+ * A new agent with its own key, which is shown in this answer only. Row, key, role and audit event are one transaction.
+ * 409 when the name or the id is taken.
+ */
+export async function registerAgent(
+  ctx: Context,
+  body: AgentFacts & { id?: string | undefined; name: string; hostname: string },
+): Promise<RegisteredAgent> {
+  const now = timestamp(ctx);
+  const id = body.id ?? (await freeId(ctx, agents, "agent-", body.name));
+  const row: Agent = {
+    id,
+    name: body.name,
+    hostname: body.hostname,
+    os: body.os ?? "",
+    architecture: body.architecture ?? "",
+    ip_address: body.ip_address ?? "",
+    version: body.version ?? "",
+    last_heartbeat_at: null,
+    registered_at: now,
+    updated_at: now,
+    retired_at: null,
+    retired_reason: null,
+  };
+  const key = await mintKey(ctx, { actor_id: id, actor_type: "Agent", name: `agent ${body.name}` });
+  const { updated_at: _, ...facts } = row;
+  const shown = { ...facts, status: statusOf(row, now), api_key: key.value };
+  try {
+    await commit(
+      ctx,
+      [
+        ctx.db.insert(agents).values(row),
+        ...key.statements,
+        grantStatement(ctx, { id, type: "Agent" }, "r-agent"),
+        ctx.audit({
+          action: "agent.register",
+          resource_type: "agent",
+          resource_id: id,
+          category: "config",
+          details: { name: body.name, hostname: body.hostname, api_key_id: key.id },
+        }),
+      ],
+      { answer: { status: 201, body: shown } },
+    );
+  } catch (error) {
+    if (!(error instanceof UniqueViolation)) throw error;
+    const field = error.columns.includes("agents.name") ? "name" : "id";
+    throw conflict("already_exists", `${field}: an agent with ${field} ${JSON.stringify(row[field])} exists already`);
+  }
+  return shown;
+}
+
+/**
+ * The agent that a route of agents is about. An agent's key reaches its own id only: 403 for any other, whether that one
+ * exists or not. 404 for an absent agent, 410 for a retired one.
+ */
+export async function agentAtWork(ctx: Context, id: string): Promise<Agent> {
+  if (ctx.actor.type === "Agent" && ctx.actor.id !== id)
+    throw forbidden("an agent's key reaches that agent's own routes only", "not_your_agent");
+  const agent = await findAgent(ctx, id);
+  if (!agent) throw notFound("agent", id);
+  if (agent.retired_at !== null)
+    throw gone("agent_retired", `agent ${JSON.stringify(id)} was retired at ${agent.retired_at}: stop`);
+  return agent;
+}
+
+/** Hears from an agent. What it tells of itself is an event when it changes something; the mere heartbeat is none. */
+export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): Promise<void> {
+  const told = Object.entries(facts).filter(([, value]) => value !== undefined && value !== "");
+  const changed = told.filter(([name, value]) => agent[name as keyof Agent] !== value).map(([name]) => name);
+  const update = ctx.db
+    .update(agents)
+    .set({ ...Object.fromEntries(told), last_heartbeat_at: timestamp(ctx), updated_at: nextUpdatedAt(ctx, agent) })
+    .where(and(eq(agents.id, agent.id), isNull(agents.retired_at)));
+  if (changed.length === 0) {
+    await update;
+    return;
+  }
+  await runBatch(ctx.db, [
+    update,
+    ctx.audit({
+      action: "agent.update",
+      resource_type: "agent",
+      resource_id: agent.id,
+      category: "config",
+      details: { fields: changed },
+    }),
+  ]);
+}

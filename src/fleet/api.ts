@@ -1,0 +1,133 @@
+import { z } from "@hono/zod-openapi";
+import { type Context, timestamp } from "../platform/context.ts";
+import { notFound } from "../platform/errors.ts";
+import { pageOf, pageQuery } from "../platform/paging.ts";
+import { etagOf, idSchema, nameSchema } from "../platform/resource.ts";
+import { created, ok, type Route, route } from "../platform/route.ts";
+import {
+  AGENT_STATUSES,
+  type Agent,
+  agentAtWork,
+  findAgent,
+  heartbeat,
+  listAgents,
+  registerAgent,
+  statusOf,
+} from "./agents.ts";
+import { targetRoutes } from "./targets.ts";
+
+const tag = "Agents";
+const time = z.string().openapi({ format: "date-time" });
+
+const agentAnswer = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    hostname: z.string(),
+    status: z.enum(AGENT_STATUSES),
+    last_heartbeat_at: time.nullable(),
+    registered_at: time,
+    os: z.string(),
+    architecture: z.string(),
+    ip_address: z.string(),
+    version: z.string(),
+    retired_at: time.nullable(),
+    retired_reason: z.string().nullable(),
+  })
+  .openapi("Agent");
+
+const fact = z.string().max(255);
+const facts = { os: fact, architecture: fact, ip_address: fact, version: fact };
+
+const registration = z.strictObject({
+  id: idSchema.optional(),
+  name: nameSchema.max(128),
+  hostname: z.string().trim().min(1).max(253),
+  ...z.object(facts).partial().shape,
+  // Server-managed: may be sent, never has an effect.
+  status: z.enum(AGENT_STATUSES).nullish(),
+  last_heartbeat_at: time.nullish(),
+  registered_at: time.nullish(),
+  retired_at: time.nullish(),
+  retired_reason: z.string().nullish(),
+});
+
+const show = (ctx: Context, { updated_at: _, ...agent }: Agent) => ({
+  ...agent,
+  status: statusOf(agent, timestamp(ctx)),
+});
+
+export const fleetRoutes: Route[] = [
+  route({
+    operationId: "listAgents",
+    method: "get",
+    path: "/api/v1/agents",
+    access: "agent.read",
+    tag,
+    summary: "List agents; retired ones are not among them",
+    query: pageQuery,
+    answers: { 200: { description: "One page", schema: pageOf(agentAnswer) } },
+    errors: [400],
+    handler: async (ctx, { query }) => {
+      const { data, total } = await listAgents(ctx, query);
+      return ok({ data: data.map((agent) => show(ctx, agent)), total, ...query });
+    },
+  }),
+  route({
+    operationId: "registerAgent",
+    method: "post",
+    path: "/api/v1/agents",
+    access: "agent.edit",
+    tag,
+    summary: "Register an agent; the answer shows its API key once",
+    body: registration,
+    answers: {
+      201: {
+        description: "The agent with its key, which is shown here only",
+        schema: agentAnswer.extend({ api_key: z.string() }).openapi("RegisteredAgent"),
+      },
+    },
+    errors: [400, 409],
+    handler: async (ctx, { body }) => {
+      const agent = await registerAgent(ctx, body);
+      return created(agent, { Location: `/api/v1/agents/${agent.id}` });
+    },
+  }),
+  route({
+    operationId: "getAgent",
+    method: "get",
+    path: "/api/v1/agents/{id}",
+    access: "agent.read",
+    tag,
+    summary: "Get an agent, also a retired one",
+    params: z.object({ id: z.string() }),
+    answers: { 200: { description: "The agent", schema: agentAnswer } },
+    errors: [400],
+    handler: async (ctx, { params }) => {
+      const agent = await findAgent(ctx, params.id);
+      if (!agent) throw notFound("agent", params.id);
+      return ok(show(ctx, agent), { ETag: etagOf(agent) });
+    },
+  }),
+  route({
+    operationId: "agentHeartbeat",
+    method: "post",
+    path: "/api/v1/agents/{id}/heartbeat",
+    access: "agent.heartbeat",
+    tag,
+    summary: "An agent is alive and tells what it is",
+    params: z.object({ id: z.string() }),
+    body: z.object({ ...facts, hostname: z.string().max(253) }).partial(),
+    bodyOptional: true,
+    bodyLimit: 16_384,
+    tolerant: true,
+    answers: { 200: { description: "Heard", schema: z.object({ status: z.string() }) } },
+    errors: [410],
+    handler: async (ctx, { params, body }) => {
+      const agent = await agentAtWork(ctx, params.id);
+      await heartbeat(ctx, agent, body);
+      return ok({ status: "ok" });
+    },
+  }),
+  ...targetRoutes,
+];

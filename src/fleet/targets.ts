@@ -1,0 +1,133 @@
+import { z } from "@hono/zod-openapi";
+import { sql } from "drizzle-orm";
+import { type Context, timestamp } from "../platform/context.ts";
+import { invalid, notFound } from "../platform/errors.ts";
+import { nameSchema, type Row, resource } from "../platform/resource.ts";
+import { ok, type Route, route } from "../platform/route.ts";
+import { utf8 } from "../platform/text.ts";
+import { findAgent, statusOf } from "./agents.ts";
+import { targets as table } from "./table.ts";
+import { readConfig, TARGET_TYPE_NAMES, type TargetTypeName } from "./target-config.ts";
+
+const config = z.record(z.string(), z.unknown());
+
+const answer = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    type: z.enum(TARGET_TYPE_NAMES),
+    agent_id: z.string(),
+    config,
+    enabled: z.boolean(),
+    retired_at: z.string().openapi({ format: "date-time" }).nullable(),
+    retired_reason: z.string().nullable(),
+    created_at: z.string().openapi({ format: "date-time" }),
+    updated_at: z.string().openapi({ format: "date-time" }),
+  })
+  .openapi("DeploymentTarget");
+
+/** Where agents put certificates. Credentials in a configuration are sealed and never shown again. */
+const targets = resource({
+  kind: "target",
+  type: "target",
+  path: "/api/v1/targets",
+  tag: "Targets",
+  idPrefix: "tgt-",
+  operations: {
+    list: "listTargets",
+    create: "createTarget",
+    get: "getTarget",
+    update: "updateTarget",
+    delete: "deleteTarget",
+  },
+  permissions: { read: "target.read", edit: "target.edit", delete: "target.delete" },
+  category: "config",
+  table,
+  answer,
+  create: z.object({
+    name: nameSchema,
+    type: z.enum(TARGET_TYPE_NAMES),
+    agent_id: z.string(),
+    config: config.default({}),
+    enabled: z.boolean().default(true),
+  }),
+  managed: { retired_at: z.string().nullish(), retired_reason: z.string().nullish() },
+  sentOnUpdate: ["name", "type", "agent_id"],
+  unique: ["name"],
+  references: { agent_id: { table: "agents", kind: "agent" } },
+  blocks: [{ table: "certificate_targets", column: "target_id", kind: "certificate" }],
+  filters: {
+    agent_id: { schema: z.string(), column: table.agent_id },
+    type: { schema: z.enum(TARGET_TYPE_NAMES), column: table.type },
+  },
+  check,
+  show: ({ sealed_secrets: _, ...shown }) => shown,
+  alsoDelete: (ctx, id) => [ctx.db.run(sql`update jobs set target_id = null where target_id = ${id}`)],
+});
+
+export const findTarget = targets.find;
+
+/** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */
+async function check(ctx: Context, row: Row, before: Row | null): Promise<Row> {
+  const agentId = String(row.agent_id);
+  if (agentId !== before?.agent_id) {
+    const agent = await findAgent(ctx, agentId);
+    if (agent && agent.retired_at !== null) throw invalid("agent_id", `agent ${JSON.stringify(agentId)} is retired`);
+  }
+  const sameHolder = before !== null && before.type === row.type && before.agent_id === row.agent_id;
+  const stored = sameHolder ? await openSecrets(ctx, before) : {};
+  const { shown, secrets } = readConfig(row.type as TargetTypeName, row.config as Record<string, unknown>, stored);
+  return { ...row, config: shown, sealed_secrets: await sealSecrets(ctx, row.id, secrets) };
+}
+
+async function sealSecrets(ctx: Context, id: string, secrets: Record<string, string>): Promise<string | null> {
+  if (Object.keys(secrets).length === 0) return null;
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  return ctx.sealer.seal(utf8(JSON.stringify(secrets)), `target|${id}`);
+}
+
+async function openSecrets(ctx: Context, row: Row): Promise<Record<string, string>> {
+  if (typeof row.sealed_secrets !== "string") return {};
+  const opened = await ctx.sealer.open(row.sealed_secrets, `target|${row.id}`);
+  return JSON.parse(new TextDecoder().decode(opened));
+}
+
+const testTarget = route({
+  operationId: "testTargetConnection",
+  method: "post",
+  path: "/api/v1/targets/{id}/test",
+  access: "target.edit",
+  tag: "Targets",
+  summary: "Whether the target's agent could do work now",
+  description: "Looks at the agent: registered, not retired, heard from in the last five minutes. Connects to nothing.",
+  params: z.object({ id: z.string() }),
+  answers: {
+    200: {
+      description: "`status` is `success` or `failed`; `message` says why",
+      schema: z.object({ status: z.string(), message: z.string() }),
+    },
+  },
+  errors: [400],
+  handler: async (ctx, { params }) => {
+    const target = await targets.find(ctx, params.id);
+    if (!target) throw notFound("target", params.id);
+    return ok(await reachability(ctx, target));
+  },
+});
+
+async function reachability(ctx: Context, target: Row): Promise<{ status: "success" | "failed"; message: string }> {
+  const failed = (message: string) => ({ status: "failed" as const, message });
+  const agent = await findAgent(ctx, String(target.agent_id));
+  if (!agent) return failed(`agent ${JSON.stringify(target.agent_id)} does not exist`);
+  if (agent.retired_at !== null) return failed(`agent ${JSON.stringify(agent.name)} is retired`);
+  if (target.enabled !== true) return failed("the target is disabled");
+  if (agent.last_heartbeat_at === null) return failed(`agent ${JSON.stringify(agent.name)} was never heard from`);
+  if (statusOf(agent, timestamp(ctx)) !== "Online")
+    return failed(`agent ${JSON.stringify(agent.name)} was last heard from at ${agent.last_heartbeat_at}`);
+  return {
+    status: "success",
+    message: `agent ${JSON.stringify(agent.name)} is online (last heard from at ${agent.last_heartbeat_at}); the target itself is not contacted`,
+  };
+}
+
+export const targetRoutes: Route[] = [...targets.routes, testTarget];

@@ -1,0 +1,40 @@
+import { z } from "@hono/zod-openapi";
+import { nameSchema, resource } from "../platform/resource.ts";
+import { owners as table } from "./table.ts";
+
+/** Who answers for a certificate. */
+export const owners = resource({
+  kind: "owner",
+  type: "owner",
+  path: "/api/v1/owners",
+  tag: "Owners",
+  idPrefix: "o-",
+  operations: {
+    list: "listOwners",
+    create: "createOwner",
+    get: "getOwner",
+    update: "updateOwner",
+    delete: "deleteOwner",
+  },
+  permissions: { read: "owner.read", edit: "owner.edit", delete: "owner.delete" },
+  category: "config",
+  table,
+  answer: z
+    .object({
+      id: z.string(),
+      name: z.string(),
+      email: z.string(),
+      team_id: z.string().nullable(),
+      created_at: z.string().openapi({ format: "date-time" }),
+      updated_at: z.string().openapi({ format: "date-time" }),
+    })
+    .openapi("Owner"),
+  create: z.object({
+    name: nameSchema,
+    email: z.union([z.literal(""), z.email("must be an e-mail address").max(254)]).default(""),
+    team_id: z.string().optional(),
+  }),
+  references: { team_id: { table: "teams", kind: "team" } },
+  blocks: [{ table: "certificates", column: "owner_id", kind: "certificate" }],
+  filters: { team_id: { schema: z.string(), column: table.team_id } },
+});

@@ -1,0 +1,156 @@
+import { z } from "@hono/zod-openapi";
+import { eq } from "drizzle-orm";
+import type { Context } from "../platform/context.ts";
+import { invalid } from "../platform/errors.ts";
+import { nameSchema, resource, textSchema } from "../platform/resource.ts";
+import { checkPattern, matchesPattern } from "./name-patterns.ts";
+import { KEY_FAMILIES, type KeyAlgorithmRule, profiles as table } from "./table.ts";
+
+export const EXTENDED_KEY_USAGES = [
+  "serverAuth",
+  "clientAuth",
+  "codeSigning",
+  "emailProtection",
+  "timeStamping",
+] as const;
+
+/** Below this a profile may be short-lived, and from this on it may not. Seconds. */
+const SHORT_LIVED_BELOW = 3600;
+
+export type Profile = typeof table.$inferSelect;
+
+const keyRule = z
+  .strictObject({ algorithm: z.enum(KEY_FAMILIES), min_size: z.number().int() })
+  .openapi("KeyAlgorithmRule");
+
+const ekus = z.array(z.enum(EXTENDED_KEY_USAGES)).min(1).max(EXTENDED_KEY_USAGES.length);
+
+const subject = z.strictObject({
+  organization: z.string().min(1).max(64).optional(),
+  organizational_unit: z.string().min(1).max(64).optional(),
+  country: z
+    .string()
+    .regex(/^[A-Z]{2}$/, "must be two capital letters (ISO 3166)")
+    .optional(),
+});
+
+const fields = {
+  name: nameSchema,
+  description: textSchema.default(""),
+  allowed_key_algorithms: z
+    .array(keyRule)
+    .min(1)
+    .max(10)
+    .default([
+      { algorithm: "ECDSA", min_size: 256 },
+      { algorithm: "RSA", min_size: 2048 },
+    ]),
+  max_ttl_seconds: z.number().int().min(0).max(3_155_760_000).default(0),
+  allowed_ekus: ekus.default(["serverAuth"]),
+  required_san_patterns: z.array(z.string().min(1)).max(50).default([]).openapi({
+    description:
+      "Every name of a certificate must match one of these as a whole. Regular expressions of a safe subset: literals, `.`, classes, `?`, `*`, `+`, `{m,n}` on one character, `|` between whole alternatives.",
+  }),
+  spiffe_uri_pattern: z.string().default("").openapi({
+    description: "Every spiffe:// URI of a certificate must match this as a whole; the same subset of expressions.",
+  }),
+  allow_short_lived: z.boolean().default(false),
+  must_staple: z.boolean().default(false),
+  subject: subject.default({}),
+  enabled: z.boolean().default(true),
+};
+
+/** What certificates may be: keys, lifetime, usages, names. */
+export const profiles = resource({
+  kind: "certificate profile",
+  type: "profile",
+  path: "/api/v1/profiles",
+  tag: "Profiles",
+  idPrefix: "prof-",
+  operations: {
+    list: "listProfiles",
+    create: "createProfile",
+    get: "getProfile",
+    update: "updateProfile",
+    delete: "deleteProfile",
+  },
+  permissions: { read: "profile.read", edit: "profile.edit", delete: "profile.delete" },
+  category: "config",
+  table,
+  answer: z
+    .object({
+      id: z.string(),
+      name: z.string(),
+      description: z.string(),
+      allowed_key_algorithms: z.array(keyRule),
+      max_ttl_seconds: z.number().int(),
+      allowed_ekus: ekus,
+      required_san_patterns: z.array(z.string()),
+      spiffe_uri_pattern: z.string(),
+      allow_short_lived: z.boolean(),
+      must_staple: z.boolean(),
+      subject,
+      enabled: z.boolean(),
+      created_at: z.string().openapi({ format: "date-time" }),
+      updated_at: z.string().openapi({ format: "date-time" }),
+    })
+    .openapi("CertificateProfile"),
+  create: z.object(fields),
+  unique: ["name"],
+  blocks: [
+    { table: "certificates", column: "certificate_profile_id", kind: "certificate" },
+    { table: "renewal_policies", column: "certificate_profile_id", kind: "renewal policy", plural: "renewal policies" },
+  ],
+  check: async (_ctx, row) => {
+    checkProfile(row as Profile);
+    return row;
+  },
+});
+
+function checkProfile(profile: Profile): void {
+  for (const [i, rule] of profile.allowed_key_algorithms.entries())
+    checkKeyRule(`allowed_key_algorithms.${i}.min_size`, rule);
+  if (profile.allow_short_lived && profile.max_ttl_seconds >= SHORT_LIVED_BELOW)
+    throw invalid(
+      "allow_short_lived",
+      `short-lived certificates live less than an hour: max_ttl_seconds must be below ${SHORT_LIVED_BELOW}`,
+    );
+  if (profile.allow_short_lived && profile.max_ttl_seconds === 0)
+    throw invalid("max_ttl_seconds", "a short-lived profile needs a limit of 1 to 3599 seconds");
+  for (const [i, pattern] of profile.required_san_patterns.entries())
+    checkPattern(`required_san_patterns.${i}`, pattern);
+  if (profile.spiffe_uri_pattern !== "") checkPattern("spiffe_uri_pattern", profile.spiffe_uri_pattern);
+}
+
+function checkKeyRule(field: string, { algorithm, min_size }: KeyAlgorithmRule): void {
+  if (algorithm === "RSA" && (min_size < 2048 || min_size > 8192))
+    throw invalid(field, "an RSA key has 2048 to 8192 bits");
+  if (algorithm === "ECDSA" && ![256, 384, 521].includes(min_size))
+    throw invalid(field, "an ECDSA curve has 256, 384 or 521 bits");
+  if (algorithm === "Ed25519" && min_size !== 256) throw invalid(field, "an Ed25519 key has 256 bits");
+}
+
+/** The profile, or null. */
+export async function findProfile(ctx: Context, id: string): Promise<Profile | null> {
+  const [row] = await ctx.db.select().from(table).where(eq(table.id, id));
+  return row ?? null;
+}
+
+/** Whether the profile allows a key of this family and size (bits). */
+export function allowsKey(
+  profile: Pick<Profile, "allowed_key_algorithms">,
+  key: { algorithm: string; size: number },
+): boolean {
+  return profile.allowed_key_algorithms.some((rule) => rule.algorithm === key.algorithm && key.size >= rule.min_size);
+}
+
+/** Whether a certificate of the profile may carry this name: one of `required_san_patterns`, and the SPIFFE pattern for a SPIFFE ID. */
+export function allowsName(
+  profile: Pick<Profile, "required_san_patterns" | "spiffe_uri_pattern">,
+  name: string,
+): boolean {
+  const spiffe = profile.spiffe_uri_pattern !== "" && /^spiffe:\/\//i.test(name);
+  if (spiffe) return matchesPattern(profile.spiffe_uri_pattern, name);
+  if (profile.required_san_patterns.length === 0) return true;
+  return profile.required_san_patterns.some((pattern) => matchesPattern(pattern, name));
+}
