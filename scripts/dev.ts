@@ -1,4 +1,7 @@
 import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { buildAssets } from "./local/build.ts";
 import { chooseSockets, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
@@ -6,8 +9,8 @@ import { fail, note } from "./local/log.ts";
 import { watchParents } from "./local/parents.ts";
 import { prepareState } from "./local/prepare.ts";
 import { processId } from "./local/process.ts";
-import { readProject, workerdEnvironment } from "./local/runtime.ts";
-import { PROJECT, placesOf } from "./local/settings.ts";
+import { readProject, workerdEnvironment, workerdPath } from "./local/runtime.ts";
+import { PROJECT, placesOf, StartError } from "./local/settings.ts";
 import { wranglerScript } from "./local/wrangler.ts";
 
 /**
@@ -22,15 +25,24 @@ async function dev(): Promise<void> {
   const { settings } = await prepareState(readProject(), process.env);
   const sockets = await chooseSockets(settings);
   const { host = "127.0.0.1", port = settings.port } = sockets[0] ?? {};
-  const vars = { ...settings.vars, PORT: String(port), CERTCTL_PUBLIC_URL: settings.publicUrl ?? `http://localhost:${port}` };
-  const args = ["dev", "--ip", host, "--port", String(port), "--persist-to", places.stateDir, "--env-file", places.secretsFile];
-  for (const [name, value] of Object.entries(vars)) args.push("--var", `${name}:${value}`);
-
-  const child = spawn(process.execPath, [wranglerScript(), ...args, ...process.argv.slice(2)], {
-    cwd: PROJECT,
-    stdio: "inherit",
-    env: { ...process.env, ...workerdEnvironment(), WRANGLER_SEND_METRICS: "false" },
-  });
+  const vars = {
+    ...settings.vars,
+    PORT: String(port),
+    CERTCTL_PUBLIC_URL: settings.publicUrl ?? `http://localhost:${port}`,
+  };
+  const envFile = path.join(places.stateDir, "tmp/dev.vars");
+  writeFileSync(envFile, Object.entries(vars).map(envLine).join(""), { mode: 0o600 });
+  const args = ["dev", "--ip", host, "--port", String(port), "--persist-to", places.stateDir, "--env-file", envFile];
+  const exitWithParent = fileURLToPath(new URL("local/exit-with-parent.mjs", import.meta.url));
+  const child = spawn(
+    process.execPath,
+    ["--import", exitWithParent, wranglerScript(), ...args, ...process.argv.slice(2)],
+    {
+      cwd: PROJECT,
+      stdio: "inherit",
+      env: { ...process.env, ...workerdEnvironment(), CERTCTL_WORKERD: workerdPath(), WRANGLER_SEND_METRICS: "false" },
+    },
+  );
   lock.update({ url: urlOf(sockets), workerd: child.pid === undefined ? null : processId(child.pid) });
   watchParents(process.env, "dev", () => child.kill("SIGTERM"));
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
@@ -40,6 +52,12 @@ async function dev(): Promise<void> {
     lock.release();
     process.exit(code ?? 0);
   });
+}
+
+/** A line of an env file as wrangler reads it: quoted, with nothing of it expanded. */
+function envLine([name, value]: [string, string]): string {
+  if (/['\r\n]/.test(value)) throw new StartError(`${name}: \`npm run dev\` takes no quote or line break in a setting`);
+  return `${name}='${value.replaceAll("$", "\\$")}'\n`;
 }
 
 dev().catch(fail);

@@ -12,6 +12,8 @@ import { type Places, PROJECT, StartError } from "./settings.ts";
 
 const require = createRequire(import.meta.url);
 
+const WRAPPER = fileURLToPath(new URL("workerd.sh", import.meta.url));
+
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** What the local mode reads of wrangler.toml. */
@@ -84,7 +86,8 @@ export async function startWorker(project: Project, places: Places, start: Worke
 async function startRuntime(places: Places, worker: V4WorkerOptions): Promise<Runtime> {
   const temporary = path.join(places.stateDir, "tmp");
   mkdirSync(temporary, { recursive: true, mode: 0o700 });
-  const pidFile = prepareWorkerd(temporary);
+  const pidFile = path.join(temporary, `workerd-${crypto.randomUUID()}.pid`);
+  Object.assign(process.env, workerdEnvironment());
   const before = SIGNALS.map((signal) => process.listeners(signal));
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
@@ -100,6 +103,11 @@ async function startRuntime(places: Places, worker: V4WorkerOptions): Promise<Ru
         if (!message.startsWith("NOSENTRY")) process.stderr.write(`${message}\n`);
       },
       cf: false,
+      unsafeRuntimeEnv: {
+        CERTCTL_WORKERD: workerdPath(),
+        CERTCTL_WORKERD_PARENT: String(process.pid),
+        CERTCTL_WORKERD_PID_FILE: pidFile,
+      },
     } as Parameters<typeof convertV4MiniflareOptions>[0]),
   );
   // Miniflare ends the process on a signal, at once and with an error; who started it decides that.
@@ -124,22 +132,20 @@ class StderrLog extends Log {
   }
 }
 
-/** Sets the environment that makes Miniflare run workerd by workerd.sh; where that tells workerd's process number. */
-function prepareWorkerd(temporary: string): string {
-  const wrapper = fileURLToPath(new URL("workerd.sh", import.meta.url));
+/**
+ * The environment that makes Miniflare run workerd by workerd.sh, which ties it to the process that starts it, with short
+ * collections of the whole heap (a quarter of the memory, no cost in throughput).
+ */
+export function workerdEnvironment(): Record<"MINIFLARE_WORKERD_PATH" | "MINIFLARE_WORKERD_V8_FLAGS", string> {
   try {
-    accessSync(wrapper, constants.X_OK);
+    accessSync(WRAPPER, constants.X_OK);
   } catch {
-    chmodSync(wrapper, 0o755);
+    chmodSync(WRAPPER, 0o755);
   }
-  const pidFile = path.join(temporary, `workerd-${process.pid}-${crypto.randomUUID()}.pid`);
-  process.env.CERTCTL_WORKERD ??= process.env.MINIFLARE_WORKERD_PATH ?? workerdPath();
-  process.env.CERTCTL_WORKERD_PARENT = String(process.pid);
-  process.env.CERTCTL_WORKERD_PID_FILE = pidFile;
-  process.env.MINIFLARE_WORKERD_PATH = wrapper;
-  // Collections of the whole heap stay short, and memory a quarter; no cost in throughput.
-  process.env.MINIFLARE_WORKERD_V8_FLAGS ??= "--gc-global";
-  return pidFile;
+  return {
+    MINIFLARE_WORKERD_PATH: WRAPPER,
+    MINIFLARE_WORKERD_V8_FLAGS: process.env.MINIFLARE_WORKERD_V8_FLAGS ?? "--gc-global",
+  };
 }
 
 /** The workerd that Miniflare itself would take. */

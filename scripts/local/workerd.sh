@@ -1,9 +1,11 @@
 #!/bin/sh
 # Runs workerd so that it ends with the process that started it, even by kill -9.
 #   CERTCTL_WORKERD           the workerd binary
-#   CERTCTL_WORKERD_PARENT    the process that it must not outlive
-#   CERTCTL_WORKERD_PID_FILE  told workerd's process number; must not exist yet, so that nothing starts it a second time
+#   CERTCTL_WORKERD_PARENT    the process that it must not outlive (else the one that runs this)
+#   CERTCTL_WORKERD_PID_FILE  if set: told workerd's process number; must not exist yet, so that workerd starts once only
 set -eu
+CERTCTL_WORKERD_PARENT=${CERTCTL_WORKERD_PARENT:-$PPID}
+export CERTCTL_WORKERD_PARENT
 
 if [ "${1-}" = --bound ]; then
   shift
@@ -19,6 +21,8 @@ fi
 
 # The parent may have died before the signal was armed.
 [ "$PPID" = "$CERTCTL_WORKERD_PARENT" ] || exit 1
-set -C
-echo $$ >"$CERTCTL_WORKERD_PID_FILE" 2>/dev/null || exit 1
+if [ -n "${CERTCTL_WORKERD_PID_FILE-}" ]; then
+  set -C
+  echo $$ >"$CERTCTL_WORKERD_PID_FILE" 2>/dev/null || exit 1
+fi
 exec "$CERTCTL_WORKERD" "$@"
