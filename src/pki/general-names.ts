@@ -1,6 +1,6 @@
 import ipaddr from "ipaddr.js";
 import { ascii, type Bytes, toHex } from "./bytes.ts";
-import { asciiText, context, type Element, oidFromContent, oidOf, Reader, sequence, TAG, tlv } from "./der.ts";
+import { asciiText, type Element, oidFromContent, oidOf, Reader, sequence, TAG, tlv } from "./der.ts";
 import { DerError, NameError } from "./errors.ts";
 
 /** A subject alternative name of one of the four types that are certified here, its value in canonical text. */
@@ -80,9 +80,8 @@ export function dnsName(text: string): string {
   const wrong = (why: string): NameError => new NameError(`not a DNS name: ${quote(text)} ${why}`);
   if (text === "") throw new NameError("a DNS name is empty");
   if (text.length > 253) throw wrong("is longer than 253 octets");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: this is the range of ASCII
-  const foreign = /[^\u0000-\u007f]/.test(text);
-  if (/[\u0000-\u002c\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]/.test(text)) {
+  const foreign = /[\u{80}-\u{10ffff}]/u.test(text);
+  if (/[^A-Za-z0-9.\u{80}-\u{10ffff}-]/u.test(text)) {
     throw wrong("may hold letters, digits, hyphens and dots only, and a wildcard only as its whole leftmost label");
   }
   const name = foreign ? toAscii(text) : text.toLowerCase();
@@ -197,8 +196,6 @@ export function encodeUri(uri: string): Bytes {
 
 /** Reads GeneralNames as they stand, at most 1,000 and at least one; values are not made canonical. Throws DerError. */
 export function decodeGeneralNames(element: Element): GeneralNames {
-  if ((element.tag & 0x1f) !== 0x10 && (element.tag & 0xc0) === 0)
-    throw new DerError("GeneralNames must be a SEQUENCE");
   const reader = new Reader(element);
   const names: GeneralName[] = [];
   const others: string[] = [];

@@ -1,0 +1,275 @@
+import type { Bytes } from "./bytes.ts";
+import {
+  bitStringOf,
+  boolean,
+  booleanOf,
+  context,
+  type Element,
+  integer,
+  namedBits,
+  octetString,
+  octetStringOf,
+  oid,
+  oidOf,
+  Reader,
+  sequence,
+  smallInteger,
+  TAG,
+} from "./der.ts";
+import { CertificateError, DerError } from "./errors.ts";
+import { decodeGeneralName, decodeGeneralNames, encodeUri } from "./general-names.ts";
+
+/** Extension values of RFC 5280 section 4.2, RFC 6960 and RFC 7633: built and read, one function each. */
+
+export const EXTENSION = {
+  subjectKeyIdentifier: "2.5.29.14",
+  keyUsage: "2.5.29.15",
+  subjectAltName: "2.5.29.17",
+  basicConstraints: "2.5.29.19",
+  nameConstraints: "2.5.29.30",
+  crlDistributionPoints: "2.5.29.31",
+  certificatePolicies: "2.5.29.32",
+  authorityKeyIdentifier: "2.5.29.35",
+  extendedKeyUsage: "2.5.29.37",
+  authorityInfoAccess: "1.3.6.1.5.5.7.1.1",
+  tlsFeature: "1.3.6.1.5.5.7.1.24",
+  ocspNoCheck: "1.3.6.1.5.5.7.48.1.5",
+} as const;
+
+const ACCESS_OCSP = "1.3.6.1.5.5.7.48.1";
+const ACCESS_CA_ISSUERS = "1.3.6.1.5.5.7.48.2";
+
+/** Extended key usages by the names that profiles use. */
+const EKU_BY_NAME: ReadonlyMap<string, string> = new Map([
+  ["serverAuth", "1.3.6.1.5.5.7.3.1"],
+  ["clientAuth", "1.3.6.1.5.5.7.3.2"],
+  ["codeSigning", "1.3.6.1.5.5.7.3.3"],
+  ["emailProtection", "1.3.6.1.5.5.7.3.4"],
+  ["timeStamping", "1.3.6.1.5.5.7.3.8"],
+  ["OCSPSigning", "1.3.6.1.5.5.7.3.9"],
+  ["anyExtendedKeyUsage", "2.5.29.37.0"],
+]);
+const EKU_BY_OID: ReadonlyMap<string, string> = new Map([...EKU_BY_NAME].map(([name, id]) => [id, name]));
+
+/** The object identifier of an EKU given by name or as dotted numbers. */
+export function ekuOid(nameOrOid: string): string {
+  return EKU_BY_NAME.get(nameOrOid) ?? nameOrOid;
+}
+
+/** The name of an EKU where it has one here, else its dotted numbers. */
+export function ekuName(id: string): string {
+  return EKU_BY_OID.get(id) ?? id;
+}
+
+/** RFC 5280 section 4.2.1.3, bit 0 first. */
+export const KEY_USAGES = [
+  "digitalSignature",
+  "nonRepudiation",
+  "keyEncipherment",
+  "dataEncipherment",
+  "keyAgreement",
+  "keyCertSign",
+  "cRLSign",
+  "encipherOnly",
+  "decipherOnly",
+] as const;
+
+export type KeyUsage = (typeof KEY_USAGES)[number];
+
+export interface BasicConstraints {
+  readonly ca: boolean;
+  /** Null: no bound. */
+  readonly pathLen: number | null;
+}
+
+export interface AuthorityKeyIdentifier {
+  readonly keyIdentifier: Bytes | null;
+  /** Whether authorityCertIssuer and serial stand in it too. */
+  readonly namesIssuer: boolean;
+}
+
+/** One Extension; `id` is its OBJECT IDENTIFIER, DER. */
+export interface Extension {
+  readonly oid: string;
+  readonly critical: boolean;
+  /** The content of extnValue. */
+  readonly value: Bytes;
+}
+
+// --------------------------------------------------------------------------------------------------------------- building
+
+/** Extension ::= SEQUENCE { extnID, critical DEFAULT FALSE, extnValue }. */
+export function extension(id: string, critical: boolean, value: Bytes): Bytes {
+  return critical ? sequence(oid(id), boolean(true), octetString(value)) : sequence(oid(id), octetString(value));
+}
+
+export function encodeBasicConstraints({ ca, pathLen }: BasicConstraints): Bytes {
+  return sequence(...(ca ? [boolean(true)] : []), ...(ca && pathLen !== null ? [integer(pathLen)] : []));
+}
+
+export function encodeKeyUsage(usages: readonly KeyUsage[]): Bytes {
+  return namedBits(usages.map((usage) => KEY_USAGES.indexOf(usage)));
+}
+
+/** ExtKeyUsageSyntax of names or dotted numbers. */
+export function encodeExtendedKeyUsage(ekus: readonly string[]): Bytes {
+  return sequence(...ekus.map((eku) => oid(ekuOid(eku))));
+}
+
+/** AuthorityKeyIdentifier with the key identifier alone (RFC 5280 section 4.2.1.1). */
+export function encodeAuthorityKeyIdentifier(keyIdentifier: Bytes): Bytes {
+  return sequence(context(0, false, keyIdentifier));
+}
+
+/** One DistributionPoint whose fullName holds the URLs: the content of CDP and, as DistributionPointName, of IDP. */
+export function encodeCrlDistributionPoints(urls: readonly string[]): Bytes {
+  return sequence(sequence(encodeDistributionPointName(urls)));
+}
+
+/** [0] DistributionPointName with [0] fullName: the octets that CDP and issuingDistributionPoint share. */
+export function encodeDistributionPointName(urls: readonly string[]): Bytes {
+  return context(0, true, context(0, true, ...urls.map(encodeUri)));
+}
+
+export function encodeAuthorityInfoAccess(ocspUrls: readonly string[], caIssuersUrls: readonly string[]): Bytes {
+  return sequence(
+    ...ocspUrls.map((url) => sequence(oid(ACCESS_OCSP), encodeUri(url))),
+    ...caIssuersUrls.map((url) => sequence(oid(ACCESS_CA_ISSUERS), encodeUri(url))),
+  );
+}
+
+/** TLS Feature with status_request (5): must-staple (RFC 7633 section 4). */
+export function encodeMustStaple(): Bytes {
+  return sequence(integer(5));
+}
+
+/** CertificatePolicies without qualifiers. */
+export function encodeCertificatePolicies(policies: readonly string[]): Bytes {
+  return sequence(...policies.map((policy) => sequence(oid(policy))));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- reading
+
+const MAX_EXTENSIONS = 100;
+
+/** Extensions ::= SEQUENCE SIZE (1..MAX) OF Extension, each at most once. Throws DerError and CertificateError. */
+export function parseExtensions(element: Element): Extension[] {
+  if (element.tag !== TAG.SEQUENCE) throw new DerError("Extensions must be a SEQUENCE");
+  const found: Extension[] = [];
+  const seen = new Set<string>();
+  const reader = new Reader(element);
+  do {
+    const parts = new Reader(reader.next(TAG.SEQUENCE));
+    const id = oidOf(parts.next(TAG.OID));
+    const flag = parts.optional(TAG.BOOLEAN);
+    const critical = flag !== null && booleanOf(flag);
+    if (flag !== null && !critical) throw new DerError("an extension's default FALSE must be left out");
+    found.push({ oid: id, critical, value: octetStringOf(parts.next(TAG.OCTET_STRING)) });
+    parts.end();
+    if (seen.has(id)) throw new CertificateError(`extension ${id} stands more than once`);
+    if (seen.add(id).size > MAX_EXTENSIONS) throw new CertificateError(`more than ${MAX_EXTENSIONS} extensions`);
+  } while (reader.more);
+  return found;
+}
+
+export function parseBasicConstraints(element: Element): BasicConstraints {
+  const reader = new Reader(expectSequence(element, "BasicConstraints"));
+  const flag = reader.optional(TAG.BOOLEAN);
+  if (flag !== null && !booleanOf(flag)) throw new DerError("the default cA FALSE must be left out");
+  const bound = reader.optional(TAG.INTEGER);
+  reader.end();
+  if (bound !== null && flag === null) throw new CertificateError("pathLenConstraint without cA");
+  return { ca: flag !== null, pathLen: bound === null ? null : smallInteger(bound) };
+}
+
+/** Named bits without trailing zeros (X.690 section 11.2.2), at least one set (RFC 5280 section 4.2.1.3). */
+export function parseKeyUsage(element: Element): KeyUsage[] {
+  const { bytes, unused } = bitStringOf(element);
+  const last = bytes.at(-1) ?? 0;
+  if (last === 0 || ((last >> unused) & 1) === 0) throw new DerError("KeyUsage with trailing zero bits");
+  const usages: KeyUsage[] = [];
+  for (let bit = 0; bit < bytes.length * 8 - unused; bit++) {
+    if (((bytes[bit >> 3] as number) & (0x80 >> (bit & 7))) === 0) continue;
+    const usage = KEY_USAGES[bit];
+    if (usage === undefined) throw new CertificateError("KeyUsage with a bit that has no meaning");
+    usages.push(usage);
+  }
+  return usages;
+}
+
+/** Names where they have one here, else dotted numbers. */
+export function parseExtendedKeyUsage(element: Element): string[] {
+  return listOf(expectSequence(element, "ExtKeyUsageSyntax"), (next) => ekuName(oidOf(next)));
+}
+
+export function parseSubjectKeyIdentifier(element: Element): Bytes {
+  return octetStringOf(element);
+}
+
+export function parseAuthorityKeyIdentifier(element: Element): AuthorityKeyIdentifier {
+  const reader = new Reader(expectSequence(element, "AuthorityKeyIdentifier"));
+  const keyIdentifier = reader.optional(0x80)?.content ?? null;
+  const issuer = reader.optional(0xa1);
+  const serial = reader.optional(0x82);
+  reader.end();
+  if ((issuer === null) !== (serial === null)) throw new CertificateError("authorityCertIssuer and serial go together");
+  return { keyIdentifier, namesIssuer: issuer !== null };
+}
+
+/** The URIs of all distribution points' full names. */
+export function parseCrlDistributionPoints(element: Element): string[] {
+  return listOf(expectSequence(element, "CRLDistributionPoints"), (point) => {
+    const parts = new Reader(expectSequence(point, "DistributionPoint"));
+    const name = parts.optional(0xa0);
+    parts.optional(0x81);
+    parts.optional(0xa2);
+    parts.end();
+    if (name === null) return [];
+    const choice = new Reader(name);
+    const full = choice.next();
+    choice.end();
+    if (full.tag === 0xa1) return [];
+    if (full.tag !== 0xa0) throw new DerError("unknown DistributionPointName");
+    return decodeGeneralNames(full).names.flatMap(({ type, value }) => (type === "uri" ? [value] : []));
+  }).flat();
+}
+
+export function parseAuthorityInfoAccess(element: Element): { ocspUrls: string[]; caIssuersUrls: string[] } {
+  const ocspUrls: string[] = [];
+  const caIssuersUrls: string[] = [];
+  listOf(expectSequence(element, "AuthorityInfoAccessSyntax"), (access) => {
+    const parts = new Reader(expectSequence(access, "AccessDescription"));
+    const method = oidOf(parts.next(TAG.OID));
+    const location = decodeGeneralName(parts.next());
+    parts.end();
+    if (location?.type !== "uri") return;
+    if (method === ACCESS_OCSP) ocspUrls.push(location.value);
+    if (method === ACCESS_CA_ISSUERS) caIssuersUrls.push(location.value);
+  });
+  return { ocspUrls, caIssuersUrls };
+}
+
+/** The TLS extension numbers of a TLS Feature (RFC 7633): 5 is must-staple. */
+export function parseTlsFeature(element: Element): number[] {
+  return listOf(expectSequence(element, "Features"), smallInteger);
+}
+
+export function parseCertificatePolicies(element: Element): string[] {
+  return listOf(expectSequence(element, "CertificatePolicies"), (policy) =>
+    oidOf(new Reader(expectSequence(policy, "PolicyInformation")).next(TAG.OID)),
+  );
+}
+
+function expectSequence(element: Element, what: string): Element {
+  if (element.tag !== TAG.SEQUENCE) throw new DerError(`${what} must be a SEQUENCE`);
+  return element;
+}
+
+/** SEQUENCE SIZE (1..MAX) OF. */
+function listOf<T>(element: Element, read: (next: Element) => T): T[] {
+  const found: T[] = [];
+  const reader = new Reader(element);
+  do found.push(read(reader.next()));
+  while (reader.more);
+  return found;
+}
