@@ -1,5 +1,6 @@
 import { type Bytes, equal, fromHex, toHex } from "./bytes.ts";
 import { context, decode, integer, octetString, oid, sequence, tlv } from "./der.ts";
+import { PkiError } from "./errors.ts";
 
 /** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), read straight from the octets: this runs once for every question. */
 
@@ -7,8 +8,8 @@ import { context, decode, integer, octetString, oid, sequence, tlv } from "./der
 export type OcspErrorStatus = "malformedRequest" | "internalError" | "tryLater" | "unauthorized";
 
 /** A request that cannot be answered. `status` is what the unsigned answer says (`ocspError(status)`). */
-export class OcspError extends Error {
-  readonly code = "ocsp_invalid";
+export class OcspError extends PkiError {
+  override readonly code: string = "ocsp_invalid";
   readonly status: OcspErrorStatus;
 
   constructor(message: string, status: OcspErrorStatus = "malformedRequest", options?: ErrorOptions) {

@@ -1,0 +1,320 @@
+import { type Bytes, equal, toHex } from "./bytes.ts";
+import { REASON_EXTENSION } from "./crl-entry.ts";
+import { type CrlExtensions, readCrlExtensions, readEntryReason } from "./crl-extensions.ts";
+import { bitStringOf, decode, Reader, TAG, timeOf } from "./der.ts";
+import { DerError, PkiError } from "./errors.ts";
+import type { StreamVerifier } from "./stream-verifier.ts";
+
+/**
+ * Reads CRLs (RFC 5280 section 5) of any size strictly and in constant memory: to check one of ours before it is published,
+ * and, for small ones, to have it whole.
+ */
+
+/** Octets that are no version 2 CRL of RFC 5280, or one whose signature does not hold. */
+export class CrlError extends PkiError {
+  override readonly code: string = "crl_invalid";
+}
+
+export interface CrlEntry {
+  /** Lower-case hex, two digits an octet, no sign octet. */
+  readonly serial: string;
+  readonly revokedAt: Date;
+  /** CRLReason number, 0 when there is none. */
+  readonly reason: number;
+}
+
+interface CrlHead {
+  /** DER Name. */
+  readonly issuer: Bytes;
+  readonly algorithmIdentifier: Bytes;
+  readonly thisUpdate: Date;
+  readonly nextUpdate: Date;
+}
+
+/** What stands on a CRL besides its entries. */
+export interface CrlSummary extends CrlHead, CrlExtensions {
+  readonly entryCount: number;
+  /** Octets of the whole CRL. */
+  readonly length: number;
+  readonly signature: Bytes;
+}
+
+export interface CrlCheckerOptions {
+  /** Makes the verifier of the issuer's key; then a signature that does not hold is an error. Without it none is checked. */
+  readonly verifier?: (algorithmIdentifier: Bytes) => StreamVerifier;
+  /** Called with each entry as it passes. */
+  readonly onEntry?: (entry: CrlEntry) => void;
+}
+
+/** Most octets of all before the entries, of one entry, of all behind them; and of a piece that is looked at at once. */
+const MAX_HEAD = 16_384;
+const MAX_ENTRY = 4_096;
+const MAX_TAIL = 32_768;
+const PIECE = 65_536;
+
+/** Where the content of an element begins and where the element ends. */
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The span of the element at `at`, or null while its header is not all there. Strict; throws DerError. */
+function spanAt(bytes: Uint8Array, at: number, available: number, tag: number): Span | null {
+  if (at + 2 > available) return null;
+  if (bytes[at] !== tag) throw new DerError(`expected tag 0x${tag.toString(16)}`);
+  const first = bytes[at + 1] as number;
+  if (first < 0x80) return { start: at + 2, end: at + 2 + first };
+  const octets = first & 0x7f;
+  if (octets === 0 || octets > 4) throw new DerError("length that DER does not allow here");
+  const start = at + 2 + octets;
+  if (start > available) return null;
+  let length = 0;
+  for (let i = at + 2; i < start; i++) length = length * 256 + (bytes[i] as number);
+  if (length < 0x80 || (octets > 1 && bytes[at + 2] === 0)) throw new DerError("length is not minimal");
+  return { start, end: start + length };
+}
+
+/** The number that two digits make, or -1. */
+function digits(bytes: Uint8Array, at: number): number {
+  const tens = (bytes[at] as number) - 0x30;
+  const ones = (bytes[at + 1] as number) - 0x30;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : -1;
+}
+
+const LONGEST = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/** Where the Time at `at` ends. Does what `timeOf` does without making a Date. */
+function timeEnd(bytes: Uint8Array, at: number, limit: number): number {
+  const short = bytes[at] === TAG.UTC_TIME;
+  const end = at + (short ? 15 : 17);
+  if (!short && bytes[at] !== TAG.GENERALIZED_TIME) throw new DerError("expected a time");
+  if (end > limit || bytes[at + 1] !== end - at - 2 || bytes[end - 1] !== 0x5a)
+    throw new DerError("time of wrong form");
+  const rest = end - 11;
+  const century = short ? 20 : digits(bytes, at + 2);
+  const [year, month, day] = [digits(bytes, rest - 2), digits(bytes, rest), digits(bytes, rest + 2)];
+  const [hour, minute, second] = [digits(bytes, rest + 4), digits(bytes, rest + 6), digits(bytes, rest + 8)];
+  if (Math.min(century, year, month - 1, day - 1, hour, minute, second) < 0) throw new DerError("time of wrong form");
+  // Of the years that end in 00 only every fourth is a leap year; 2000 is the one that UTCTime has.
+  const leap = (year === 0 ? century : year) % 4 === 0;
+  const exists = day <= (LONGEST[month] ?? 0) && !(month === 2 && day === 29 && !leap);
+  if (!exists || hour > 23 || minute > 59 || second > 59) throw new DerError("time that does not exist");
+  return end;
+}
+
+/** Where the serial's INTEGER at `at` ends: 1 to 20 octets, not negative. */
+function serialEnd(bytes: Uint8Array, at: number, limit: number): number {
+  const length = bytes[at + 1] as number;
+  const end = at + 2 + length;
+  if (bytes[at] !== TAG.INTEGER || end > limit || length === 0 || length > 21) throw new DerError("not a serial");
+  const [first, second] = [bytes[at + 2] as number, bytes[at + 3] as number];
+  if (first >= 0x80) throw new DerError("serial is negative");
+  if (length > 1 && first === 0 && second < 0x80) throw new DerError("serial is not minimal");
+  if (length === 21 && first !== 0) throw new DerError("serial is longer than 20 octets");
+  return end;
+}
+
+/** Whether the octets from `at` to `end` are the one reasonCode that `writeCrlEntry` writes. */
+function isPlainReason(bytes: Uint8Array, at: number, end: number): boolean {
+  const last = REASON_EXTENSION.length - 1;
+  if (end - at !== last + 1) return false;
+  for (let i = 0; i < last; i++) if (bytes[at + i] !== REASON_EXTENSION[i]) return false;
+  const reason = bytes[end - 1] as number;
+  return reason <= 10 && reason !== 7;
+}
+
+function readReason(bytes: Bytes, at: number, end: number): number {
+  if (at === end) return 0;
+  return isPlainReason(bytes, at, end) ? (bytes[end - 1] as number) : readEntryReason(bytes.slice(at, end));
+}
+
+/** Places in a CRL, and the octets of version, signature, issuer, thisUpdate and nextUpdate. */
+interface Layout {
+  readonly fields: readonly Bytes[];
+  readonly tbsStart: number;
+  readonly entriesStart: number;
+  readonly entriesEnd: number;
+  readonly tbsEnd: number;
+  readonly end: number;
+}
+
+const TIMES: readonly number[] = [TAG.UTC_TIME, TAG.GENERALIZED_TIME];
+const FIELDS: readonly (readonly number[])[] = [[TAG.INTEGER], [TAG.SEQUENCE], [TAG.SEQUENCE], TIMES, TIMES];
+
+/** Finds its way up to the first entry, or null when not all octets up to there have come. */
+function findHead(bytes: Bytes, available: number): Layout | null {
+  const outer = spanAt(bytes, 0, available, 0x30);
+  const tbs = outer === null ? null : spanAt(bytes, outer.start, available, 0x30);
+  if (outer === null || tbs === null) return null;
+  if (tbs.end > outer.end) throw new DerError("TBSCertList is longer than the CRL");
+  const fields: Bytes[] = [];
+  let at = tbs.start;
+  for (const tags of FIELDS) {
+    const tag = tags.find((candidate) => candidate === bytes[at]) ?? tags[0] ?? 0;
+    const span = spanAt(bytes, at, available, tag);
+    if (span !== null && span.end > tbs.end) throw new DerError("element is longer than the TBSCertList");
+    if (span === null || span.end > available) return null;
+    fields.push(bytes.slice(at, span.end));
+    at = span.end;
+  }
+  const found = { fields, tbsStart: outer.start, tbsEnd: tbs.end, end: outer.end };
+  if (at === tbs.end) return { ...found, entriesStart: at, entriesEnd: at };
+  if (at === available) return null;
+  if (bytes[at] !== TAG.SEQUENCE) return { ...found, entriesStart: at, entriesEnd: at };
+  const entries = spanAt(bytes, at, available, TAG.SEQUENCE);
+  if (entries === null) return null;
+  if (entries.end > tbs.end) throw new DerError("revokedCertificates is longer than the TBSCertList");
+  if (entries.start === entries.end) throw new DerError("revokedCertificates without entries must be absent");
+  return { ...found, entriesStart: entries.start, entriesEnd: entries.end };
+}
+
+/** A CRL that is fed in pieces. After an error it is of no more use. */
+export class CrlChecker {
+  private readonly options: CrlCheckerOptions;
+  private buffer: Bytes = new Uint8Array(PIECE + MAX_ENTRY);
+  /** Octets in the buffer, and the place of its first one in the CRL. */
+  private filled = 0;
+  private base = 0;
+  private head: CrlHead | null = null;
+  private verifier: StreamVerifier | null = null;
+  /** Places in the CRL, known with the head. */
+  private entriesEnd = 0;
+  private tbsEnd = 0;
+  private end = 0;
+  private entryCount = 0;
+
+  constructor(options: CrlCheckerOptions = {}) {
+    this.options = options;
+  }
+
+  /** Takes the next octets, however many. Throws CrlError. */
+  push(chunk: Uint8Array): void {
+    this.guarded(() => {
+      for (let at = 0; at < chunk.length; at += PIECE) this.take(chunk.subarray(at, at + PIECE));
+    });
+  }
+
+  /** Says that this was all. Throws CrlError when something is missing or the signature does not hold. */
+  finish(): CrlSummary {
+    return this.guarded(() => this.readTail());
+  }
+
+  private guarded<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (cause) {
+      if (!(cause instanceof DerError)) throw cause;
+      throw new CrlError(`not a CRL: ${cause.message}`, { cause });
+    }
+  }
+
+  private take(piece: Uint8Array): void {
+    const needed = this.filled + piece.length;
+    if (needed > this.buffer.length) {
+      const larger = new Uint8Array(needed + PIECE);
+      larger.set(this.buffer.subarray(0, this.filled));
+      this.buffer = larger;
+    }
+    this.buffer.set(piece, this.filled);
+    this.filled = needed;
+    if (this.head === null) this.readHead();
+    if (this.head === null) return;
+    this.readEntries();
+    if (this.base + this.filled > this.end) throw new DerError("octets after the CRL");
+  }
+
+  /** Forgets the first octets of the buffer; those that were signed go through the verifier. */
+  private drop(count: number, signed: boolean): void {
+    if (signed) this.verifier?.update(this.buffer.subarray(0, count));
+    this.buffer.copyWithin(0, count, this.filled);
+    this.filled -= count;
+    this.base += count;
+  }
+
+  /** Reads what stands before the entries as soon as it is all there. */
+  private readHead(): void {
+    const layout = findHead(this.buffer, this.filled);
+    if (layout === null) {
+      if (this.filled >= MAX_HEAD) throw new DerError("too many octets before the entries");
+      return;
+    }
+    if (layout.end - layout.entriesEnd > MAX_TAIL) throw new DerError("too many octets after the entries");
+    this.head = readFields(layout.fields);
+    this.entriesEnd = layout.entriesEnd;
+    this.tbsEnd = layout.tbsEnd;
+    this.end = layout.end;
+    this.verifier = this.options.verifier?.(this.head.algorithmIdentifier) ?? null;
+    this.drop(layout.tbsStart, false);
+    this.drop(layout.entriesStart - layout.tbsStart, true);
+  }
+
+  /** Reads the entries that are all there. */
+  private readEntries(): void {
+    const { buffer } = this;
+    const limit = this.entriesEnd - this.base;
+    const available = Math.min(limit, this.filled);
+    let at = 0;
+    while (at < available) {
+      const span = spanAt(buffer, at, available, 0x30);
+      if (span !== null && (span.end > limit || span.end - at > MAX_ENTRY)) throw new DerError("entry is too long");
+      if (span === null || span.end > available) break;
+      this.readEntry(span);
+      at = span.end;
+    }
+    if (at < available && available === limit) throw new DerError("entry is cut off");
+    if (at > 0) this.drop(at, true);
+  }
+
+  private readEntry({ start, end }: Span): void {
+    const { buffer } = this;
+    const timeStart = serialEnd(buffer, start, end);
+    const extensionsStart = timeEnd(buffer, timeStart, end);
+    const reason = readReason(buffer, extensionsStart, end);
+    this.entryCount++;
+    if (this.options.onEntry === undefined) return;
+    const signOctet = buffer[start + 2] === 0 && timeStart - start > 3 ? 1 : 0;
+    const revokedAt = timeOf(decode(buffer.slice(timeStart, extensionsStart)));
+    this.options.onEntry({ serial: toHex(buffer.subarray(start + 2 + signOctet, timeStart)), revokedAt, reason });
+  }
+
+  private readTail(): CrlSummary {
+    const { head } = this;
+    if (head === null || this.base + this.filled !== this.end || this.base < this.entriesEnd) {
+      throw new DerError("truncated");
+    }
+    const rest = this.tbsEnd - this.base;
+    const extensions = rest === 0 ? null : decode(this.buffer.slice(0, rest));
+    if (extensions !== null && extensions.tag !== 0xa0) throw new DerError("expected crlExtensions");
+    const read = readCrlExtensions(extensions === null ? null : new Reader(extensions));
+    this.drop(rest, true);
+    const tail = new Reader(this.buffer.slice(0, this.filled));
+    const algorithm = tail.next(TAG.SEQUENCE);
+    const signature = bitStringOf(tail.next(TAG.BIT_STRING));
+    tail.end();
+    if (signature.unused !== 0) throw new DerError("signature is not whole octets");
+    if (!equal(algorithm.bytes, head.algorithmIdentifier)) throw new DerError("two signature algorithms");
+    if (this.verifier?.finish(signature.bytes) === false) throw new CrlError("the signature of the CRL does not hold");
+    return { ...head, ...read, entryCount: this.entryCount, length: this.end, signature: signature.bytes };
+  }
+}
+
+/** The fields before the entries, each strict DER by itself. */
+function readFields([version, algorithm, issuer, thisUpdate, nextUpdate]: readonly Bytes[]): CrlHead {
+  if (!version || !algorithm || !issuer || !thisUpdate || !nextUpdate) throw new DerError("a field is missing");
+  if (version.length !== 3 || version[2] !== 1) throw new DerError("only version 2 is understood");
+  return {
+    algorithmIdentifier: decode(algorithm).bytes,
+    issuer: decode(issuer).bytes,
+    thisUpdate: timeOf(decode(thisUpdate)),
+    nextUpdate: timeOf(decode(nextUpdate)),
+  };
+}
+
+/** A whole CRL of at most 16 MB with its entries. The signature is not checked. Throws CrlError. */
+export function parseCrl(der: Uint8Array): CrlSummary & { readonly entries: readonly CrlEntry[] } {
+  if (der.length > 16_777_216) throw new CrlError("longer than 16 MB: read it with CrlChecker");
+  const entries: CrlEntry[] = [];
+  const checker = new CrlChecker({ onEntry: (entry) => void entries.push(entry) });
+  checker.push(der);
+  return { ...checker.finish(), entries };
+}

@@ -1,0 +1,41 @@
+import { constants, createPublicKey, createVerify, verify } from "node:crypto";
+import { type Bytes, concat } from "./bytes.ts";
+import { parseSignatureAlgorithm } from "./signing.ts";
+import type { PublicKeyInfo } from "./spki.ts";
+
+/** Verifies a signature over what arrives in pieces. One signature each. */
+export interface StreamVerifier {
+  update(chunk: Uint8Array): void;
+  /** Whether this content of a signature BIT STRING is the key's over all that was given to `update`. */
+  finish(signature: Bytes): boolean;
+}
+
+const KINDS = { ecdsa: "ECDSA", rsa: "RSA", pss: "RSA", ed25519: "Ed25519" } as const;
+
+/**
+ * The verifying counterpart of `importStreamSigner`. An algorithm that does not fit the key is false at the end; Ed25519 keeps
+ * the pieces until then. Throws DerError or UnsupportedError for an AlgorithmIdentifier that is malformed or not offered.
+ */
+export function importStreamVerifier(key: PublicKeyInfo, algorithmIdentifier: Bytes): StreamVerifier {
+  const scheme = parseSignatureAlgorithm(algorithmIdentifier);
+  if (KINDS[scheme.kind] !== key.algorithm) return { update: () => undefined, finish: () => false };
+  const publicKey = createPublicKey({ key: Buffer.from(key.spki), format: "der", type: "spki" });
+  if (scheme.kind === "ed25519") {
+    const chunks: Uint8Array[] = [];
+    return {
+      update: (chunk) => void chunks.push(chunk.slice()),
+      finish: (signature) => verify(null, concat(...chunks), publicKey, signature),
+    };
+  }
+  const verification = createVerify(scheme.hash.replace("-", ""));
+  return {
+    update: (chunk) => void verification.update(chunk),
+    finish: (signature) =>
+      scheme.kind === "pss"
+        ? verification.verify(
+            { key: publicKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength },
+            signature,
+          )
+        : verification.verify(publicKey, signature),
+  };
+}
