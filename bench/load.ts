@@ -88,20 +88,24 @@ function drive(
     };
     socket.on("connect", send);
     socket.on("data", (chunk) => {
-      pending = pending ? Buffer.concat([pending, chunk]) : chunk;
-      const size = messageLength(pending);
-      if (size === null || pending.length < size) return;
-      const good = pending.subarray(9, 12).toString("latin1") === "200";
-      pending = null;
-      answered(good);
+      const message = pending ? Buffer.concat([pending, chunk]) : chunk;
+      const size = messageLength(message);
+      const complete = size !== null && message.length >= size;
+      pending = complete ? null : message;
+      if (complete) answered(isGood(message));
     });
     socket.on("end", () => {
-      if (waiting && pending && messageLength(pending) === null)
-        note(startedAt, pending.subarray(9, 12).toString("latin1") === "200");
-      finish(waiting && pending === null);
+      const untilEnd = waiting && pending !== null && messageLength(pending) === null;
+      if (untilEnd && pending) note(startedAt, isGood(pending));
+      finish(waiting && !untilEnd);
     });
     socket.on("error", () => finish(waiting));
   });
+}
+
+/** Whether a message's status line says 200. */
+function isGood(message: Buffer): boolean {
+  return message.subarray(9, 12).toString("latin1") === "200";
 }
 
 /** Octets of the HTTP message that begins `bytes`, or null when its head is not complete or names no length. */

@@ -13,7 +13,7 @@ const start = Date.parse("2026-11-01T00:00:00Z");
 let offset = 0;
 const clock = { now: () => new Date(start + offset) };
 const context = (idempotency: Context["idempotency"] = null) =>
-  makeContext(env, createExecutionContext(), { clock, idempotency });
+  makeContext({ ...env }, createExecutionContext(), { clock, idempotency });
 
 async function put(ctx: Context, topic: string): Promise<string> {
   const { statement, id } = enqueue(ctx, topic, { n: 1 });

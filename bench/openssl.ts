@@ -1,0 +1,72 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { httpRequest, type Load, type LoadResult, runLoad } from "./load.ts";
+
+/** The PEM certificates of a text, in order. */
+export function pemBlocks(text: string): string[] {
+  return text.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+}
+
+/**
+ * `openssl ocsp -multi 2` over the same serials on the same machine: it signs each answer and closes each connection.
+ * Best of three rounds.
+ */
+export async function benchOpenssl(
+  chains: readonly string[],
+  questions: readonly Uint8Array[],
+  connections: number,
+  seconds: number,
+): Promise<LoadResult> {
+  const dir = mkdtempSync(join(tmpdir(), "bench-ocsp-"));
+  const file = (name: string) => join(dir, name);
+  let responder: ChildProcess | null = null;
+  try {
+    writeFileSync(file("ca.pem"), pemBlocks(chains[0] ?? "").at(-1) ?? "");
+    const serials = chains.map((chain) => new X509Certificate(pemBlocks(chain)[0] ?? "").serialNumber);
+    writeFileSync(
+      file("index.txt"),
+      serials.map((serial) => `V\t360101000000Z\t\t${serial}\tunknown\t/CN=bench\n`).join(""),
+    );
+    const make = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=responder -days 9 -keyout ${file("r.key")} -out ${file("r.pem")}`;
+    execFileSync("openssl", make.split(" "), { stdio: "ignore" });
+    const port = await freePort();
+    const serve = `ocsp -index ${file("index.txt")} -CA ${file("ca.pem")} -rsigner ${file("r.pem")} -rkey ${file("r.key")} -port ${port} -multi 2 -ignore_err`;
+    responder = spawn("openssl", serve.split(" "), { stdio: "ignore", detached: true });
+    const requests = questions.map((body) =>
+      httpRequest("POST", "/", { type: "application/ocsp-request", body, close: true }),
+    );
+    const load = { port, requests, connections, reconnect: true };
+    await comesUp(load);
+    const rounds: LoadResult[] = [];
+    for (let round = 0; round < 3; round++) rounds.push(await runLoad({ ...load, seconds }));
+    return rounds.reduce((best, result) => (result.requestsPerSecond > best.requestsPerSecond ? result : best));
+  } finally {
+    if (responder?.pid) process.kill(-responder.pid, "SIGKILL");
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function comesUp(load: Omit<Load, "seconds">): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    const { answers, failures } = await runLoad({ ...load, connections: 1, seconds: 0.1 });
+    if (answers > failures) return;
+  }
+  throw new Error("openssl ocsp did not come up");
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.on("error", reject);
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address();
+      probe.close(() =>
+        address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port")),
+      );
+    });
+  });
+}

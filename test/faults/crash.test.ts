@@ -1,0 +1,181 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { parseCrl } from "../../src/pki/crl.ts";
+import { parseOcspResponse } from "../../src/pki/ocsp.ts";
+import {
+  bareCsr,
+  bootstrap,
+  type Fleet,
+  type Json,
+  makeFleet,
+  requestCertificate,
+  submitCsr,
+} from "../support/client.ts";
+import { type RunningServer, startServer } from "../support/server.ts";
+import { type History, loadUntilDeath, newHistory } from "./history.ts";
+
+const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 50);
+const PARALLEL = 6;
+const SEED = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000);
+
+/** Small and repeatable: the same seed kills at the same moments (as far as the machine allows). */
+function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+describe(`kill -9 under load, ${ROUNDS} times (FAULT_SEED=${SEED})`, () => {
+  const stateDir = mkdtempSync(join(tmpdir(), "certctl-faults-"));
+  let server: RunningServer | null = null;
+  afterAll(async () => {
+    await server?.stop();
+    rmSync(stateDir, { recursive: true, force: true });
+  });
+
+  it("inv 1, 2, 4, 6: what was answered stays true, no serial comes twice, no revocation un-shows, each job has one certificate", async () => {
+    const next = random(SEED);
+    const history = newHistory();
+    const seen: Seen = { root: "", crlNumber: 0n, serials: new Map() };
+    server = await startServer({ stateDir });
+    let fleet = await makeFleet(await bootstrap(server.url, server.bootstrapToken), "crash");
+    for (let round = 0; round < ROUNDS; round++) {
+      const victim = round % 2 === 0 ? "workerd" : "parent";
+      await killUnderLoad(server, fleet, history, victim, 30 + next() * 900);
+      server = await startServer({ stateDir });
+      fleet = at(fleet, server.url);
+      await checkAfterCrash(fleet, history, seen);
+    }
+    await settleEverything(fleet, history, seen);
+    console.log(
+      `crash test: ${ROUNDS} kills, ${history.jobs.size} jobs, ${history.revoked.size} revocations answered, ${seen.serials.size} serials`,
+    );
+    expect(history.jobs.size).toBeGreaterThan(ROUNDS);
+    expect(history.revoked.size).toBeGreaterThan(0);
+  });
+});
+
+interface Seen {
+  root: string;
+  crlNumber: bigint;
+  /** Serial to job. */
+  readonly serials: Map<string, string>;
+}
+
+/** Keys live on, the port may have changed. */
+function at(fleet: Fleet, url: string): Fleet {
+  return { ...fleet, admin: fleet.admin.at(url), agent: fleet.agent.at(url) };
+}
+
+async function killUnderLoad(
+  server: RunningServer,
+  fleet: Fleet,
+  history: History,
+  victim: "workerd" | "parent",
+  afterMs: number,
+): Promise<void> {
+  let dead = false;
+  const load = loadUntilDeath(fleet, history, PARALLEL, () => dead);
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  await (victim === "workerd" ? server.killWorkerd() : server.killParent());
+  dead = true;
+  await load;
+}
+
+/** Right after the restart: the root, every answered certificate and every answered revocation are there. */
+async function checkAfterCrash(fleet: Fleet, history: History, seen: Seen): Promise<void> {
+  const root = Buffer.from(await bytes(fleet, `/.well-known/pki/ca/${fleet.issuerId}`)).toString("base64");
+  if (seen.root === "") seen.root = root;
+  expect(root, "the same root").toBe(seen.root);
+  const recent = [...history.jobs].slice(-40);
+  for (const [jobId, job] of recent) {
+    if (job.answer === null) continue;
+    const version = await versionOf(fleet, job.certificateId, jobId);
+    expect(version?.id, `inv 1: job ${jobId} was answered, its version is stored`).toBe(job.answer.version_id);
+    expect(["good", "revoked"], "inv 1: the ledger knows it").toContain(
+      await statusOf(fleet, String(version?.serial_number)),
+    );
+  }
+  for (const certificateId of [...history.revoked].slice(-40)) {
+    const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${certificateId}/versions`)) as {
+      data: Json[];
+    };
+    for (const version of data)
+      expect(await statusOf(fleet, String(version.serial_number)), `inv 4: ${certificateId}`).toBe("revoked");
+  }
+  await checkCrlNumber(fleet, seen);
+}
+
+/** Repeats what had no answer, then looks at everything that ever was. */
+async function settleEverything(fleet: Fleet, history: History, seen: Seen): Promise<void> {
+  for (const [jobId, job] of history.jobs) {
+    const answer = await submitCsr(fleet, { jobId, certificateId: job.certificateId }, job.csr);
+    if (job.answer) expect(answer.version_id, "inv 6: a repetition gets the same version").toBe(job.answer.version_id);
+  }
+  for (const certificateId of history.revocationAsked) {
+    await fleet.admin.call("POST", `/api/v1/certificates/${certificateId}/revoke`, { reason: "superseded" });
+  }
+  const revoked = new Set<string>();
+  for (const [jobId, job] of history.jobs) {
+    const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${job.certificateId}/versions`)) as {
+      data: Json[];
+    };
+    expect(
+      data.filter((version) => version.job_id === jobId),
+      `inv 6: job ${jobId} has one certificate`,
+    ).toHaveLength(1);
+    for (const version of data) {
+      const serial = String(version.serial_number);
+      expect(seen.serials.get(serial) ?? jobId, "inv 2: a serial belongs to one job").toBe(jobId);
+      seen.serials.set(serial, jobId);
+      if (history.revocationAsked.has(job.certificateId)) revoked.add(serial);
+    }
+  }
+  const last = await requestCertificate(fleet, "last.crash.example.com");
+  await submitCsr(fleet, last, bareCsr());
+  await expect
+    .poll(async () => missingFrom(await crl(fleet), revoked), {
+      timeout: 90_000,
+      interval: 1_000,
+      message: "inv 4: every revocation is in the CRL",
+    })
+    .toEqual([]);
+  await checkCrlNumber(fleet, seen);
+}
+
+async function checkCrlNumber(fleet: Fleet, seen: Seen): Promise<void> {
+  const { number } = await crl(fleet);
+  expect(number >= seen.crlNumber, `inv 2: CRL number ${number} after ${seen.crlNumber}`).toBe(true);
+  seen.crlNumber = number;
+}
+
+async function crl(fleet: Fleet): Promise<{ number: bigint; serials: Set<string> }> {
+  const parsed = parseCrl(await bytes(fleet, `/.well-known/pki/crl/${fleet.issuerId}`));
+  return { number: parsed.number ?? -1n, serials: new Set(parsed.entries.map((entry) => entry.serial)) };
+}
+
+function missingFrom(list: { serials: Set<string> }, wanted: Set<string>): string[] {
+  return [...wanted].filter((serial) => !list.serials.has(serial));
+}
+
+async function versionOf(fleet: Fleet, certificateId: string, jobId: string): Promise<Json | undefined> {
+  const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${certificateId}/versions`)) as {
+    data: Json[];
+  };
+  return data.find((version) => version.job_id === jobId);
+}
+
+async function statusOf(fleet: Fleet, serial: string): Promise<string> {
+  const response = parseOcspResponse(await bytes(fleet, `/.well-known/pki/ocsp/${fleet.issuerId}/${serial}`));
+  return response.basic?.responses[0]?.status.type ?? response.status;
+}
+
+async function bytes(fleet: Fleet, path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const response = await fetch(fleet.admin.url + path);
+  expect(response.status, path).toBe(200);
+  return new Uint8Array(await response.arrayBuffer());
+}
