@@ -1,0 +1,161 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync } from "node:fs";
+import { createServer } from "node:net";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { type RunningServer, startServer } from "../support/server.ts";
+import { bootstrap } from "./support/api.ts";
+import { createIssuer, type Issued, issue, revoke, type Scene, setScene } from "./support/scene.ts";
+import { describeWith, eventually, must, run, Scratch } from "./support/shell.ts";
+
+let server: RunningServer;
+let scene: Scene;
+const scratch = new Scratch();
+
+beforeAll(async () => {
+  server = await startServer();
+  scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);
+  await createIssuer(scene, "iss-clients", { ca_common_name: "Clients Root", key_algorithm: "ECDSA-P256" });
+});
+afterAll(async () => {
+  await server?.stop();
+  scratch.remove();
+});
+
+const ocspUrl = () => `${server.url}/.well-known/pki/ocsp/iss-clients`;
+
+async function fetchCrl(): Promise<string> {
+  const { bytes } = await scene.admin.send("GET", "/.well-known/pki/crl/iss-clients");
+  const der = scratch.write("clients.crl.der", bytes);
+  const pem = scratch.file("clients.crl.pem");
+  await must("openssl", ["crl", "-inform", "DER", "-in", der, "-out", pem]);
+  return pem;
+}
+
+describeWith("GnuTLS", ["ocsptool", "certtool"], () => {
+  const ask = async (issued: Issued) =>
+    (
+      await run("ocsptool", [
+        `--ask=${ocspUrl()}`,
+        `--load-cert=${issued.leaf}`,
+        `--load-issuer=${issued.issuer}`,
+        `--load-signer=${issued.issuer}`,
+      ])
+    ).text;
+  const check = async (issued: Issued) =>
+    (
+      await run("certtool", [
+        "--verify",
+        `--load-ca-certificate=${issued.root}`,
+        `--infile=${issued.chain}`,
+        `--load-crl=${await fetchCrl()}`,
+      ])
+    ).text;
+
+  it("sees good, then revoked, by OCSP and by CRL", async () => {
+    const issued = await issue(scene, "iss-clients", "gnutls");
+    const good = await ask(issued);
+    expect(good).toMatch(/Verifying OCSP Response: Success/);
+    expect(good).toMatch(/Certificate Status: good/);
+    expect(await check(issued)).toMatch(/Chain verification output: Verified/);
+    await revoke(scene, issued, "cessationOfOperation");
+    await eventually(async () => expect(await ask(issued)).toMatch(/Certificate Status: revoked/));
+    expect(await ask(issued)).toMatch(/Verifying OCSP Response: Success/);
+    await eventually(async () => expect(await check(issued)).toMatch(/revoked/));
+  });
+});
+
+describeWith("Java", ["java", "javac", "keytool"], () => {
+  const validate = async (issued: Issued, by: "ocsp" | "crl") => {
+    const flags = by === "crl" ? ["-Dcom.sun.security.enableCRLDP=true"] : [];
+    const { text } = await run("java", [...flags, "-cp", scratch.path, "Check", issued.root, issued.chain, by]);
+    return text.trim();
+  };
+
+  beforeAll(async () => {
+    await must("javac", ["-d", scratch.path, new URL("./support/Check.java", import.meta.url).pathname]);
+  });
+
+  it("validates by OCSP (GET, SHA-1 CertID), then finds it revoked", async () => {
+    const issued = await issue(scene, "iss-clients", "java-ocsp");
+    expect(await validate(issued, "ocsp")).toBe("valid");
+    await revoke(scene, issued, "affiliationChanged");
+    await eventually(async () => expect(await validate(issued, "ocsp")).toMatch(/^invalid REVOKED/));
+  });
+
+  it("validates by the CRL of the distribution point, then finds it revoked", async () => {
+    const issued = await issue(scene, "iss-clients", "java-crl");
+    expect(await validate(issued, "crl")).toBe("valid");
+    await revoke(scene, issued, "superseded");
+    await eventually(async () => expect(await validate(issued, "crl")).toMatch(/^invalid REVOKED/));
+  });
+
+  it("keytool lists every certificate of a PKCS#12 export as trusted", async () => {
+    const issued = await issue(scene, "iss-clients", "keytool");
+    const path = `/api/v1/certificates/${issued.certificateId}/export/pkcs12`;
+    const { bytes } = await scene.admin.send("POST", path, { password: "changeit" });
+    const file = scratch.write("keytool.p12", bytes);
+    const { text } = await must("keytool", [
+      ...["-J-Duser.language=en", "-list", "-storetype", "PKCS12", "-keystore", file, "-storepass", "changeit"],
+    ]);
+    expect(text).toMatch(/contains 2 entries/);
+    expect(text.match(/trustedCertEntry/g)).toHaveLength(2);
+  });
+});
+
+describeWith("nginx", ["nginx", "curl"], () => {
+  let nginx: ChildProcess | null = null;
+  afterAll(async () => {
+    if (nginx === null || nginx.exitCode !== null) return;
+    const ended = once(nginx, "exit");
+    nginx.kill("SIGTERM");
+    await ended;
+  });
+
+  const freePort = async (): Promise<number> => {
+    const socket = createServer().listen(0, "127.0.0.1");
+    await once(socket, "listening");
+    const address = socket.address();
+    socket.close();
+    await once(socket, "close");
+    if (address === null || typeof address === "string") throw new Error("no port");
+    return address.port;
+  };
+
+  it("staples the OCSP answer, and curl --cert-status accepts it", async () => {
+    const issued = await issue(scene, "iss-clients", "nginx", { sans: ["nginx.example.com"] });
+    const port = await freePort();
+    mkdirSync(scratch.file("nginx"));
+    const config = scratch.write(
+      "nginx.conf",
+      `daemon off; master_process off; pid ${scratch.path}/nginx/pid; error_log ${scratch.path}/nginx/error.log info;
+events {}
+http {
+  access_log off;
+  client_body_temp_path ${scratch.path}/nginx/1; proxy_temp_path ${scratch.path}/nginx/2;
+  fastcgi_temp_path ${scratch.path}/nginx/3; uwsgi_temp_path ${scratch.path}/nginx/4; scgi_temp_path ${scratch.path}/nginx/5;
+  server {
+    listen 127.0.0.1:${port} ssl;
+    ssl_certificate ${issued.chain};
+    ssl_certificate_key ${issued.key};
+    ssl_trusted_certificate ${issued.root};
+    ssl_stapling on;
+    ssl_stapling_verify on;
+    location / { return 204; }
+  }
+}
+`,
+    );
+    nginx = spawn("nginx", ["-p", scratch.path, "-c", config], {
+      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+      stdio: "ignore",
+    });
+    // The first handshake starts the fetch of the staple; a later one carries it.
+    await eventually(async () => {
+      await must("curl", [
+        ...["-sS", "--cert-status", "--cacert", issued.root, "--resolve", `nginx.example.com:${port}:127.0.0.1`],
+        `https://nginx.example.com:${port}/`,
+      ]);
+    });
+  });
+});
