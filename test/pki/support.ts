@@ -11,8 +11,8 @@ import {
   compileIssuerTemplate,
   type Leaf,
   parseCertificate,
-  randomSerial,
   type RootSpec,
+  randomSerial,
 } from "../../src/pki/certificate.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
 import {
