@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { sql } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
+import { rawStatement } from "../platform/database.ts";
 import { invalid, notFound } from "../platform/errors.ts";
 import { nameSchema, type Row, resource } from "../platform/resource.ts";
 import { ok, type Route, route } from "../platform/route.ts";
@@ -62,7 +63,7 @@ const targets = resource({
   },
   check,
   show: ({ sealed_secrets: _, ...shown }) => shown,
-  alsoDelete: (ctx, id) => [ctx.db.run(sql`update jobs set target_id = null where target_id = ${id}`)],
+  alsoDelete: (ctx, id) => [rawStatement(ctx.db, sql`update jobs set target_id = null where target_id = ${id}`)],
 });
 
 export const findTarget = targets.find;

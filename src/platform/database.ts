@@ -3,7 +3,7 @@ import type { BatchItem } from "drizzle-orm/batch";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
 import { sqliteTable, text } from "drizzle-orm/sqlite-core";
 
-export type Database = DrizzleD1Database;
+export type Database = DrizzleD1Database & { readonly $client: D1Database };
 
 /** A statement that has not run: batches are made of these. */
 export type Statement = BatchItem<"sqlite">;
@@ -12,9 +12,19 @@ export function openDatabase(d1: D1Database): Database {
   return drizzle(d1);
 }
 
-/** The id column of a table of another wing, for a foreign key: `.references(() => rowOf("certificates").id)`. */
+/**
+ * The id column of a table of another wing, for a foreign key: `.references(() => rowOf("certificates").id)`. It names its
+ * column: drizzle remembers the columns without a name by their table's name and would take this for the whole table.
+ */
 export function rowOf(table: string) {
-  return sqliteTable(table, { id: text().primaryKey() });
+  return sqliteTable(table, { id: text("id").primaryKey() });
+}
+
+/** A statement in SQL for a batch. (Drizzle's batch binds parameters through `stmt`, which its own raw statements lack.) */
+export function rawStatement(db: Database, query: SQL): Statement {
+  const statement = db.run(query);
+  const prepare = () => db.$client.prepare(statement.getQuery().sql);
+  return Object.assign(statement, { stmt: { bind: (...values: unknown[]) => prepare().bind(...values) } });
 }
 
 const GUARD_MESSAGE = "malformed JSON";
@@ -24,7 +34,7 @@ const GUARD_MESSAGE = "malformed JSON";
  * The caller catches GuardFailed from `runBatch`.
  */
 export function guard(db: Database, condition: SQL): Statement {
-  return db.run(sql`select case when ${condition} then 1 else json('guard failed') end`);
+  return rawStatement(db, sql`select case when ${condition} then 1 else json('guard failed') end`);
 }
 
 /** A guard of the batch did not hold: somebody else was faster; nothing was written. */

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { and, asc, eq, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import { commit, IdempotencyRace } from "./commit.ts";
 import { type AuditCategory, type Context, timestamp } from "./context.ts";
@@ -285,7 +285,7 @@ function storeOf(spec: ResourceSpec) {
     const now = timestamp(ctx);
     const name = typeof values.name === "string" ? values.name : "";
     const id = chosenId ?? (await freeId(ctx, table, spec.idPrefix, name));
-    let row: Row = { ...spec.initial?.(ctx), ...values, id, created_at: now, updated_at: now };
+    let row: Row = { ...empty(table), ...spec.initial?.(ctx), ...values, id, created_at: now, updated_at: now };
     await checkReferences(ctx, spec, row);
     if (spec.check) row = await spec.check(ctx, row, null);
     const shown = (spec.show ?? ((r: Row) => r))(row);
@@ -380,16 +380,22 @@ export function cleared(
   schema: z.ZodObject,
   values: Record<string, unknown>,
 ): Record<string, unknown> {
-  const columns: Record<string, unknown> = { ...table };
+  const columns = getTableColumns(table);
   const result = { ...values };
   for (const [name, value] of Object.entries(values)) {
-    const column = columns[name] as SQLiteColumn | undefined;
+    const column = columns[name];
     if (value !== null || !column?.notNull) continue;
     const standard = (schema.shape[name] as z.ZodType | undefined)?.safeParse(undefined);
     if (!standard?.success || standard.data === undefined) throw invalid(name, "cannot be cleared");
     result[name] = standard.data;
   }
   return result;
+}
+
+/** Null for each column that may be empty: a new row shows them all. */
+function empty(table: SQLiteTable): Record<string, unknown> {
+  const columns = Object.entries(getTableColumns(table)).filter(([, column]) => !column.notNull);
+  return Object.fromEntries(columns.map(([name]) => [name, null]));
 }
 
 /** The slug of the name, or with a random tail where another row has it. */

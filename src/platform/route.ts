@@ -138,7 +138,9 @@ export function route<
       const input = {
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
         query: parse(spec.query ?? EMPTY, queryOf(request.url), "") as z.output<Q>,
-        body: (spec.body ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant) : {}) as z.output<B>,
+        body: (spec.body
+          ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant)
+          : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
       };
@@ -192,7 +194,12 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
       ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),
       ...(spec.query instanceof z.ZodObject ? { query: spec.query } : {}),
       ...(spec.body
-        ? { body: { required: !spec.bodyOptional, content: { [spec.bodyType ?? "application/json"]: { schema: spec.body } } } }
+        ? {
+            body: {
+              required: !spec.bodyOptional,
+              content: { [spec.bodyType ?? "application/json"]: { schema: spec.body } },
+            },
+          }
         : {}),
     },
     responses,
