@@ -122,7 +122,7 @@ export const EXTENSION_RULES: readonly Rule[] = [
     name: "end_entity_is_no_ca",
     source: "RFC 5280 4.2.1.9",
     level: "error",
-    kinds: ["leaf", "ocsp"],
+    kinds: ["leaf", "responder"],
     check: (subject) => {
       if (subject.certificate.basicConstraints?.ca === true) return "cA is TRUE";
       if (subject.certificate.nameConstraints !== null) return "nameConstraints in an end entity certificate";
@@ -133,7 +133,7 @@ export const EXTENSION_RULES: readonly Rule[] = [
     name: "ca_is_ca",
     source: "RFC 5280 4.2.1.3",
     level: "error",
-    kinds: ["ca"],
+    kinds: ["ca", "root"],
     check: (subject) => {
       if (subject.certificate.basicConstraints?.ca !== true) return "cA is not TRUE";
       return has(subject, "keyCertSign") && has(subject, "cRLSign") ? null : "lacks keyCertSign or cRLSign";
@@ -164,7 +164,7 @@ export const EXTENSION_RULES: readonly Rule[] = [
     name: "eku_fits_key_usage",
     source: "RFC 5280 4.2.1.12",
     level: "error",
-    kinds: ["leaf", "ocsp"],
+    kinds: ["leaf", "responder"],
     check: ekuFitsKeyUsage,
   },
   {
@@ -179,7 +179,7 @@ export const EXTENSION_RULES: readonly Rule[] = [
       return ekus.length === 1 && critical === true ? null : "timeStamping must be the only, critical key purpose";
     },
   },
-  { name: "ocsp_responder", source: "RFC 6960 4.2.2.2", level: "error", kinds: ["ocsp"], check: ocspResponder },
+  { name: "ocsp_responder", source: "RFC 6960 4.2.2.2", level: "error", kinds: ["responder"], check: ocspResponder },
   {
     name: "ski_present",
     source: "RFC 5280 4.2.1.2",

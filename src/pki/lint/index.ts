@@ -1,11 +1,12 @@
 import type { Bytes } from "../bytes.ts";
+import { decode, Reader, TAG } from "../der.ts";
 import { PkiError } from "../errors.ts";
 import { assembleCertificate } from "../issue.ts";
 import { type Certificate, parseCertificate } from "../parse-certificate.ts";
 import { BASIC_RULES } from "./basic.ts";
 import { EXTENSION_RULES } from "./extensions.ts";
 import { NAME_RULES } from "./names.ts";
-import type { Finding, LintContext, Rule } from "./rule.ts";
+import type { Finding, LintContext, Rule, Subject } from "./rule.ts";
 
 export type { CertificateKind, Finding, LintContext } from "./rule.ts";
 
@@ -27,8 +28,14 @@ export function lintCertificate(der: Bytes, context: LintContext): Finding[] {
     if (error instanceof PkiError) return [{ ...WELL_FORMED, message: error.message }];
     throw error;
   }
-  const { kind, chain } = context;
-  const subject = { certificate, kind, chain, issuer: chain[0] ?? certificate, selfSigned: chain.length === 0 };
+  const { kind, issuer, ancestors = [] } = context;
+  const subject: Subject = {
+    certificate,
+    kind,
+    issuer: issuer ?? certificate,
+    selfSigned: issuer === null,
+    chain: issuer === null ? [] : [issuer, ...ancestors],
+  };
   const findings: Finding[] = [];
   for (const { name, source, level, kinds, check } of RULES) {
     if (kinds !== undefined && !kinds.includes(kind)) continue;
@@ -38,12 +45,22 @@ export function lintCertificate(der: Bytes, context: LintContext): Finding[] {
   return findings;
 }
 
-/** Placeholder in the place of a signature: no key made it, so nobody can rely on the copy that carries it. */
-const THROW_AWAY_SIGNATURE: Bytes = new Uint8Array(64);
-
-/** Lints a TBSCertificate that is about to be signed, in a copy whose signature is thrown away. */
-export function lintTbsCertificate(tbs: Bytes, algorithmIdentifier: Bytes, context: LintContext): Finding[] {
-  return lintCertificate(assembleCertificate(tbs, algorithmIdentifier, THROW_AWAY_SIGNATURE), context);
+/**
+ * Lints a TBSCertificate that is about to be signed, in a copy under a signature that is thrown away: one by a key that nobody
+ * trusts. The outer AlgorithmIdentifier is the inner one.
+ */
+export function lintTbsCertificate(tbs: Bytes, throwAwaySignature: Bytes, context: LintContext): Finding[] {
+  let algorithmIdentifier: Bytes;
+  try {
+    const fields = new Reader(decode(tbs));
+    fields.optional(0xa0);
+    fields.next(TAG.INTEGER);
+    algorithmIdentifier = fields.next(TAG.SEQUENCE).bytes;
+  } catch (error) {
+    if (error instanceof PkiError) return [{ ...WELL_FORMED, message: error.message }];
+    throw error;
+  }
+  return lintCertificate(assembleCertificate(tbs, algorithmIdentifier, throwAwaySignature), context);
 }
 
 /** The findings that forbid signing. */

@@ -81,7 +81,7 @@ export const NAME_RULES: readonly Rule[] = [
     name: "ca_subject_not_empty",
     source: "RFC 5280 4.1.2.6",
     level: "error",
-    kinds: ["ca", "ocsp"],
+    kinds: ["ca", "root", "responder"],
     check: ({ certificate }) => (certificate.subject.attributes.length > 0 ? null : "subject is empty"),
   },
   {

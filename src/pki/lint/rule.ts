@@ -1,12 +1,14 @@
 import type { Certificate } from "../parse-certificate.ts";
 
-/** What is being linted: an end entity, a CA (root or subordinate), or a delegated OCSP responder. */
-export type CertificateKind = "leaf" | "ca" | "ocsp";
+/** What is being linted: an end entity, a subordinate CA, a self-signed CA, or a delegated OCSP responder. */
+export type CertificateKind = "leaf" | "ca" | "root" | "responder";
 
 export interface LintContext {
   readonly kind: CertificateKind;
-  /** The certificates above it, its issuer first, up to the root; empty: it is self-signed. */
-  readonly chain: readonly Certificate[];
+  /** Null: it is self-signed. */
+  readonly issuer: Certificate | null;
+  /** The CAs above the issuer, where they are known: their path lengths and name constraints hold too. */
+  readonly ancestors?: readonly Certificate[];
 }
 
 export interface Finding {
@@ -26,6 +28,7 @@ export interface Subject {
   /** The issuer's certificate; the certificate itself when it is self-signed. */
   readonly issuer: Certificate;
   readonly selfSigned: boolean;
+  /** All CAs above it, its issuer first; empty when it is self-signed. */
   readonly chain: readonly Certificate[];
 }
 
