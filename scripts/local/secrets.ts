@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseEnv } from "node:util";
 import { checkValue } from "../../src/platform/sealing.ts";
@@ -16,33 +16,34 @@ export function readSecrets(file: string): Readonly<Record<string, string>> {
   }
 }
 
+const HEADER = `# Secrets of this certctl-edge, made at its first start. Whoever has them has the CA: back this file up, apart from the
+# state. What CERTCTL_SEALING_KEYS sealed opens with no other key.
+`;
+
 /**
- * Writes the first secrets where there are none yet: only beside a state that does not exist, so never a new sealing key
- * beside what another one sealed. Whether it wrote anything.
+ * Writes the secrets that neither the file nor the environment has, and only beside a state that does not exist yet, so
+ * never a new sealing key beside what another one sealed. The caller holds the state's lock. Whether it wrote anything.
  */
 export function writeFirstSecrets(file: string, env: Environment, stateExists: boolean, random = randomBytes): boolean {
-  if (stateExists || existsSync(file)) return false;
-  const lines = [
-    "# Secrets of this certctl-edge, made at its first start. Whoever has them has the CA: back this file up beside the",
-    "# state, and away from it. What CERTCTL_SEALING_KEYS sealed opens with no other key.",
-  ];
-  if (env.CERTCTL_BOOTSTRAP_TOKEN === undefined) {
-    lines.push(`CERTCTL_BOOTSTRAP_TOKEN=${random(32).toString("base64url")}`);
-  }
-  if (env.CERTCTL_SEALING_KEYS === undefined) lines.push(`CERTCTL_SEALING_KEYS=k1:${random(32).toString("base64")}`);
-  if (lines.length === 2) return false;
+  if (stateExists) return false;
+  const known = readSecrets(file);
+  const made: Record<string, string> = {
+    CERTCTL_BOOTSTRAP_TOKEN: random(32).toString("base64url"),
+    CERTCTL_SEALING_KEYS: `k1:${random(32).toString("base64")}`,
+  };
+  const missing = Object.keys(made).filter((name) => env[name] === undefined && !known[name]);
+  if (missing.length === 0) return false;
+  // A copy of .dev.vars.example has them, but empty.
+  const empty = new RegExp(`^(?:${missing.join("|")})=.*\\n?`, "gm");
+  const before = existsSync(file) ? readFileSync(file, "utf8").replace(empty, "").replace(/\n?$/, "\n") : HEADER;
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-  // Whole or not at all, and never over a file that appeared meanwhile.
+  // Whole or not at all.
   const next = `${file}.new.${process.pid}`;
-  writeFileSync(next, `${lines.join("\n")}\n`, { mode: 0o600, flag: "wx" });
-  try {
-    linkSync(next, file);
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
-    throw error;
-  } finally {
-    unlinkSync(next);
-  }
+  writeFileSync(next, `${before}${missing.map((name) => `${name}=${made[name]}\n`).join("")}`, {
+    mode: 0o600,
+    flag: "wx",
+  });
+  renameSync(next, file);
   return true;
 }
 
