@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type RunningServer, startServer } from "../support/server.ts";
+import { bootstrap, text } from "./support/api.ts";
+import { ocspBy, ocspVerdict, WAYS } from "./support/ocsp.ts";
+import { createIssuer, fetchCa, type Issued, issue, NEW_KEY, revoke, type Scene, setScene } from "./support/scene.ts";
+import { eventually, must, run, Scratch } from "./support/shell.ts";
+
+let server: RunningServer;
+let scene: Scene;
+const scratch = new Scratch();
+
+beforeAll(async () => {
+  server = await startServer();
+  scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);
+});
+afterAll(async () => {
+  await server?.stop();
+  scratch.remove();
+});
+
+const CA_EXTENSIONS =
+  "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
+
+/** A root that openssl makes and keeps: `${name}.pem` and `${name}.key`. */
+async function outsideRoot(name: string, newKey: readonly string[]): Promise<string> {
+  const config = scratch.write(`${name}.cnf`, `[req]\ndistinguished_name=dn\n[dn]\n[ca]\n${CA_EXTENSIONS}`);
+  await must("openssl", [
+    ...[
+      "req",
+      "-x509",
+      ...newKey,
+      "-nodes",
+      "-keyout",
+      scratch.file(`${name}.key`),
+      "-out",
+      scratch.file(`${name}.pem`),
+    ],
+    ...["-subj", `/CN=${name}`, "-days", "3650", "-config", config, "-extensions", "ca"],
+  ]);
+  return scratch.file(`${name}.pem`);
+}
+
+/** What openssl says of a chain, with revocation of the leaf by the CRL of its own CA. */
+const verify = (root: string, issued: Issued, ...more: string[]) =>
+  run("openssl", ["verify", "-x509_strict", "-CAfile", root, "-untrusted", issued.chain, ...more, issued.leaf]);
+
+/** Good by every way of asking, then revoked and on the CRL: one leaf of one CA. */
+async function answersFor(caId: string, issued: Issued): Promise<void> {
+  for (const way of WAYS) {
+    const answer = await ocspBy(way, server.url, caId, issued, scratch);
+    expect(ocspVerdict(answer), `${caId} by ${way}`).toEqual({ verified: true, status: "good", reason: null });
+  }
+  await revoke(scene, issued, "superseded");
+  for (const way of WAYS) {
+    await eventually(async () => {
+      const answer = await ocspBy(way, server.url, caId, issued, scratch);
+      expect(ocspVerdict(answer)).toEqual({ verified: true, status: "revoked", reason: "superseded" });
+    });
+  }
+  await eventually(async () => {
+    const { bytes } = await scene.admin.send("GET", `/.well-known/pki/crl/${caId}`);
+    const { text: list } = await must("openssl", ["crl", "-inform", "DER", "-noout", "-text"], { input: bytes });
+    expect(list.toLowerCase()).toContain(issued.serial);
+  });
+}
+
+describe("a CA brought in", () => {
+  for (const algorithm of ["ECDSA-P384", "RSA-2048"]) {
+    it(`${algorithm}: signs under the certificate that openssl made`, async () => {
+      const slug = algorithm.toLowerCase();
+      const root = await outsideRoot(`brought-${slug}`, NEW_KEY[algorithm] ?? []);
+      await createIssuer(scene, `iss-brought-${slug}`, {
+        ca_cert_pem: scratch.read(`brought-${slug}.pem`),
+        ca_key_pem: scratch.read(`brought-${slug}.key`),
+      });
+      const shown = await scene.admin.get(`/api/v1/issuers/iss-brought-${slug}`);
+      expect(JSON.stringify(shown)).not.toContain("PRIVATE KEY");
+      const issued = await issue(scene, `iss-brought-${slug}`, `under-${slug}`);
+      expect((await verify(root, issued)).text).toContain(": OK");
+      await answersFor(`iss-brought-${slug}`, issued);
+    });
+  }
+
+  it("is refused with a key that is not the certificate's", async () => {
+    await outsideRoot("one", NEW_KEY["ECDSA-P256"] ?? []);
+    await outsideRoot("other", NEW_KEY["ECDSA-P256"] ?? []);
+    const config = { ca_cert_pem: scratch.read("one.pem"), ca_key_pem: scratch.read("other.key") };
+    const body = { id: "iss-mismatch", name: "Mismatch", type: "GenericCA", config };
+    const answer = await scene.admin.ask("POST", "/api/v1/issuers", body);
+    expect(answer.status).toBe(400);
+    expect((await scene.admin.ask("GET", "/api/v1/issuers/iss-mismatch")).status).toBe(404);
+  });
+});
+
+describe("intermediates below an inside root", () => {
+  beforeAll(async () => {
+    await createIssuer(scene, "iss-tree", { ca_common_name: "Tree Root", key_algorithm: "ECDSA-P384" });
+  });
+
+  const intermediate = async (name: string, more: Readonly<Record<string, unknown>>) =>
+    scene.admin.ask("POST", "/api/v1/issuers/iss-tree/intermediates", {
+      name,
+      subject: { common_name: name },
+      algorithm: "ECDSA-P256",
+      ttl_days: 365,
+      ...more,
+    });
+
+  it("sign leaves where issuing_ca_id names them; path length and name constraints tighten and hold", async () => {
+    const upper = await intermediate("Upper CA", {
+      path_len_constraint: 1,
+      name_constraints: [{ permitted: ["DNS:example.com"], excluded: ["DNS:secret.example.com"] }],
+    });
+    expect(upper.status, new TextDecoder().decode(upper.bytes)).toBe(201);
+    const upperId = text(upper.body, "id");
+    const lower = await intermediate("Lower CA", {
+      parent_ca_id: upperId,
+      path_len_constraint: 0,
+      name_constraints: [{ permitted: ["DNS:example.com"], excluded: ["DNS:secret.example.com"] }],
+    });
+    expect(lower.status, new TextDecoder().decode(lower.bytes)).toBe(201);
+    const lowerId = text(lower.body, "id");
+
+    const wider = { parent_ca_id: upperId, path_len_constraint: 0 };
+    const refusals = [
+      await intermediate("Too deep", { parent_ca_id: lowerId }),
+      await intermediate("Longer path", { parent_ca_id: upperId, path_len_constraint: 5 }),
+      await intermediate("Other names", { ...wider, name_constraints: [{ permitted: ["DNS:example.org"] }] }),
+      await intermediate("Longer life", { ...wider, ttl_days: 36_500 }),
+    ];
+    expect(refusals.map((answer) => [answer.status, text(answer.body, "message") !== ""])).toEqual(
+      refusals.map(() => [400, true]),
+    );
+
+    await scene.admin.send("PUT", "/api/v1/issuers/iss-tree", { config: { issuing_ca_id: lowerId } });
+    const issued = await issue(scene, "iss-tree", "in-tree");
+    const root = await fetchCa(scene, "iss-tree");
+    expect((await verify(root, issued)).text).toContain(": OK");
+    const { text: leaf } = await must("openssl", ["x509", "-in", issued.leaf, "-noout", "-text"]);
+    expect(leaf).toContain(`/.well-known/pki/crl/${lowerId}`);
+    expect(leaf).toContain(`/.well-known/pki/ocsp/${lowerId}`);
+    const { text: above } = await must("openssl", ["x509", "-in", issued.issuer, "-noout", "-text"]);
+    expect(above).toContain("DNS:example.com");
+    expect(above).toContain("pathlen:0");
+    await answersFor(lowerId, issued);
+    // The issuer's own address answers for what its intermediates issued as well.
+    const answer = await ocspBy("post", server.url, "iss-tree", issued, scratch);
+    expect(ocspVerdict(answer)).toMatchObject({ verified: true, status: "revoked" });
+  });
+});
