@@ -1,0 +1,178 @@
+import { DurableObject } from "cloudflare:workers";
+import type {
+  CaDescription,
+  CreateRoot,
+  CreateSubordinate,
+  CrlState,
+  ImportCa,
+  IssueCaRequest,
+  Issued,
+  IssueRequest,
+  IssueResult,
+  Ledger,
+  LedgerEntry,
+  Refusal,
+  ResponderMaterial,
+  RevocationTarget,
+  RevokeRequest,
+  RevokeResult,
+  SerialStatus,
+} from "../src/authority/ledger.ts";
+import type { Bytes } from "../src/pki/bytes.ts";
+import type { Clock, Random } from "../src/platform/context.ts";
+import { describeError } from "../src/platform/log.ts";
+import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
+import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
+import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
+import { issue, issueCa } from "./issuer/issue.ts";
+import { acknowledge, nextSettleDue, settleDue } from "./issuer/outbox.ts";
+import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
+import { lookup, release, revoke } from "./issuer/revocation.ts";
+import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
+
+/**
+ * The ledger of one CA: the only place that signs for it, and the truth about what it signed and revoked.
+ *
+ * Protocol
+ * - Issue: one synchronous step finds the request id again or reserves a random serial with the octets to be signed; then a
+ *   throw-away-signed copy is linted, the octets are signed, the certificate is recorded. One request id, one certificate.
+ * - Revoke: one synchronous step changes the status, the entry of the next list and the alarm. The next lookup is right.
+ * - List: the number is durable before anything is signed; see issuer/crl.ts.
+ * - Whatever a method answers waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
+ * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: what fails is due
+ *   again in seconds.
+ * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they live in this object's memory, not extractable.
+ */
+export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> implements Ledger {
+  /** Not reachable by RPC: an own property, no method. */
+  readonly core: Core;
+
+  constructor(state: DurableObjectState, env: Readonly<Record<string, unknown>>) {
+    super(state, env);
+    this.core = makeCore(state, env);
+    this.core.settle = (issued) => this.settle(issued);
+    state.blockConcurrencyWhile(async () => {
+      migrate(state.storage);
+      this.core.alarmAt = await state.storage.getAlarm();
+    });
+  }
+
+  /** Tests stand the clock where they want it. */
+  set clock(clock: Clock) {
+    this.core.clock = clock;
+  }
+
+  set random(random: Random) {
+    this.core.random = random;
+  }
+
+  /** The inventory takes issued certificates over; the worker's class says how. Answers the request ids it has now. */
+  protected async settle(_issued: readonly Issued[]): Promise<readonly string[]> {
+    return [];
+  }
+
+  async describe(): Promise<CaDescription | null> {
+    return describe(this.core);
+  }
+
+  createRoot(request: CreateRoot): Promise<CaDescription | Refusal> {
+    return createRoot(this.core, request);
+  }
+
+  importCa(request: ImportCa): Promise<CaDescription | Refusal> {
+    return importCa(this.core, request);
+  }
+
+  createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal> {
+    return createSubordinate(this.core, request);
+  }
+
+  install(chain: readonly Bytes[]): Promise<CaDescription | Refusal> {
+    return install(this.core, chain);
+  }
+
+  async configure(settings: { readonly crl_shards: number }): Promise<CaDescription | Refusal> {
+    return configure(this.core, settings);
+  }
+
+  async retire(to: "retiring" | "retired"): Promise<CaDescription | Refusal> {
+    return retire(this.core, to);
+  }
+
+  issue(requests: readonly IssueRequest[]): Promise<IssueResult[]> {
+    return issue(this.core, requests);
+  }
+
+  issueCa(request: IssueCaRequest): Promise<IssueResult> {
+    return issueCa(this.core, request);
+  }
+
+  async acknowledge(requestIds: readonly string[]): Promise<void> {
+    acknowledge(this.core, requestIds);
+  }
+
+  async lookup(serials: readonly string[]): Promise<SerialStatus[]> {
+    return lookup(this.core, serials);
+  }
+
+  async revoke(request: RevokeRequest): Promise<RevokeResult> {
+    return revoke(this.core, request);
+  }
+
+  async release(target: RevocationTarget): Promise<RevokeResult> {
+    return release(this.core, target);
+  }
+
+  responder(): Promise<ResponderMaterial | Refusal> {
+    return responder(this.core);
+  }
+
+  async crls(): Promise<CrlState[]> {
+    return crlStates(this.core);
+  }
+
+  async entries(cursor: number, limit: number): Promise<LedgerEntry[]> {
+    return this.core.sql
+      .exec<EntryRow>(
+        "select * from entries where state = 1 and cursor > ? order by cursor limit ?",
+        cursor,
+        Math.min(limit, 1000),
+      )
+      .toArray()
+      .map((row) => ({
+        cursor: row.cursor,
+        serial: row.serial,
+        request_id: row.request_id,
+        certificate_id: row.certificate_id,
+        kind: row.kind,
+        not_after: iso(row.not_after),
+        acknowledged: row.acknowledged === 1,
+        revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
+        reason: row.reason === null ? null : reasonName(row.reason),
+      }));
+  }
+
+  override async alarm(): Promise<void> {
+    const { core } = this;
+    core.alarmAt = null;
+    const failed: string[] = [];
+    const attempt = async (name: string, work: () => Promise<unknown>) => {
+      try {
+        if ((await work()) === false) failed.push(name);
+      } catch (error) {
+        failed.push(name);
+        core.log.error("ledger.alarm", { name, error: describeError(error) });
+      }
+    };
+    await attempt("responder", () => renewResponder(core));
+    await attempt("crl", () => publishDue(core));
+    await attempt("settle", () => settleDue(core));
+    const due = [nextCrlDue(core), nextResponderDue(core), nextSettleDue(core)].filter((at) => at !== null);
+    if (due.length === 0) return;
+    // What is overdue has failed just now: again in a moment, for as long as it takes.
+    const soonest = Math.min(...due);
+    wakeAt(core, failed.length > 0 ? Math.max(soonest, nowOf(core) + ALARM_RETRY_MS) : soonest);
+  }
+}
+
+const ALARM_RETRY_MS = 5_000;

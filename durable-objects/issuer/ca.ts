@@ -1,0 +1,380 @@
+import {
+  type CaDescription,
+  type CreateRoot,
+  type CreateSubordinate,
+  type ImportCa,
+  type ImportedRevocation,
+  REVOCATION_REASONS,
+  type Refusal,
+} from "../../src/authority/ledger.ts";
+import { type Bytes, equal, sha256Hex, toBase64 } from "../../src/pki/bytes.ts";
+import {
+  assembleCertificate,
+  buildRootCertificate,
+  buildSubordinateRequest,
+  type Certificate,
+  parseCertificate,
+  randomSerial,
+  verifyIssued,
+} from "../../src/pki/certificate.ts";
+import { PkiError } from "../../src/pki/errors.ts";
+import {
+  assertStrongKey,
+  generateKeyPair,
+  importSigner,
+  isKeyPair,
+  KEY_ALGORITHMS,
+  type KeyAlgorithm,
+  parseSpki,
+} from "../../src/pki/keys.ts";
+import { encodeName } from "../../src/pki/names.ts";
+import { randomId } from "../../src/platform/ids.ts";
+import { describeError } from "../../src/platform/log.ts";
+import { type Core, caOf, chainOf, forgetCa, keyPurpose, nowOf, refuse } from "./core.ts";
+import { publishDue } from "./crl.ts";
+import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
+import { lintTbs } from "./lint.ts";
+import { renewResponder } from "./responder.ts";
+import { addCrlEntry, markDirty } from "./revocation.ts";
+import { currentShards } from "./shards.ts";
+import type { CaRow } from "./storage.ts";
+
+/** How a CA comes into its ledger, and how it goes. Keys are sealed before they are stored and are never stored otherwise. */
+
+type Answer = CaDescription | Refusal;
+
+export function describe(core: Core): CaDescription | null {
+  const ca = caOf(core);
+  if (!ca) return null;
+  return {
+    ok: true,
+    ledger_id: ca.ledger_id,
+    ca_id: ca.ca_id,
+    state: ca.state,
+    algorithm: ca.algorithm,
+    chain: chainOf(core),
+    csr: ca.csr === null ? null : new Uint8Array(ca.csr),
+    spki: new Uint8Array(ca.spki),
+    crl_shards: ca.crl_shards,
+  };
+}
+
+/** A root made inside. Repeated with the same request it answers the same root. */
+export async function createRoot(core: Core, request: CreateRoot): Promise<Answer> {
+  return creating(core, request, async (digest) => {
+    const { pkcs8, spki } = await generateKeyPair(request.algorithm);
+    const signer = await importSigner(pkcs8, { pss: request.pss });
+    const now = Math.floor(nowOf(core) / 1000) * 1000;
+    const notBefore = now - BACKDATE_SECONDS * 1000;
+    const notAfter = notBefore + request.ttl_seconds * 1000 - 1000;
+    const serial = randomSerial((length) => core.random.bytes(length));
+    const tbs = await tbsOf(signer, (capture) =>
+      buildRootCertificate(
+        {
+          serial,
+          notBefore: new Date(notBefore),
+          notAfter: new Date(notAfter),
+          subject: encodeName(request.subject),
+          publicKey: parseSpki(spki),
+          pathLen: request.path_len,
+        },
+        capture,
+      ),
+    );
+    const flaw = await lintTbs(tbs, "root", []);
+    if (flaw !== null) return refuse("lint_failed", flaw);
+    const der = assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
+    const key = await sealKey(core, request.ledger_id, pkcs8);
+    const certificate = parseCertificate(der);
+    const fingerprint = await sha256Hex(spki);
+    return store(
+      core,
+      request,
+      digest,
+      { ...key, algorithm: request.algorithm, spki, csr: null, chain: [certificate] },
+      () => {
+        // Its own serial is used too.
+        core.sql.exec(
+          `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
+           spki_sha256, der, settle, acknowledged) values (?, 'self', ?, 'ca', ?, 1, 0, ?, ?, ?, ?, ?, '{}', 1)`,
+          certificate.serial,
+          digest,
+          request.ca_id,
+          notBefore,
+          notAfter,
+          now,
+          fingerprint,
+          der,
+        );
+      },
+    );
+  });
+}
+
+/** A CA brought in with its key. */
+export async function importCa(core: Core, request: ImportCa): Promise<Answer> {
+  return creating(core, { ...request, pkcs8: await sha256Hex(request.pkcs8) }, async (digest) => {
+    const chain = await checkedChain(core, request.chain);
+    if (!Array.isArray(chain)) return chain;
+    const [own] = chain;
+    if (!own) return refuse("ca_invalid", "ca_cert_pem: holds no certificate");
+    if (!(await isKeyPair(own.publicKey, request.pkcs8))) {
+      return refuse("ca_invalid", "ca_key_pem: is not the private key of the first certificate in ca_cert_pem");
+    }
+    const key = await sealKey(core, request.ledger_id, request.pkcs8);
+    const made = { ...key, algorithm: own.publicKey.name, spki: own.publicKey.spki, csr: null, chain };
+    return store(core, request, digest, made, () => {
+      for (const revocation of request.revocations) addImported(core, own, revocation);
+    });
+  });
+}
+
+/** A subordinate that waits for its certificate. */
+export async function createSubordinate(core: Core, request: CreateSubordinate): Promise<Answer> {
+  return creating(core, request, async (digest) => {
+    const { pkcs8, spki } = await generateKeyPair(request.algorithm);
+    const signer = await importSigner(pkcs8, { pss: request.pss });
+    const profile = { subject: encodeName(request.subject), publicKey: parseSpki(spki), pathLen: request.path_len };
+    const csr = await buildSubordinateRequest(profile, signer);
+    const key = await sealKey(core, request.ledger_id, pkcs8);
+    return store(
+      core,
+      request,
+      digest,
+      { ...key, algorithm: request.algorithm, spki, csr, chain: [] },
+      () => undefined,
+    );
+  });
+}
+
+/** The certificate for a subordinate; later also a new one for the same key and name. */
+export async function install(core: Core, ders: readonly Bytes[]): Promise<Answer> {
+  const before = describe(core);
+  if (!before) return refuse("ca_absent", "there is no CA here");
+  if (before.chain.length === ders.length && before.chain.every((der, i) => equal(der, ders[i] ?? new Uint8Array(0)))) {
+    return before;
+  }
+  const chain = await guarded(() => checkedChain(core, ders));
+  if (!Array.isArray(chain)) return chain;
+  const [own] = chain;
+  if (!own || !equal(own.publicKey.spki, before.spki)) {
+    return refuse("ca_invalid", "ca_cert_pem: the first certificate is not for the key of this CA's request");
+  }
+  const present = before.chain[0] ? parseCertificate(before.chain[0]) : null;
+  if (present && !equal(present.subject.der, own.subject.der)) {
+    return refuse("ca_invalid", "ca_cert_pem: another subject than that of the certificates that were issued");
+  }
+  core.storage.transactionSync(() => {
+    core.sql.exec(
+      "update ca set state = case state when 'awaiting_certificate' then 'active' else state end, csr = null, not_before = ?, not_after = ?, path_len = ?",
+      own.notBefore.getTime(),
+      own.notAfter.getTime(),
+      own.basicConstraints?.pathLen ?? null,
+    );
+    writeChain(core, chain);
+    forgetCa(core);
+    currentShards(core);
+    markDirty(core, new Set([0]), nowOf(core));
+  });
+  await firstProducts(core);
+  return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+export function configure(core: Core, settings: { crl_shards: number }): Answer {
+  if (!caOf(core)) return refuse("ca_absent", "there is no CA here");
+  if (!Number.isInteger(settings.crl_shards) || settings.crl_shards < 1 || settings.crl_shards > 128) {
+    return refuse("out_of_bounds", "crl_shards: must be 1 to 128");
+  }
+  core.sql.exec("update ca set crl_shards = ?", settings.crl_shards);
+  forgetCa(core);
+  currentShards(core);
+  return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+/** Only forward. A retiring or retired CA signs no certificate; lists and OCSP go on. */
+export function retire(core: Core, to: "retiring" | "retired"): Answer {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
+  if (ca.state !== "retired") {
+    core.sql.exec("update ca set state = ?", to);
+    core.ca = undefined;
+  }
+  return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+// -------------------------------------------------------------------------------------------------------------- internal
+
+interface Made {
+  readonly key_id: string;
+  readonly sealed_key: string;
+  readonly signature_algorithm: Bytes;
+  readonly algorithm: string;
+  readonly spki: Bytes;
+  readonly csr: Bytes | null;
+  readonly chain: readonly Certificate[];
+}
+
+interface Common {
+  readonly ledger_id: string;
+  readonly ca_id: string;
+  readonly crl_shards: number;
+  readonly crl_number_floor?: number;
+  readonly pss: boolean;
+}
+
+/** The same request answers what it made; another one is refused; what our parsers refuse is the request's fault. */
+async function creating(core: Core, request: object, make: (digest: string) => Promise<Answer>): Promise<Answer> {
+  const text = JSON.stringify(request, (_, value) => (value instanceof Uint8Array ? toBase64(value) : value));
+  const digest = await sha256Hex(new TextEncoder().encode(text) as Bytes);
+  const ca = caOf(core);
+  if (ca) return again(core, ca, digest);
+  const answer = await guarded(() => make(digest));
+  if (answer.ok && answer.state !== "awaiting_certificate") await firstProducts(core);
+  return answer;
+}
+
+function again(core: Core, ca: CaRow, digest: string): Answer {
+  if (ca.request_digest !== digest) return refuse("ca_exists", "this ledger holds another CA already");
+  return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+async function guarded<T>(work: () => Promise<T>): Promise<T | Refusal> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof PkiError || error instanceof RangeError) return refuse("ca_invalid", error.message);
+    throw error;
+  }
+}
+
+async function sealKey(core: Core, ledgerId: string, pkcs8: Bytes) {
+  const key_id = randomId(core.random, "key-");
+  return { key_id, sealed_key: await core.sealer.seal(pkcs8, keyPurpose(ledgerId, key_id, "ca")), pkcs8 };
+}
+
+/** Writes the CA in one step; who came second gets the refusal. */
+async function store(
+  core: Core,
+  request: Common,
+  digest: string,
+  made: Omit<Made, "signature_algorithm"> & { pkcs8: Bytes },
+  also: () => void,
+): Promise<Answer> {
+  const { algorithmIdentifier } = await importSigner(made.pkcs8, { pss: request.pss });
+  made.pkcs8.fill(0);
+  const raced = caOf(core);
+  if (raced) return again(core, raced, digest);
+  const [own] = made.chain;
+  core.storage.transactionSync(() => {
+    core.sql.exec(
+      `insert into ca (id, ledger_id, ca_id, state, algorithm, key_id, sealed_key, pss, signature_algorithm, spki, csr,
+         request_digest, path_len, not_before, not_after, crl_shards, crl_number, crl_generation)
+       values (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+      request.ledger_id,
+      request.ca_id,
+      own ? "active" : "awaiting_certificate",
+      made.algorithm,
+      made.key_id,
+      made.sealed_key,
+      request.pss ? 1 : 0,
+      algorithmIdentifier,
+      made.spki,
+      made.csr,
+      digest,
+      own?.basicConstraints?.pathLen ?? null,
+      own?.notBefore.getTime() ?? 0,
+      own?.notAfter.getTime() ?? 0,
+      request.crl_shards,
+      request.crl_number_floor ?? 0,
+    );
+    writeChain(core, made.chain);
+    forgetCa(core);
+    if (own) currentShards(core);
+    also();
+  });
+  return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+function writeChain(core: Core, chain: readonly Certificate[]): void {
+  core.sql.exec("delete from ca_chain");
+  chain.forEach((certificate, position) => {
+    core.sql.exec("insert into ca_chain (position, der) values (?, ?)", position, certificate.der);
+  });
+}
+
+/** The first list and the OCSP responder; what fails here is made by the alarm. */
+async function firstProducts(core: Core): Promise<void> {
+  try {
+    await Promise.all([publishDue(core), renewResponder(core)]);
+  } catch (error) {
+    core.log.error("ledger.first_products", { error: describeError(error) });
+  }
+}
+
+function addImported(core: Core, own: Certificate, revocation: ImportedRevocation): void {
+  const row = {
+    serial: revocation.serial,
+    shard: 0,
+    not_after: own.notAfter.getTime(),
+    revoked_at: Math.floor(Date.parse(revocation.revoked_at) / 1000) * 1000,
+    reason: REVOCATION_REASONS[revocation.reason],
+  };
+  core.sql.exec(
+    `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
+       spki_sha256, settle, acknowledged, revoked_at, reason) values (?, ?, '', 'imported', '', 1, 0, 0, ?, ?, '', '{}', 1, ?, ?)`,
+    row.serial,
+    `imported|${row.serial}`,
+    row.not_after,
+    nowOf(core),
+    row.revoked_at,
+    row.reason,
+  );
+  addCrlEntry(core, row);
+}
+
+/** A CA's chain that may be used here: each a CA within its validity, in order, the first one fit to sign for us. */
+async function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
+  const chain = ders.map((der) => parseCertificate(der));
+  const [own] = chain;
+  if (!own) return refuse("ca_invalid", "ca_cert_pem: holds no certificate");
+  for (const [i, certificate] of chain.entries()) {
+    const flaw = caFlaw(certificate, nowOf(core), i);
+    if (flaw) return refuse("ca_invalid", `ca_cert_pem: certificate ${i + 1} ${flaw}`);
+    const parent = chain[i + 1];
+    if (parent && !(await verifyIssued(certificate, parent))) {
+      return refuse(
+        "ca_invalid",
+        `ca_cert_pem: certificate ${i + 1} is not issued by certificate ${i + 2}; the issuing CA comes first, the root last`,
+      );
+    }
+  }
+  const last = chain.at(-1);
+  if (last && equal(last.subject.der, last.issuer.der) && !(await verifyIssued(last, last))) {
+    return refuse("ca_invalid", "ca_cert_pem: the signature of the root does not hold");
+  }
+  if (!own.keyUsage?.includes("cRLSign"))
+    return refuse("ca_invalid", "ca_cert_pem: certificate 1 lacks the key usage cRLSign");
+  if (own.subjectKeyIdentifier === null)
+    return refuse("ca_invalid", "ca_cert_pem: certificate 1 lacks a subjectKeyIdentifier");
+  if (!KEY_ALGORITHMS.includes(own.publicKey.name as KeyAlgorithm)) {
+    return refuse(
+      "ca_invalid",
+      `ca_cert_pem: a CA key of ${own.publicKey.name} is not offered; ${KEY_ALGORITHMS.join(", ")} are`,
+    );
+  }
+  assertStrongKey(own.publicKey);
+  return chain;
+}
+
+function caFlaw(certificate: Certificate, now: number, below: number): string | null {
+  if (!certificate.basicConstraints?.ca) return "is not a CA (basicConstraints)";
+  if (!certificate.keyUsage?.includes("keyCertSign")) return "lacks the key usage keyCertSign";
+  if (certificate.notBefore.getTime() > now) return `is valid only from ${certificate.notBefore.toISOString()}`;
+  if (certificate.notAfter.getTime() < now) return `has expired on ${certificate.notAfter.toISOString()}`;
+  if (certificate.unknownCritical.length > 0)
+    return `has the critical extension ${certificate.unknownCritical[0]}, which is not known here`;
+  // The CAs below it in the chain, but for those that issued themselves.
+  const limit = certificate.basicConstraints.pathLen;
+  if (limit !== null && below > limit) return "has a path length that its own chain breaks";
+  return null;
+}

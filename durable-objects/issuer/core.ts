@@ -1,0 +1,131 @@
+import type { Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { Bytes } from "../../src/pki/bytes.ts";
+import { importSigner, type Signer } from "../../src/pki/keys.ts";
+import type { Clock, Random } from "../../src/platform/context.ts";
+import { consoleLog, type Log } from "../../src/platform/log.ts";
+import { makeSealer, type Sealer } from "../../src/platform/sealing.ts";
+import { parseSettings } from "../../src/platform/settings.ts";
+import type { CaRow } from "./storage.ts";
+
+/**
+ * What the parts of a ledger share. The tables are the truth; the rest are caches of this object's memory, emptied when it
+ * is evicted. Between two `await`s nothing else runs: what must be one step is written without one.
+ */
+export interface Core {
+  readonly storage: DurableObjectStorage;
+  readonly sql: SqlStorage;
+  readonly bytes: R2Bucket;
+  /** Gathers purges of the edge cache. */
+  readonly purge: DurableObjectNamespace | null;
+  readonly sealer: Sealer;
+  readonly publicUrl: string;
+  readonly log: Log;
+  /** Replaced by tests. */
+  clock: Clock;
+  random: Random;
+  /** The inventory's rules, wired by the worker; answers the request ids that are recorded there now. */
+  settle: (issued: readonly Issued[]) => Promise<readonly string[]>;
+  /** The row of `ca`; undefined when not read yet. */
+  ca: CaRow | null | undefined;
+  /** The CA's key, unsealed and not extractable. */
+  signer: Promise<Signer> | null;
+  /** Anything compiled from the CA's certificate, its URLs and one list. */
+  readonly templates: Map<string, unknown>;
+  /** Request ids being signed right now: who asks again waits for the same signature. */
+  readonly signing: Map<string, Promise<IssueResult>>;
+  /** When the alarm is set for, in this clock's milliseconds; null when it is not set. */
+  alarmAt: number | null;
+  /** One build of lists at a time. */
+  publishing: Promise<void> | null;
+  /** One renewal of the OCSP responder at a time. */
+  renewing: Promise<void> | null;
+}
+
+export function makeCore(state: DurableObjectState, env: Readonly<Record<string, unknown>>): Core {
+  const settings = parseSettings(env);
+  return {
+    storage: state.storage,
+    sql: state.storage.sql,
+    bytes: env.BYTES as R2Bucket,
+    purge: (env.PURGE as DurableObjectNamespace | undefined) ?? null,
+    sealer: makeSealer(settings.sealingKeys),
+    publicUrl: settings.publicUrl,
+    log: consoleLog({ object: "issuer" }),
+    clock: { now: () => new Date() },
+    random: { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) },
+    settle: async () => [],
+    ca: undefined,
+    signer: null,
+    templates: new Map(),
+    signing: new Map(),
+    alarmAt: null,
+    publishing: null,
+    renewing: null,
+  };
+}
+
+export function nowOf(core: Core): number {
+  return core.clock.now().getTime();
+}
+
+export function refuse(code: RefusalCode, message: string): Refusal {
+  return { ok: false, code, message };
+}
+
+/** The CA of this ledger, or null while there is none. */
+export function caOf(core: Core): CaRow | null {
+  core.ca ??= core.sql.exec<CaRow>("select * from ca").toArray()[0] ?? null;
+  return core.ca;
+}
+
+/** After a write to `ca` or `ca_chain`: everything that was compiled from them is stale. */
+export function forgetCa(core: Core): void {
+  core.ca = undefined;
+  core.signer = null;
+  core.templates.clear();
+}
+
+/** DER of the chain, the CA's own certificate first. */
+export function chainOf(core: Core): Bytes[] {
+  return cached(core, "chain", () =>
+    core.sql
+      .exec<{ der: ArrayBuffer }>("select der from ca_chain order by position")
+      .toArray()
+      .map((row) => new Uint8Array(row.der)),
+  );
+}
+
+/** A value compiled once from the CA's rows. */
+export function cached<T>(core: Core, name: string, make: () => T): T {
+  if (!core.templates.has(name)) core.templates.set(name, make());
+  return core.templates.get(name) as T;
+}
+
+export function keyPurpose(ledgerId: string, keyId: string, use: "ca" | "ocsp"): string {
+  return `ledger|${ledgerId}|${keyId}|${use}`;
+}
+
+/** The CA's private key in the clear: for importing it, never for keeping. */
+export function openCaKey(core: Core, ca: CaRow): Promise<Bytes> {
+  return core.sealer.open(ca.sealed_key, keyPurpose(ca.ledger_id, ca.key_id, "ca"));
+}
+
+/** Signs with the CA's key; imported once and not extractable. */
+export function caSigner(core: Core, ca: CaRow): Promise<Signer> {
+  if (core.signer === null) {
+    const fresh = openCaKey(core, ca).then((pkcs8) => importSigner(pkcs8, { pss: ca.pss === 1 }));
+    core.signer = fresh;
+    fresh.catch(() => {
+      if (core.signer === fresh) core.signer = null;
+    });
+  }
+  return core.signer;
+}
+
+/** The alarm rings at `at` or earlier. */
+export function wakeAt(core: Core, at: number): void {
+  if (core.alarmAt !== null && core.alarmAt <= at) return;
+  core.alarmAt = at;
+  // Relative to the real clock, which is the alarm's: a clock that stands elsewhere must not make it ring in a loop.
+  void core.storage.setAlarm(Date.now() + Math.max(0, at - nowOf(core)));
+}

@@ -1,0 +1,313 @@
+import { type CrlState, crlKey } from "../../src/authority/ledger.ts";
+import { type Bytes, equal } from "../../src/pki/bytes.ts";
+import {
+  CrlChecker,
+  type CrlPlan,
+  type CrlSummary,
+  crlChunks,
+  crlLength,
+  planCrl,
+  signCrl,
+} from "../../src/pki/crl.ts";
+import { importStreamSigner } from "../../src/pki/keys.ts";
+import { importStreamVerifier } from "../../src/pki/stream-verifier.ts";
+import { describeError } from "../../src/platform/log.ts";
+import { type Core, caOf, nowOf, openCaKey, wakeAt } from "./core.ts";
+import { ownCertificate } from "./issue.ts";
+import { CRL_DEBOUNCE_MS, count } from "./revocation.ts";
+import { type CaRow, type CrlRow, iso } from "./storage.ts";
+
+/**
+ * Lists. A build takes its number durably, then reads its entries twice in slices: once through the signer, once through a
+ * checker into R2. Between slices others run. What is read is bounded by the highest sequence number at the start; a change
+ * below it (a lifted hold, another reason) raises the generation and the build starts again. The last octets go out only
+ * after the checker has read the whole list, its signature, number and scope; R2 takes it only if nobody wrote since.
+ */
+
+/** How long a list is valid; a new one is made at half of that. */
+export const CRL_VALIDITY_MS = 24 * 3_600_000;
+/** thisUpdate lies this far back, for relying parties whose clock is slow. */
+const BACKDATE_MS = 60_000;
+/** Rows of one slice: below the time that others may be kept waiting, and below the size of one value. */
+const SLICE_ROWS = 8_000;
+const RETRY_MS = 5_000;
+const PRUNE_ROWS = 2_000;
+
+/** A change came below the upper bound of a list that was being read: begin again. */
+class Outdated extends Error {
+  readonly code = "crl_outdated";
+}
+
+/** Publishes every list that is due, one after another. Never throws: what fails is due again soon. */
+export function publishDue(core: Core): Promise<void> {
+  core.publishing ??= publishAll(core).finally(() => {
+    core.publishing = null;
+  });
+  return core.publishing;
+}
+
+async function publishAll(core: Core): Promise<void> {
+  for (;;) {
+    const now = nowOf(core);
+    const ca = caOf(core);
+    if (!ca || ca.state === "awaiting_certificate" || now >= ca.not_after) return;
+    const row = core.sql.exec<CrlRow>("select * from crls where due_at <= ? order by due_at limit 1", now).toArray()[0];
+    if (!row) return;
+    try {
+      await publish(core, ca, row);
+    } catch (error) {
+      const again = error instanceof Outdated ? nowOf(core) : nowOf(core) + RETRY_MS;
+      const text = describeError(error);
+      if (!(error instanceof Outdated)) core.log.error("crl.failed", { shard: row.shard, error: text });
+      core.sql.exec("update crls set due_at = ?, last_error = ? where shard = ?", again, text, row.shard);
+      wakeAt(core, again);
+      if (!(error instanceof Outdated)) return;
+    }
+  }
+}
+
+/** When the next list is due; null when there is none. */
+export function nextCrlDue(core: Core): number | null {
+  return core.sql.exec<{ due: number | null }>("select min(due_at) as due from crls").one().due;
+}
+
+export function crlStates(core: Core): CrlState[] {
+  return core.sql
+    .exec<CrlRow>("select * from crls order by shard")
+    .toArray()
+    .map((row) => ({
+      shard: row.shard,
+      url: row.url,
+      number: row.number,
+      this_update: row.this_update === null ? null : iso(row.this_update),
+      next_update: row.next_update === null ? null : iso(row.next_update),
+      entries: row.entries,
+      bytes: row.bytes,
+      dirty_since: row.dirty_since === null ? null : iso(row.dirty_since),
+      last_error: row.last_error,
+    }));
+}
+
+/** What one build shows, fixed in one step at its start. */
+interface Snapshot {
+  readonly row: CrlRow;
+  readonly number: number;
+  readonly generation: number;
+  readonly upper: number;
+  readonly thisUpdate: number;
+  readonly nextUpdate: number;
+}
+
+async function publish(core: Core, ca: CaRow, row: CrlRow): Promise<void> {
+  const shot = takeSnapshot(core, ca, row);
+  await core.storage.sync();
+  const pkcs8 = await openCaKey(core, ca);
+  const signer = importStreamSigner(pkcs8, { pss: ca.pss === 1 });
+  pkcs8.fill(0);
+  const own = ownCertificate(core);
+  const plan = planCrl({
+    issuer: own.subject.der,
+    algorithmIdentifier: signer.algorithmIdentifier,
+    thisUpdate: new Date(shot.thisUpdate),
+    nextUpdate: new Date(shot.nextUpdate),
+    number: shot.number,
+    authorityKeyId: own.subjectKeyIdentifier ?? new Uint8Array(0),
+    distributionPoint: row.shard === 0 ? null : row.url,
+    entriesLength: row.live_bytes,
+  });
+  const kept: Bytes[] | null = row.live_bytes <= SLICE_ROWS * 64 ? [] : null;
+  const signature = await orOutdated(core, shot, () => signCrl(plan, signer, slices(core, shot, kept)));
+  const { etag, bytes } = await orOutdated(core, shot, () => store(core, ca, shot, plan, signature, kept));
+  finish(core, shot, etag, bytes);
+  purge(core, ca, row.shard);
+  await dropExpired(core, shot);
+}
+
+/** The number is taken, and with it on record, before anything is signed (invariant 2). */
+function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
+  const now = nowOf(core);
+  const taken = core.sql
+    .exec<{ crl_number: number; crl_generation: number }>(
+      "update ca set crl_number = max(crl_number + 1, ?) returning crl_number, crl_generation",
+      now,
+    )
+    .one();
+  core.ca = undefined;
+  const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
+  const thisUpdate = Math.max(Math.floor((now - BACKDATE_MS) / 1000) * 1000, ca.not_before);
+  return {
+    row,
+    number: taken.crl_number,
+    generation: taken.crl_generation,
+    upper,
+    thisUpdate,
+    nextUpdate: Math.min(thisUpdate + CRL_VALIDITY_MS, ca.not_after),
+  };
+}
+
+/** The entries of a snapshot, each slice one blob that SQLite joins: no JavaScript runs for a row. */
+async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null): AsyncGenerator<Bytes> {
+  const scope = shot.row.shard === 0 ? "" : "shard = ? and";
+  const query = `select cast(group_concat(entry, '') as blob) as joined, max(seq) as last from (
+    select entry, seq from crl_entries where ${scope} seq > ? and seq <= ? order by seq limit ${SLICE_ROWS})`;
+  const bound = shot.row.shard === 0 ? [] : [shot.row.shard];
+  for (let after = 0; after < shot.upper; ) {
+    checkGeneration(core, shot);
+    const { joined, last } = core.sql
+      .exec<{ joined: ArrayBuffer | null; last: number | null }>(query, ...bound, after, shot.upper)
+      .one();
+    if (joined === null || last === null) return;
+    const slice = new Uint8Array(joined);
+    keep?.push(slice);
+    yield slice;
+    after = last;
+    await pause();
+  }
+}
+
+/** Lets everything else that waits run. */
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+function checkGeneration(core: Core, shot: Snapshot): void {
+  if (caOf(core)?.crl_generation !== shot.generation) throw new Outdated("an entry changed while the list was read");
+}
+
+/** An error that a change below the snapshot explains is no error. */
+async function orOutdated<T>(core: Core, shot: Snapshot, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    checkGeneration(core, shot);
+    throw error;
+  }
+}
+
+async function store(core: Core, ca: CaRow, shot: Snapshot, plan: CrlPlan, signature: Bytes, kept: Bytes[] | null) {
+  const key = crlKey(ca.ledger_id, shot.row.shard);
+  const stored = await core.bytes.head(key);
+  const before = Number(stored?.customMetadata?.number ?? 0);
+  if (before >= shot.number) {
+    // The state of this ledger is older than what it published (a restore): go on above that.
+    core.sql.exec("update ca set crl_number = max(crl_number, ?)", before);
+    core.ca = undefined;
+    throw new Outdated("a list with a higher number is published");
+  }
+  const size = crlLength(plan, signature.length);
+  const pipe = new FixedLengthStream(size);
+  const put = core.bytes.put(key, pipe.readable, {
+    onlyIf: stored ? { etagMatches: stored.etag } : { etagDoesNotMatch: "*" },
+    httpMetadata: { contentType: "application/pkix-crl" },
+    customMetadata: {
+      number: String(shot.number),
+      this_update: iso(shot.thisUpdate),
+      next_update: iso(shot.nextUpdate),
+      entries: String(shot.row.live_entries),
+    },
+  });
+  const writing = write(core, shot, plan, signature, kept, pipe.writable);
+  const [written, done] = await Promise.allSettled([writing, put]);
+  if (written.status === "rejected") throw written.reason;
+  if (done.status === "rejected") throw done.reason;
+  if (done.value === null) throw new Error("another list was published meanwhile");
+  return { etag: done.value.etag, bytes: size };
+}
+
+/** Writes the list through the checker; the last octets only when all of it was found right. */
+async function write(
+  core: Core,
+  shot: Snapshot,
+  plan: CrlPlan,
+  signature: Bytes,
+  kept: Bytes[] | null,
+  to: WritableStream<Uint8Array>,
+): Promise<void> {
+  const { publicKey } = ownCertificate(core);
+  const checker = new CrlChecker({ verifier: (algorithm) => importStreamVerifier(publicKey, algorithm) });
+  const writer = to.getWriter();
+  try {
+    let held: Uint8Array | null = null;
+    for await (const chunk of crlChunks(plan, signature, kept ?? slices(core, shot, null))) {
+      if (held) await writer.write(held);
+      checker.push(chunk);
+      held = chunk;
+    }
+    checkBeforePublication(core, shot, checker.finish());
+    checkGeneration(core, shot);
+    if (held) await writer.write(held);
+    await writer.close();
+  } catch (error) {
+    await writer.abort(error).catch(() => undefined);
+    throw error;
+  }
+}
+
+function checkBeforePublication(core: Core, shot: Snapshot, found: CrlSummary): void {
+  const own = ownCertificate(core);
+  const wrong =
+    (!equal(found.issuer, own.subject.der) && "issuer") ||
+    (found.number !== BigInt(shot.number) && "number") ||
+    (shot.row.number !== null && shot.number <= shot.row.number && "number that does not rise") ||
+    (found.distributionPoint !== (shot.row.shard === 0 ? null : shot.row.url) && "distribution point") ||
+    (found.entryCount !== shot.row.live_entries && "count of entries") ||
+    (found.nextUpdate.getTime() !== shot.nextUpdate && "nextUpdate");
+  if (wrong) throw new Error(`the list that was built has a wrong ${wrong}`);
+}
+
+function finish(core: Core, shot: Snapshot, etag: string, bytes: number): void {
+  const now = nowOf(core);
+  const refresh = shot.thisUpdate + (shot.nextUpdate - shot.thisUpdate) / 2;
+  core.sql.exec(
+    `update crls set number = ?, this_update = ?, next_update = ?, entries = ?, bytes = ?, etag = ?, last_error = null,
+       dirty_since = case when changes = ? then null else ? end,
+       due_at = case when changes = ? then ? else ? end
+     where shard = ?`,
+    shot.number,
+    shot.thisUpdate,
+    shot.nextUpdate,
+    shot.row.live_entries,
+    bytes,
+    etag,
+    shot.row.changes,
+    now,
+    shot.row.changes,
+    Math.max(refresh, now + 1_000),
+    now + CRL_DEBOUNCE_MS,
+    shot.row.shard,
+  );
+}
+
+/** What was on a list that was made after its certificate had ended has been told for good (RFC 5280 section 3.3). */
+async function dropExpired(core: Core, shot: Snapshot): Promise<void> {
+  for (;;) {
+    const gone = core.storage.transactionSync(() => {
+      const rows = core.sql
+        .exec<{ length: number }>(
+          `delete from crl_entries where seq in (
+             select seq from crl_entries where not_after < ? and shard = ? and seq <= ? limit ${PRUNE_ROWS})
+           returning length(entry) as length`,
+          shot.thisUpdate,
+          shot.row.shard,
+          shot.upper,
+        )
+        .toArray();
+      const bytes = rows.reduce((sum, row) => sum + row.length, 0);
+      if (rows.length > 0) count(core, shot.row.shard, -rows.length, -bytes);
+      return rows.length;
+    });
+    if (gone < PRUNE_ROWS) return;
+    await pause();
+  }
+}
+
+/** Best effort: `max-age` bounds what the edge may hold. */
+function purge(core: Core, ca: CaRow, shard: number): void {
+  if (!core.purge) return;
+  const stub = core.purge.getByName("edge") as unknown as {
+    add(tags: { tag: string; whole: string }[]): Promise<void>;
+  };
+  stub
+    .add([{ tag: `crl-${ca.ledger_id}-${shard}`, whole: `ledger-${ca.ledger_id}` }])
+    .catch((error) => core.log.warn("crl.purge_failed", { error: describeError(error) }));
+}

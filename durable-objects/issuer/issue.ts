@@ -1,0 +1,364 @@
+import {
+  caUrls,
+  type IssueCaRequest,
+  type Issued,
+  type IssueRequest,
+  type IssueResult,
+} from "../../src/authority/ledger.ts";
+import { type Bytes, digest, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
+import {
+  assembleCertificate,
+  buildSubordinateCertificate,
+  buildTbsCertificate,
+  type Certificate,
+  compileIssuerTemplate,
+  type IssuerTemplate,
+  parseCertificate,
+  randomSerial,
+} from "../../src/pki/certificate.ts";
+import { PkiError } from "../../src/pki/errors.ts";
+import { keyIdentifier, type PublicKeyInfo, parseSpki, type Signer } from "../../src/pki/keys.ts";
+import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../src/pki/name-constraints.ts";
+import { encodeName } from "../../src/pki/names.ts";
+import { type Core, cached, caOf, caSigner, chainOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { lintTbs } from "./lint.ts";
+import { currentShards } from "./shards.ts";
+import { type CaRow, type EntryRow, iso } from "./storage.ts";
+
+/**
+ * Issuing. In one synchronous step a request id is found again or a random serial is reserved with the very octets that will
+ * be signed; only then is anything signed. So a request id has at most one certificate, whatever crashes or repeats: what was
+ * left reserved is signed later as it stands.
+ */
+
+/** notBefore lies this far back, for relying parties whose clock is slow; a twelfth of the lifetime if that is less. */
+export const BACKDATE_SECONDS = 300;
+/** The inventory is told by the alarm when nobody has acknowledged until then. */
+export const SETTLE_AFTER_MS = 5_000;
+
+type Kind = EntryRow["kind"];
+
+/** What is known of a request before the synchronous step: nothing of it depends on the ledger's state. */
+interface Prepared {
+  readonly request_id: string;
+  readonly certificate_id: string;
+  readonly digest: string;
+  readonly key: PublicKeyInfo;
+  readonly spki_sha256: string;
+  readonly settle: string;
+}
+
+interface Reserving extends Prepared {
+  readonly kind: Kind;
+  readonly serial: Bytes;
+  readonly shard: number;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  readonly tbs: Bytes;
+}
+
+/** Leaves; each request stands alone. */
+export function issue(core: Core, requests: readonly IssueRequest[]): Promise<IssueResult[]> {
+  return Promise.all(requests.map((request) => withRefusals(request.request_id, () => issueLeaf(core, request))));
+}
+
+async function issueLeaf(core: Core, request: IssueRequest): Promise<IssueResult> {
+  const subject = encodeName(request.subject);
+  const prepared = await prepare(request, [subject, request.sans], request.settle);
+  const subjectKeyIdentifier = await keyIdentifier(prepared.key);
+
+  // From here to the insert nothing is awaited.
+  const known = findRequest(core, prepared);
+  if (known) return known;
+  const ca = activeCa(core);
+  if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
+  const validity = validityOf(core, ca, request.ttl_seconds);
+  const serial = randomSerial((length) => core.random.bytes(length));
+  const { template, shards } = leafTemplate(core, ca);
+  const position = (serial[serial.length - 1] ?? 0) % shards.length;
+  const tbs = buildTbsCertificate(template, {
+    serial,
+    notBefore: new Date(validity.notBefore),
+    notAfter: new Date(validity.notAfter),
+    subject,
+    publicKey: prepared.key,
+    subjectKeyIdentifier,
+    sans: request.sans,
+    ekus: request.ekus,
+    mustStaple: request.must_staple,
+    shard: position,
+  });
+  const row = reserve(core, { ...prepared, ...validity, kind: "leaf", serial, shard: shards[position] ?? 0, tbs });
+  return signOnce(core, ca, row);
+}
+
+/** The certificate of a CA below this one, within its path length, name constraints and lifetime. */
+export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResult> {
+  return withRefusals(request.request_id, async () => {
+    const subject = encodeName(request.subject);
+    const bounds = [subject, request.path_len, request.name_constraints];
+    const prepared = await prepare(request, bounds, {});
+    const before = findRequest(core, prepared);
+    if (before) return before;
+    const ca = activeCa(core);
+    if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
+    const own = ownCertificate(core);
+    const bounded = boundsOfChild(own, request);
+    if (typeof bounded === "string") return { ...refuse("out_of_bounds", bounded), request_id: request.request_id };
+    const validity = validityOf(core, ca, request.ttl_seconds);
+    const serial = randomSerial((length) => core.random.bytes(length));
+    const shards = currentShards(core);
+    const position = (serial[serial.length - 1] ?? 0) % shards.length;
+    const shard = shards[position] ?? { shard: 0, url: "" };
+    const urls = caUrls(core.publicUrl, ca.ca_id);
+    const tbs = await tbsOf(await caSigner(core, ca), (capture) =>
+      buildSubordinateCertificate(
+        {
+          serial,
+          notBefore: new Date(validity.notBefore),
+          notAfter: new Date(validity.notAfter),
+          subject,
+          publicKey: prepared.key,
+          pathLen: bounded.pathLen,
+          nameConstraints: bounded.nameConstraints,
+          issuerCertificate: own,
+          crlUrls: [shard.url],
+          ocspUrls: [urls.ocsp],
+          caIssuersUrls: [urls.caIssuers],
+        },
+        capture,
+      ),
+    );
+    // The same request may have come again while the octets were made.
+    const meanwhile = findRequest(core, prepared);
+    if (meanwhile) return meanwhile;
+    const row = reserve(core, { ...prepared, ...validity, kind: "ca", serial, shard: shard.shard, tbs });
+    return signOnce(core, ca, row);
+  });
+}
+
+/** Path length and name constraints of a child, or what is wrong with those asked for. */
+function boundsOfChild(parent: Certificate, request: IssueCaRequest) {
+  const limit = parent.basicConstraints?.pathLen ?? null;
+  if (limit === 0) return "path_len_constraint: this CA may have no CA below it (its path length is 0)";
+  if (limit !== null && request.path_len !== null && request.path_len >= limit) {
+    return `path_len_constraint: must be below the parent's, which is ${limit}`;
+  }
+  const asked = request.name_constraints ? parseNameConstraints([request.name_constraints]) : null;
+  const nameConstraints = inheritNameConstraints(asked, parent.nameConstraints);
+  if (!isSubset(nameConstraints, parent.nameConstraints)) {
+    return "name_constraints: reach beyond those of the parent";
+  }
+  const pathLen = request.path_len ?? (limit === null ? null : limit - 1);
+  return { pathLen, nameConstraints };
+}
+
+/** The TBSCertificate of a builder that signs at once: a signer that keeps the octets and signs nothing. */
+export async function tbsOf(
+  signer: Pick<Signer, "algorithmIdentifier">,
+  build: (capture: Signer) => Promise<unknown>,
+): Promise<Bytes> {
+  let tbs: Bytes | null = null;
+  await build({
+    algorithmIdentifier: signer.algorithmIdentifier,
+    sign: async (data) => {
+      tbs = data;
+      return new Uint8Array(1);
+    },
+  });
+  if (tbs === null) throw new Error("the builder signed nothing");
+  return tbs;
+}
+
+/** A certificate of any kind whose octets are made: reserved, linted, signed, recorded. */
+export async function issuePrepared(
+  core: Core,
+  ca: CaRow,
+  what: {
+    request_id: string;
+    certificate_id: string;
+    kind: Kind;
+    spki: Bytes;
+    serial: Bytes;
+    notBefore: number;
+    notAfter: number;
+    tbs: Bytes;
+  },
+): Promise<IssueResult> {
+  const prepared = await prepare(what, [what.kind], {});
+  const known = findRequest(core, prepared);
+  if (known) return known;
+  const row = reserve(core, { ...prepared, ...what, shard: 0 });
+  return signOnce(core, ca, row);
+}
+
+async function prepare(
+  request: { request_id: string; certificate_id: string; spki: Bytes },
+  content: readonly unknown[],
+  settle: Readonly<Record<string, unknown>>,
+): Promise<Prepared> {
+  const key = parseSpki(request.spki);
+  const text = JSON.stringify([request.certificate_id, toBase64(request.spki), ...content.map(plain)]);
+  const [spkiHash, contentHash] = await Promise.all([sha256Hex(request.spki), digest("SHA-256", utf8(text))]);
+  return {
+    request_id: request.request_id,
+    certificate_id: request.certificate_id,
+    digest: toHex(contentHash),
+    key,
+    spki_sha256: spkiHash,
+    settle: JSON.stringify(settle),
+  };
+}
+
+function plain(value: unknown): unknown {
+  return value instanceof Uint8Array ? toHex(value) : value;
+}
+
+/** The answer that a request id has already, or that is on its way; null for a new one. */
+function findRequest(core: Core, prepared: Prepared): Promise<IssueResult> | IssueResult | null {
+  const { request_id } = prepared;
+  const row = core.sql.exec<EntryRow>("select * from entries where request_id = ?", request_id).toArray()[0];
+  if (!row) return null;
+  if (row.digest !== prepared.digest) {
+    return {
+      ...refuse("request_conflict", `request ${request_id} was used for another key or other names`),
+      request_id,
+    };
+  }
+  const ca = caOf(core);
+  if (row.state === 1 && ca) return issuedOf(ca, row);
+  return core.signing.get(request_id) ?? (ca ? signOnce(core, ca, row) : null);
+}
+
+/** Writes down what will be signed. The unique index on serials is the proof that none is used twice (invariant 2). */
+function reserve(core: Core, what: Reserving): EntryRow {
+  const now = nowOf(core);
+  const row = core.sql
+    .exec<EntryRow>(
+      `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
+         spki_sha256, tbs, settle, acknowledged) values (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0) returning *`,
+      toHex(what.serial),
+      what.request_id,
+      what.digest,
+      what.kind,
+      what.certificate_id,
+      what.shard,
+      what.notBefore,
+      what.notAfter,
+      now,
+      what.spki_sha256,
+      what.tbs,
+      what.settle,
+    )
+    .one();
+  wakeAt(core, now + SETTLE_AFTER_MS);
+  return row;
+}
+
+/** One signature for a reserved row, however many wait for it. */
+export function signOnce(core: Core, ca: CaRow, row: EntryRow): Promise<IssueResult> {
+  const underWay = core.signing.get(row.request_id);
+  if (underWay) return underWay;
+  const signing = sign(core, ca, row).finally(() => core.signing.delete(row.request_id));
+  core.signing.set(row.request_id, signing);
+  return signing;
+}
+
+async function sign(core: Core, ca: CaRow, row: EntryRow): Promise<IssueResult> {
+  const tbs = new Uint8Array(row.tbs ?? new ArrayBuffer(0));
+  const kind = row.kind === "imported" ? "leaf" : row.kind;
+  const flaw = await lintTbs(tbs, kind, ownChain(core));
+  if (flaw !== null) {
+    // The serial is burnt; the request id is free, so that the request can be made again once its fault is mended.
+    core.sql.exec(
+      "update entries set state = 2, acknowledged = 1, tbs = null, request_id = 'refused|' || serial || '|' || request_id where cursor = ?",
+      row.cursor,
+    );
+    core.log.error("ledger.lint", { request_id: row.request_id, findings: flaw.slice(0, 500) });
+    return { ...refuse("lint_failed", flaw), request_id: row.request_id };
+  }
+  const signer = await caSigner(core, ca);
+  const der = assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
+  const quiet = row.kind === "leaf" ? 0 : 1;
+  core.sql.exec(
+    "update entries set state = 1, der = ?, tbs = null, acknowledged = ? where cursor = ?",
+    der,
+    quiet,
+    row.cursor,
+  );
+  return issuedOf(ca, { ...row, state: 1, der: der.buffer });
+}
+
+export function issuedOf(ca: CaRow, row: EntryRow): Issued {
+  return {
+    ok: true,
+    ledger_id: ca.ledger_id,
+    ca_id: ca.ca_id,
+    request_id: row.request_id,
+    certificate_id: row.certificate_id,
+    serial: row.serial,
+    not_before: iso(row.not_before),
+    not_after: iso(row.not_after),
+    shard: row.shard,
+    der: new Uint8Array(row.der ?? new ArrayBuffer(0)),
+    spki_sha256: row.spki_sha256,
+    settle: JSON.parse(row.settle),
+    issued_at: iso(row.created_at),
+  };
+}
+
+/** The CA, if it may sign a certificate now. */
+function activeCa(core: Core) {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
+  if (ca.state !== "active") return refuse("ca_not_active", `this CA is ${ca.state}: it signs no more certificates`);
+  if (nowOf(core) >= ca.not_after) return refuse("ca_not_active", "this CA has expired");
+  return ca;
+}
+
+/** Whole seconds, within the CA's own. notAfter - notBefore, both included, is what was asked for. */
+export function validityOf(core: Core, ca: CaRow, ttlSeconds: number): { notBefore: number; notAfter: number } {
+  const now = Math.floor(nowOf(core) / 1000) * 1000;
+  const backdate = Math.min(BACKDATE_SECONDS, Math.floor(ttlSeconds / 12)) * 1000;
+  const notBefore = Math.max(now - backdate, ca.not_before);
+  const notAfter = Math.min(notBefore + ttlSeconds * 1000 - 1000, ca.not_after);
+  return { notBefore, notAfter };
+}
+
+/** This CA's certificate and those above it, parsed once. */
+function ownChain(core: Core): readonly Certificate[] {
+  return cached(core, "own", () => chainOf(core).map(parseCertificate));
+}
+
+export function ownCertificate(core: Core): Certificate {
+  const [own] = ownChain(core);
+  if (!own) throw new Error("this CA has no certificate");
+  return own;
+}
+
+function leafTemplate(core: Core, ca: CaRow): { template: IssuerTemplate; shards: readonly number[] } {
+  return cached(core, "leaf", () => {
+    const urls = caUrls(core.publicUrl, ca.ca_id);
+    const shards = currentShards(core);
+    const template = compileIssuerTemplate({
+      issuerCertificate: ownCertificate(core),
+      signatureAlgorithmIdentifier: new Uint8Array(ca.signature_algorithm),
+      crlUrlsByShard: shards.map((shard) => [shard.url]),
+      ocspUrls: [urls.ocsp],
+      caIssuersUrls: [urls.caIssuers],
+    });
+    return { template, shards: shards.map((shard) => shard.shard) };
+  });
+}
+
+/** What our parsers and encoders refuse is the request's fault. */
+async function withRefusals(requestId: string, work: () => Promise<IssueResult>): Promise<IssueResult> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof PkiError || error instanceof RangeError) {
+      return { ...refuse("out_of_bounds", error.message), request_id: requestId };
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,25 @@
+import type { Bytes } from "../../src/pki/bytes.ts";
+import type { Certificate } from "../../src/pki/certificate.ts";
+import { generateKeyPair, importSigner, type Signer } from "../../src/pki/keys.ts";
+import { type CertificateKind, lintErrors, lintTbsCertificate } from "../../src/pki/lint/index.ts";
+
+/** A key that signs only what is thrown away after the lint: one in an isolate, never stored. */
+let throwAway: Promise<Signer> | null = null;
+
+function throwAwaySigner(): Promise<Signer> {
+  throwAway ??= generateKeyPair("ECDSA-P256").then((pair) => importSigner(pair.pkcs8));
+  return throwAway;
+}
+
+/** What forbids to sign these octets; null when nothing does. Warnings do not. `chain`: the issuer and those above it. */
+export async function lintTbs(
+  tbs: Bytes,
+  kind: CertificateKind,
+  chain: readonly Certificate[],
+): Promise<string | null> {
+  const signer = await throwAwaySigner();
+  const [issuer = null, ...ancestors] = chain;
+  const findings = lintErrors(lintTbsCertificate(tbs, await signer.sign(tbs), { kind, issuer, ancestors }));
+  if (findings.length === 0) return null;
+  return findings.map((finding) => `${finding.rule}: ${finding.message}`).join("; ");
+}

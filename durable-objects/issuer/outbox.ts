@@ -1,0 +1,56 @@
+import { describeError } from "../../src/platform/log.ts";
+import { type Core, caOf, nowOf } from "./core.ts";
+import { issuedOf, SETTLE_AFTER_MS, signOnce } from "./issue.ts";
+import type { EntryRow } from "./storage.ts";
+
+/** The outbox: certificates that the inventory has not acknowledged, and reservations that nobody has finished. */
+
+const BATCH = 100;
+
+/** The request path wrote its rows: nothing is left to hand over. */
+export function acknowledge(core: Core, requestIds: readonly string[]): void {
+  for (const id of requestIds)
+    core.sql.exec("update entries set acknowledged = 1 where request_id = ? and state = 1", id);
+}
+
+/** When the oldest entry is to be handed over; null when there is none. */
+export function nextSettleDue(core: Core): number | null {
+  const { oldest } = core.sql
+    .exec<{ oldest: number | null }>("select min(created_at) as oldest from entries where acknowledged = 0")
+    .one();
+  return oldest === null ? null : oldest + SETTLE_AFTER_MS;
+}
+
+/**
+ * Signs what was left reserved and hands what was issued to the inventory, which answers the request ids that it has now.
+ * Answers false when something stays for later.
+ */
+export async function settleDue(core: Core): Promise<boolean> {
+  const ca = caOf(core);
+  if (!ca) return true;
+  const rows = core.sql
+    .exec<EntryRow>(
+      `select * from entries where acknowledged = 0 and created_at <= ? order by created_at limit ${BATCH}`,
+      nowOf(core) - SETTLE_AFTER_MS,
+    )
+    .toArray();
+  if (rows.length === 0) return true;
+  await Promise.all(rows.filter((row) => row.state === 0).map((row) => signOnce(core, ca, row)));
+  const ids = JSON.stringify(rows.map((row) => row.cursor));
+  const issued = core.sql
+    .exec<EntryRow>(
+      "select * from entries where cursor in (select value from json_each(?)) and acknowledged = 0 and state = 1",
+      ids,
+    )
+    .toArray()
+    .map((row) => issuedOf(ca, row));
+  if (issued.length === 0) return true;
+  try {
+    const settled = await core.settle(issued);
+    acknowledge(core, settled);
+    return settled.length === issued.length;
+  } catch (error) {
+    core.log.error("ledger.settle_failed", { error: describeError(error), count: issued.length });
+    return false;
+  }
+}

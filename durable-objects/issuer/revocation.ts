@@ -1,0 +1,188 @@
+import {
+  REVOCATION_REASONS,
+  type RevocationTarget,
+  type RevokedEntry,
+  type RevokeRequest,
+  type RevokeResult,
+  type SerialStatus,
+} from "../../src/authority/ledger.ts";
+import { encodeCrlEntry } from "../../src/pki/crl.ts";
+import { type Core, caOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { type EntryRow, iso, reasonName } from "./storage.ts";
+
+/** A new list leaves this long after the first change that it does not show: more changes gather meanwhile. */
+export const CRL_DEBOUNCE_MS = 2_000;
+/** Where there are partitions, the complete list may follow later: no certificate of a partition points to it. */
+export const COMPLETE_LIST_DEBOUNCE_MS = 20_000;
+
+const HOLD = REVOCATION_REASONS.certificateHold;
+const KEY_COMPROMISE = REVOCATION_REASONS.keyCompromise;
+
+/** Status of each serial, in order. Survives the certificate's end. */
+export function lookup(core: Core, serials: readonly string[]): SerialStatus[] {
+  const query = "select state, revoked_at, reason from entries where serial = ?";
+  return serials.map((serial) => {
+    const row = core.sql.exec<Pick<EntryRow, "state" | "revoked_at" | "reason">>(query, serial).toArray()[0];
+    if (row?.state !== 1) return { status: "unknown" };
+    if (row.revoked_at === null) return { status: "good" };
+    return { status: "revoked", revoked_at: iso(row.revoked_at), reason: reasonName(row.reason ?? 0) };
+  });
+}
+
+/**
+ * Revokes in one synchronous step: the next lookup is right. Idempotent: with the same or no reason the first time and
+ * reason stand. certificateHold may become final, anything may become keyCompromise, nothing else changes (wire.md).
+ */
+export function revoke(core: Core, request: RevokeRequest): RevokeResult {
+  const now = nowOf(core);
+  const found = entriesOf(core, request.target);
+  if (found.length === 0) return refuse("not_issued", "this CA never issued it");
+  const live = found.filter((row) => row.not_after >= now || row.revoked_at !== null);
+  if (live.length === 0)
+    return refuse("expired", "every certificate of it has expired: there is nothing left to revoke");
+
+  const code = REVOCATION_REASONS[request.reason ?? "unspecified"];
+  const changes: EntryRow[] = [];
+  const standing: EntryRow[] = [];
+  for (const row of live) {
+    if (row.revoked_at === null || mayBecome(row.reason ?? 0, code, request.reason !== null)) changes.push(row);
+    else standing.push(row);
+  }
+  const refusal = standing.find((row) => request.reason !== null && row.reason !== code);
+  if (refusal && changes.length === 0) {
+    return refuse(
+      "already_revoked",
+      `it was revoked for ${reasonName(refusal.reason ?? 0)} at ${iso(refusal.revoked_at ?? now)}; that reason cannot become ${request.reason}`,
+    );
+  }
+  if (changes.length > 0) core.storage.transactionSync(() => write(core, changes, code, now));
+  return {
+    ok: true,
+    entries: [...changes.map((row) => described(row, true)), ...standing.map((row) => described(row, false))],
+  };
+}
+
+/** Lifts certificateHold from the target's entries; idempotent only in that nothing but a hold can be lifted. */
+export function release(core: Core, target: RevocationTarget): RevokeResult {
+  const found = entriesOf(core, target);
+  if (found.length === 0) return refuse("not_issued", "this CA never issued it");
+  const held = found.filter((row) => row.revoked_at !== null && row.reason === HOLD);
+  const final = found.find((row) => row.revoked_at !== null && row.reason !== HOLD);
+  if (final) return refuse("not_on_hold", `it is revoked for ${reasonName(final.reason ?? 0)}: that is final`);
+  if (held.length === 0) return refuse("not_on_hold", "it is not on hold");
+  const now = nowOf(core);
+  core.storage.transactionSync(() => {
+    for (const row of held) {
+      core.sql.exec("update entries set revoked_at = null, reason = null where cursor = ?", row.cursor);
+      dropCrlEntry(core, row);
+      row.revoked_at = null;
+      row.reason = null;
+    }
+    raiseGeneration(core);
+    markDirty(core, new Set(held.map((row) => row.shard)), now);
+  });
+  return { ok: true, entries: held.map((row) => described(row, true)) };
+}
+
+function entriesOf(core: Core, target: RevocationTarget): EntryRow[] {
+  if ("certificate_id" in target) {
+    return core.sql
+      .exec<EntryRow>(
+        "select * from entries where certificate_id = ? and state = 1 and kind <> 'responder'",
+        target.certificate_id,
+      )
+      .toArray();
+  }
+  const found = target.serials.map(
+    (serial) => core.sql.exec<EntryRow>("select * from entries where serial = ? and state = 1", serial).toArray()[0],
+  );
+  return found.filter((row) => row !== undefined);
+}
+
+/** Whether a revocation for `from` changes when it is asked for `to`; `asked` is false where no reason was given. */
+function mayBecome(from: number, to: number, asked: boolean): boolean {
+  if (!asked || from === to) return false;
+  return from === HOLD || to === KEY_COMPROMISE;
+}
+
+function write(core: Core, rows: EntryRow[], reason: number, now: number): void {
+  let changedReason = false;
+  for (const row of rows) {
+    if (row.revoked_at !== null) {
+      changedReason = true;
+      dropCrlEntry(core, row);
+    }
+    row.revoked_at ??= Math.floor(now / 1000) * 1000;
+    row.reason = reason;
+    core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", row.revoked_at, reason, row.cursor);
+    addCrlEntry(core, row);
+  }
+  if (changedReason) raiseGeneration(core);
+  markDirty(core, new Set(rows.map((row) => row.shard)), now);
+}
+
+/** Puts a revoked entry on its lists: the complete one and its partition. */
+export function addCrlEntry(
+  core: Core,
+  row: Pick<EntryRow, "serial" | "shard" | "not_after" | "revoked_at" | "reason">,
+): void {
+  const entry = encodeCrlEntry(row.serial, new Date(row.revoked_at ?? 0), row.reason ?? 0);
+  core.sql.exec(
+    "insert into crl_entries (serial, shard, not_after, entry) values (?, ?, ?, ?)",
+    row.serial,
+    row.shard,
+    row.not_after,
+    entry,
+  );
+  count(core, row.shard, 1, entry.length);
+}
+
+/** Takes an entry off its lists: nothing of it is left to be told. */
+function dropCrlEntry(core: Core, row: Pick<EntryRow, "serial" | "shard">): void {
+  const gone = core.sql
+    .exec<{ length: number }>("delete from crl_entries where serial = ? returning length(entry) as length", row.serial)
+    .toArray()[0];
+  if (gone) count(core, row.shard, -1, -gone.length);
+}
+
+export function count(core: Core, shard: number, entries: number, bytes: number): void {
+  core.sql.exec(
+    "update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ? where shard in (0, ?)",
+    entries,
+    bytes,
+    shard,
+  );
+}
+
+/** A list that is being read must start again: an entry below its upper bound has changed or gone. */
+function raiseGeneration(core: Core): void {
+  core.sql.exec("update ca set crl_generation = crl_generation + 1");
+  core.ca = undefined;
+}
+
+/** These lists, and the complete one, are due. */
+export function markDirty(core: Core, shards: ReadonlySet<number>, now: number): void {
+  const partitioned = (caOf(core)?.crl_shards ?? 1) > 1;
+  for (const shard of new Set([...shards, 0])) {
+    const due = now + (shard === 0 && partitioned ? COMPLETE_LIST_DEBOUNCE_MS : CRL_DEBOUNCE_MS);
+    core.sql.exec(
+      "update crls set changes = changes + 1, dirty_since = coalesce(dirty_since, ?), due_at = min(due_at, ?) where shard = ?",
+      now,
+      due,
+      shard,
+    );
+    wakeAt(core, due);
+  }
+}
+
+function described(row: EntryRow, changed: boolean): RevokedEntry {
+  return {
+    serial: row.serial,
+    certificate_id: row.certificate_id,
+    not_after: iso(row.not_after),
+    spki_sha256: row.spki_sha256,
+    revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
+    reason: row.reason === null ? null : reasonName(row.reason),
+    changed,
+  };
+}

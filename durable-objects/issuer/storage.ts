@@ -1,0 +1,185 @@
+import type { CaState, RevocationReason } from "../../src/authority/ledger.ts";
+import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
+
+/**
+ * The tables of one ledger. Times are Unix milliseconds here, serials lower-case hex.
+ *
+ * entries      what was reserved and signed. `state`: 0 reserved (tbs is what will be signed), 1 signed (der), 2 refused by
+ *              the lint (its serial is burnt, its request id free again). `revoked_at` and `reason` answer OCSP.
+ * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
+ *              that was published after the certificate had expired.
+ * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
+ *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries` and `live_bytes` count what the next
+ *              list will hold, `changes` rises with everything that a list must show.
+ */
+const MIGRATIONS: readonly string[] = [
+  `
+  create table ca (
+    id integer primary key check (id = 1),
+    ledger_id text not null,
+    ca_id text not null,
+    state text not null,
+    algorithm text not null,
+    key_id text not null,
+    sealed_key text not null,
+    pss integer not null,
+    signature_algorithm blob not null,
+    spki blob not null,
+    csr blob,
+    request_digest text not null,
+    path_len integer,
+    not_before integer not null,
+    not_after integer not null,
+    crl_shards integer not null,
+    crl_number integer not null,
+    crl_generation integer not null
+  );
+  create table ca_chain (position integer primary key, der blob not null);
+  create table entries (
+    cursor integer primary key,
+    serial text not null unique,
+    request_id text not null unique,
+    digest text not null,
+    kind text not null,
+    certificate_id text not null,
+    state integer not null,
+    shard integer not null,
+    not_before integer not null,
+    not_after integer not null,
+    created_at integer not null,
+    spki_sha256 text not null,
+    tbs blob,
+    der blob,
+    settle text not null,
+    acknowledged integer not null,
+    revoked_at integer,
+    reason integer
+  );
+  create index entries_certificate on entries (certificate_id);
+  create index entries_unsettled on entries (created_at) where acknowledged = 0;
+  create table crl_entries (
+    seq integer primary key autoincrement,
+    serial text not null unique,
+    shard integer not null,
+    not_after integer not null,
+    entry blob not null
+  );
+  create index crl_entries_shard on crl_entries (shard, seq);
+  create index crl_entries_expiry on crl_entries (not_after);
+  create table crls (
+    shard integer primary key,
+    position integer not null,
+    url text not null,
+    number integer,
+    this_update integer,
+    next_update integer,
+    entries integer not null default 0,
+    bytes integer not null default 0,
+    etag text,
+    live_entries integer not null default 0,
+    live_bytes integer not null default 0,
+    changes integer not null default 0,
+    dirty_since integer,
+    due_at integer not null,
+    last_error text
+  );
+  create table responders (
+    key_id text primary key,
+    certificate blob,
+    request_id text not null,
+    spki blob not null,
+    sealed_key text not null,
+    not_before integer,
+    not_after integer,
+    created_at integer not null
+  );
+  `,
+];
+
+/** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
+export function migrate(storage: DurableObjectStorage): void {
+  const { sql } = storage;
+  sql.exec("create table if not exists _migrations (id integer primary key, at integer not null)");
+  const done = sql.exec<{ n: number }>("select count(*) as n from _migrations").one().n;
+  for (let id = done; id < MIGRATIONS.length; id++) {
+    storage.transactionSync(() => {
+      sql.exec(MIGRATIONS[id] ?? "");
+      sql.exec("insert into _migrations (id, at) values (?, ?)", id + 1, Date.now());
+    });
+  }
+}
+
+/** The one row of `ca`. */
+export type CaRow = {
+  ledger_id: string;
+  ca_id: string;
+  state: CaState;
+  algorithm: string;
+  key_id: string;
+  sealed_key: string;
+  /** RSASSA-PSS instead of PKCS#1 v1.5. */
+  pss: 0 | 1;
+  /** AlgorithmIdentifier of its signatures, DER. */
+  signature_algorithm: ArrayBuffer;
+  spki: ArrayBuffer;
+  csr: ArrayBuffer | null;
+  request_digest: string;
+  path_len: number | null;
+  not_before: number;
+  not_after: number;
+  crl_shards: number;
+  crl_number: number;
+  crl_generation: number;
+};
+
+export type EntryRow = {
+  cursor: number;
+  serial: string;
+  request_id: string;
+  digest: string;
+  kind: "leaf" | "ca" | "responder" | "imported";
+  certificate_id: string;
+  state: 0 | 1 | 2;
+  shard: number;
+  not_before: number;
+  not_after: number;
+  created_at: number;
+  spki_sha256: string;
+  tbs: ArrayBuffer | null;
+  der: ArrayBuffer | null;
+  settle: string;
+  acknowledged: 0 | 1;
+  revoked_at: number | null;
+  reason: number | null;
+};
+
+export type CrlRow = {
+  shard: number;
+  position: number;
+  url: string;
+  number: number | null;
+  this_update: number | null;
+  next_update: number | null;
+  entries: number;
+  bytes: number;
+  etag: string | null;
+  live_entries: number;
+  live_bytes: number;
+  changes: number;
+  dirty_since: number | null;
+  due_at: number;
+  last_error: string | null;
+};
+
+const REASON_NAMES: ReadonlyMap<number, RevocationReason> = new Map(
+  Object.entries(REVOCATION_REASONS).map(([name, code]) => [code, name as RevocationReason]),
+);
+
+/** The RFC's word for a stored reason code. */
+export function reasonName(code: number): RevocationReason {
+  return REASON_NAMES.get(code) ?? "unspecified";
+}
+
+export function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

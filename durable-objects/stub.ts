@@ -1,3 +1,0 @@
-import { DurableObject } from "cloudflare:workers";
-export class Issuer extends DurableObject {}
-export class Purge extends DurableObject {}

@@ -1,0 +1,104 @@
+import { eq, or } from "drizzle-orm";
+import { type Bytes, fromHex } from "../../pki/bytes.ts";
+import type { CertId, CertIdHash } from "../../pki/ocsp.ts";
+import { decodePem } from "../../pki/pem.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
+import { BoundedMap, type PublicContext } from "./context.ts";
+
+/** A CA as relying parties find it. */
+export interface PublicCa {
+  readonly ca_id: string;
+  readonly ledger_id: string;
+  /** DER. */
+  readonly certificate: Bytes;
+  readonly hashes: Readonly<Record<CertIdHash, { readonly name: Bytes; readonly key: Bytes }>>;
+}
+
+/** What one `{ca_id}` of a public URL stands for. */
+export interface PublicAuthority {
+  /** The CA of that name. */
+  readonly own: PublicCa;
+  /** That CA and, under an issuer's id, every intermediate of the issuer. */
+  readonly all: readonly PublicCa[];
+  readonly loadedAt: number;
+}
+
+const KNOWN_MS = 30_000;
+const UNKNOWN_MS = 2_000;
+/** An unknown issuer hash may belong to an intermediate that is newer than what is known here. */
+const RELOAD_AFTER_MS = 1_000;
+
+/** One isolate's view; bounded, and thrown away after the times above. */
+const known = new BoundedMap<{ authority: PublicAuthority | null; until: number }>(512);
+
+/** The CAs behind a `{ca_id}`, or null when there is none that has a certificate. */
+export async function findAuthority(ctx: PublicContext, caId: string): Promise<PublicAuthority | null> {
+  const now = ctx.clock.now().getTime();
+  const before = known.get(caId);
+  if (before && before.until > now) return before.authority;
+  const authority = await loadAuthority(ctx, caId, now);
+  known.set(caId, { authority, until: now + (authority ? KNOWN_MS : UNKNOWN_MS) });
+  return authority;
+}
+
+/** The CA that a CertID names (both hashes compared), or null. */
+export async function findByCertId(ctx: PublicContext, authority: PublicAuthority, caId: string, id: CertId) {
+  const match = matching(authority, id);
+  const now = ctx.clock.now().getTime();
+  if (match || now - authority.loadedAt < RELOAD_AFTER_MS) return match;
+  known.delete(caId);
+  const fresh = await findAuthority(ctx, caId);
+  return fresh ? matching(fresh, id) : null;
+}
+
+/** For tests and after changes in this isolate. */
+export function forgetAuthorities(): void {
+  known.clear();
+}
+
+function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
+  for (const ca of authority.all) {
+    const hashes = ca.hashes[id.hash];
+    if (sameOctets(hashes.key, id.issuerKeyHash) && sameOctets(hashes.name, id.issuerNameHash)) return ca;
+  }
+  return null;
+}
+
+function sameOctets(a: Bytes, b: Bytes): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+async function loadAuthority(ctx: PublicContext, caId: string, now: number): Promise<PublicAuthority | null> {
+  const rows = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(
+      or(
+        eq(certificateAuthorities.issuer_id, caId),
+        eq(certificateAuthorities.ca_id, caId),
+        eq(certificateAuthorities.id, caId),
+      ),
+    );
+  const issuer = rows.some((row) => row.ca_id === caId && row.parent_ca_id === null);
+  const own = rows.find((row) => row.ca_id === caId) ?? rows.find((row) => row.id === caId);
+  if (!own || own.cert_pem === "") return null;
+  const cas = (issuer ? rows : [own]).filter((row) => row.cert_pem !== "").map(publicCa);
+  const ownCa = cas.find((ca) => ca.ledger_id === own.ledger_id);
+  return ownCa ? { own: ownCa, all: cas, loadedAt: now } : null;
+}
+
+function publicCa(row: CaAuthorityRow): PublicCa {
+  const certificate = decodePem(row.cert_pem)[0]?.der;
+  if (!certificate) throw new Error(`the certificate of ${row.id} is not PEM`);
+  return {
+    ca_id: row.ca_id,
+    ledger_id: row.ledger_id,
+    certificate,
+    hashes: {
+      sha1: { name: fromHex(row.name_hash_sha1), key: fromHex(row.key_hash_sha1) },
+      sha256: { name: fromHex(row.name_hash_sha256), key: fromHex(row.key_hash_sha256) },
+    },
+  };
+}

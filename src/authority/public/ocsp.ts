@@ -1,0 +1,203 @@
+import { type Bytes, digest, toHex } from "../../pki/bytes.ts";
+import {
+  assembleOcspResponse,
+  buildCertId,
+  buildOcspTbs,
+  type CertId,
+  canonicalCertId,
+  OcspError,
+  type OcspErrorStatus,
+  type OcspRequest,
+  type OcspSingleResponse,
+  ocspError,
+  parseCertId,
+} from "../../pki/ocsp.ts";
+import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
+import { BoundedMap, type PublicContext } from "./context.ts";
+import { findByCertId, type PublicAuthority, type PublicCa } from "./directory.ts";
+import { NoResponder, responderOf } from "./responders.ts";
+import { Overloaded, statusOf } from "./statuses.ts";
+
+/** How long an answer stands for itself, and how long a cache may keep it: the bound on how late a revocation shows there. */
+const VALIDITY_MS = 3_600_000;
+const MAX_AGE_SECONDS = 300;
+/** thisUpdate lies this far back, for clients whose clock is slow. */
+const BACKDATE_MS = 60_000;
+/** How long an isolate repeats an answer without asking the ledger. */
+export const ISOLATE_CACHE_MS = 2_000;
+
+/** A signed answer with what HTTP says about it. */
+export interface OcspAnswer {
+  readonly body: Bytes;
+  readonly headers: Record<string, string>;
+  readonly etag: string;
+  /** thisUpdate in whole seconds, Unix milliseconds. */
+  readonly lastModified: number;
+  /** Null: signed for this one request. */
+  readonly cachedUntil: number | null;
+}
+
+/** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
+const answers = new BoundedMap<OcspAnswer>(8_192);
+
+/** For tests: forgets every answer of this isolate. */
+export function forgetAnswers(): void {
+  answers.clear();
+}
+
+export const OCSP_TYPE = "application/ocsp-response";
+
+/** The unsigned answer of an error status; never cached (RFC 9919 section 6). */
+export function errorAnswer(status: OcspErrorStatus): Response {
+  return new Response(ocspError(status), {
+    headers: { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" },
+  });
+}
+
+/** The error status that tells a client what happened; what is ours and unexpected is logged. */
+export function errorStatusOf(ctx: PublicContext, error: unknown): OcspErrorStatus {
+  if (error instanceof OcspError) return error.status;
+  if (error instanceof Overloaded) return "tryLater";
+  if (error instanceof NoResponder) return "unauthorized";
+  ctx.log.error("ocsp.failed", {
+    error: error instanceof Error ? `${error.name}: ${error.message}`.slice(0, 300) : "?",
+  });
+  return "tryLater";
+}
+
+/** The key under which an answer may be repeated, or null where it must be signed for itself. */
+export function repeatableKey(request: OcspRequest): string | null {
+  const [only] = request.certIds;
+  return request.nonce === null && request.certIds.length === 1 && only ? canonicalCertId(only) : null;
+}
+
+/** Answers a parsed request. Throws OcspError, Overloaded, NoResponder. */
+export async function answerOcsp(
+  ctx: PublicContext,
+  caId: string,
+  authority: PublicAuthority,
+  request: OcspRequest,
+): Promise<OcspAnswer> {
+  const key = repeatableKey(request);
+  if (key !== null) {
+    const repeated = answers.get(`${caId}/${key}`);
+    if (repeated?.cachedUntil && repeated.cachedUntil > ctx.clock.now().getTime()) return repeated;
+  }
+  const asked = await Promise.all(
+    request.certIds.map(async (id) => ({ id, ca: await findByCertId(ctx, authority, caId, id) })),
+  );
+  const signing = asked.find((one) => one.ca !== null)?.ca;
+  // Not our certificates at all: nobody here could sign for them.
+  if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
+  const statuses = await Promise.all(
+    asked.map(({ id, ca }) =>
+      ca === signing ? statusOf(ctx, signing.ledger_id, id.serial) : ({ status: "unknown" } as const),
+    ),
+  );
+  const answer = await sign(ctx, signing, request, statuses, key !== null);
+  if (key !== null) answers.set(`${caId}/${key}`, answer);
+  return answer;
+}
+
+/** The request that a canonical CertID (hex of its DER) stands for. */
+export function requestOfCertId(der: Bytes): OcspRequest {
+  return { certIds: [parseCertId(der)], nonce: null };
+}
+
+/**
+ * The request for a serial without issuer hashes (the contract's GET form): the CA of that name, or the intermediate of
+ * the issuer that issued it.
+ */
+export async function requestOfSerial(
+  ctx: PublicContext,
+  authority: PublicAuthority,
+  serial: string,
+): Promise<OcspRequest> {
+  const ca = await issuerOf(ctx, authority, serial);
+  const hashes = ca.hashes.sha1;
+  return requestOfCertId(buildCertId("sha1", hashes.name, hashes.key, serial));
+}
+
+async function issuerOf(ctx: PublicContext, authority: PublicAuthority, serial: string): Promise<PublicCa> {
+  for (const ca of [authority.own, ...authority.all.filter((other) => other !== authority.own)]) {
+    if (authority.all.length === 1) return ca;
+    const { status } = await statusOf(ctx, ca.ledger_id, serial);
+    if (status !== "unknown") return ca;
+  }
+  return authority.own;
+}
+
+async function sign(
+  ctx: PublicContext,
+  ca: PublicCa,
+  request: OcspRequest,
+  statuses: readonly SerialStatus[],
+  repeatable: boolean,
+): Promise<OcspAnswer> {
+  const { template, signer, notAfter } = await responderOf(ctx, ca.ledger_id);
+  const now = ctx.clock.now().getTime();
+  const thisUpdate = Math.floor((now - BACKDATE_MS) / 1000) * 1000;
+  const nextUpdate = Math.min(now + VALIDITY_MS, notAfter);
+  const responses = request.certIds.map((id, i) =>
+    single(id, statuses[i] ?? { status: "unknown" }, thisUpdate, nextUpdate),
+  );
+  const tbs = buildOcspTbs(template, { producedAt: new Date(now), responses, nonce: request.nonce });
+  const body = assembleOcspResponse(template, tbs, await signer.sign(tbs));
+  const etag = `"${toHex(await digest("SHA-256", body))}"`;
+  const [only] = request.certIds;
+  const tags = [`ledger-${ca.ledger_id}`, ...(repeatable && only ? [ocspTag(ca.ledger_id, only.serial)] : [])];
+  return {
+    body,
+    etag,
+    lastModified: thisUpdate,
+    cachedUntil: repeatable ? now + ISOLATE_CACHE_MS : null,
+    headers: repeatable
+      ? cacheHeaders({ etag, now, thisUpdate, nextUpdate, maxAge: MAX_AGE_SECONDS, tags, type: OCSP_TYPE })
+      : { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" },
+  };
+}
+
+function single(id: CertId, status: SerialStatus, thisUpdate: number, nextUpdate: number): OcspSingleResponse {
+  if (status.status !== "revoked") {
+    return {
+      certId: id.der,
+      status: { type: status.status },
+      thisUpdate: new Date(thisUpdate),
+      nextUpdate: new Date(nextUpdate),
+    };
+  }
+  const at = new Date(status.revoked_at);
+  return {
+    certId: id.der,
+    status: { type: "revoked", at, reason: REVOCATION_REASONS[status.reason] },
+    // An answer that knows of the revocation cannot be older than it.
+    thisUpdate: new Date(Math.max(thisUpdate, at.getTime())),
+    nextUpdate: new Date(nextUpdate),
+  };
+}
+
+/** The tag under which the edge cache holds the answers about a certificate. */
+export function ocspTag(ledgerId: string, serial: string): string {
+  return `ocsp-${ledgerId}-${serial}`;
+}
+
+/** What a cache may do with a signed object (RFC 9919 section 6): keep it shorter than it is valid, and ask again after. */
+export function cacheHeaders(object: {
+  etag: string;
+  now: number;
+  thisUpdate: number;
+  nextUpdate: number;
+  maxAge: number;
+  tags: readonly string[];
+  type: string;
+}): Record<string, string> {
+  const left = Math.max(0, Math.floor((object.nextUpdate - object.now) / 1000));
+  return {
+    "Content-Type": object.type,
+    "Cache-Control": `max-age=${Math.min(object.maxAge, left)}, public, no-transform, must-revalidate`,
+    ETag: object.etag,
+    "Last-Modified": new Date(object.thisUpdate).toUTCString(),
+    Expires: new Date(object.nextUpdate).toUTCString(),
+    "Cache-Tag": object.tags.join(","),
+  };
+}

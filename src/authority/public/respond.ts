@@ -1,0 +1,240 @@
+import { type Bytes, digest, fromHex, toHex } from "../../pki/bytes.ts";
+import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } from "../../pki/ocsp.ts";
+import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
+import { readBody } from "../../platform/route.ts";
+import { crlKey } from "../ledger.ts";
+import { BoundedMap, type PublicContext } from "./context.ts";
+import { findAuthority, type PublicAuthority } from "./directory.ts";
+import {
+  answerOcsp,
+  cacheHeaders,
+  errorAnswer,
+  errorStatusOf,
+  type OcspAnswer,
+  repeatableKey,
+  requestOfCertId,
+  requestOfSerial,
+} from "./ocsp.ts";
+
+export const PUBLIC_PKI_PREFIX = "/.well-known/pki/";
+
+/** Hands a canonical GET to the cached entrypoint; null where there is no edge cache. */
+export type Edge = ((canonicalPath: string) => Promise<Response>) | null;
+
+const CRL_MAX_AGE_SECONDS = 300;
+const CA_MAX_AGE_SECONDS = 3_600;
+/** A path of the canonical form only: the hex of a CertID cannot be a serial, it is longer. */
+const CANONICAL = /^certid\/([0-9a-f]{50,2048})$/;
+
+/** Answers by raw path, so that the same GET is not even parsed again; the same bound in time as the answers themselves. */
+const byPath = new BoundedMap<OcspAnswer>(8_192);
+
+/** For tests: forgets what paths were answered. */
+export function forgetPaths(): void {
+  byPath.clear();
+}
+
+/**
+ * Answers what relying parties ask (wire.md "Public PKI endpoints"). `path` is the raw pathname, neither decoded nor
+ * normalised, and begins with PUBLIC_PKI_PREFIX. Throws AppError for what is answered in the envelope.
+ */
+export async function answerPublicPki(
+  ctx: PublicContext,
+  request: Request,
+  path: string,
+  edge: Edge = null,
+): Promise<Response> {
+  const before = byPath.get(path);
+  if (before?.cachedUntil && request.method === "GET" && before.cachedUntil > ctx.clock.now().getTime()) {
+    return respond(request, before);
+  }
+  const [kind, rest] = split(path.slice(PUBLIC_PKI_PREFIX.length));
+  const [caId, tail] = split(rest);
+  switch (kind) {
+    case "ocsp":
+      return ocsp(ctx, request, { path, caId, tail, hasTail: rest.length > caId.length }, edge);
+    case "crl":
+      allow(request, ["GET", "HEAD"]);
+      return throughEdge(request, edge, path) ?? crl(ctx, request, caId, tail);
+    case "ca":
+      allow(request, ["GET", "HEAD"]);
+      if (tail !== "") break;
+      return throughEdge(request, edge, path) ?? caCertificate(ctx, request, caId);
+  }
+  throw new AppError(
+    404,
+    "not_found",
+    `${path.slice(0, 200)} does not exist; there are ca/, crl/ and ocsp/ below ${PUBLIC_PKI_PREFIX}`,
+  );
+}
+
+/** First segment and what follows its slash. */
+function split(path: string): [string, string] {
+  const slash = path.indexOf("/");
+  return slash < 0 ? [path, ""] : [path.slice(0, slash), path.slice(slash + 1)];
+}
+
+function allow(request: Request, methods: readonly string[]): void {
+  if (methods.includes(request.method)) return;
+  const Allow = methods.join(", ");
+  throw new AppError(405, "method_not_allowed", `${request.method} is not a method of this path; it has ${Allow}`, {
+    headers: { Allow },
+  });
+}
+
+async function mustFind(ctx: PublicContext, caId: string): Promise<PublicAuthority> {
+  const authority = /^[a-z0-9][a-z0-9._-]{0,63}$/.test(caId) ? await findAuthority(ctx, caId) : null;
+  if (!authority) throw notFound("CA", caId.slice(0, 80));
+  return authority;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ OCSP
+
+interface OcspPath {
+  readonly path: string;
+  readonly caId: string;
+  readonly tail: string;
+  readonly hasTail: boolean;
+}
+
+async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Edge): Promise<Response> {
+  allow(request, at.hasTail ? ["GET", "HEAD"] : ["POST"]);
+  const authority = await mustFind(ctx, at.caId);
+  try {
+    const asked = at.hasTail ? await askedByPath(ctx, authority, at.tail) : await askedByBody(request);
+    const key = repeatableKey(asked);
+    if (edge && key !== null) {
+      return conditional(request, await edge(`${PUBLIC_PKI_PREFIX}ocsp/${at.caId}/certid/${key}`));
+    }
+    const answer = await answerOcsp(ctx, at.caId, authority, asked);
+    if (answer.cachedUntil && at.hasTail && at.path.length < 1024) byPath.set(at.path, answer);
+    return respond(request, answer);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    return errorAnswer(errorStatusOf(ctx, error));
+  }
+}
+
+/** The request in a GET's path: a serial in hex, or the base64 form (RFC 6960 appendix A.1). */
+async function askedByPath(ctx: PublicContext, authority: PublicAuthority, tail: string): Promise<OcspRequest> {
+  const canonical = CANONICAL.exec(tail)?.[1];
+  if (canonical !== undefined && canonical.length % 2 === 0) return requestOfCertId(fromHex(canonical));
+  const text = tail.replace(/^(?:\/|%2[fF])+/, "");
+  if (/^[0-9a-fA-F]+$/.test(text)) return requestOfSerial(ctx, authority, serialOf(text));
+  if (!/^(?:M|%4[dD])/.test(text)) {
+    throw invalid(
+      "path",
+      "must end in a serial number in hex or in the base64 form of an OCSP request",
+      "invalid_ocsp_path",
+    );
+  }
+  const ours = (request: OcspRequest) =>
+    request.certIds.some((id) => authority.all.some((ca) => toHex(ca.hashes[id.hash].key) === toHex(id.issuerKeyHash)));
+  return parseOcspRequest(decodeOcspPath(tail, ours));
+}
+
+/** Any case, leading zeros ignored, at most 40 digits: as the ledger has it. */
+function serialOf(text: string): string {
+  const digits = text.toLowerCase().replace(/^0+/, "");
+  if (digits.length > 40) throw invalid("path", "a serial number has at most 40 hex digits", "invalid_ocsp_path");
+  if (digits === "") return "00";
+  return digits.length % 2 === 0 ? digits : `0${digits}`;
+}
+
+async function askedByBody(request: Request): Promise<OcspRequest> {
+  const type = request.headers.get("Content-Type");
+  if (type !== null && !/^application\/ocsp-request\s*(?:;|$)/i.test(type)) {
+    throw unsupportedMediaType("application/ocsp-request");
+  }
+  return parseOcspRequest(await readBody(request, MAX_OCSP_REQUEST));
+}
+
+function respond(request: Request, answer: OcspAnswer): Response {
+  if (answer.cachedUntil && notModified(request, answer.etag, answer.lastModified)) {
+    return new Response(null, { status: 304, headers: answer.headers });
+  }
+  return new Response(request.method === "HEAD" ? null : answer.body, { headers: answer.headers });
+}
+
+// ------------------------------------------------------------------------------------------------------- CRL, certificate
+
+async function crl(ctx: PublicContext, request: Request, caId: string, tail: string): Promise<Response> {
+  if (tail !== "" && !/^(?:[1-9][0-9]{0,2})$/.test(tail)) throw notFound("CRL shard", tail.slice(0, 80));
+  const { own } = await mustFind(ctx, caId);
+  const shard = tail === "" ? 0 : Number(tail);
+  const key = crlKey(own.ledger_id, shard);
+  const object = request.method === "HEAD" ? await ctx.bindings.BYTES.head(key) : await ctx.bindings.BYTES.get(key);
+  if (!object) {
+    if (shard > 0) throw notFound("CRL shard", tail);
+    throw unavailable("crl_not_published", "the first list of this CA is being made", 2);
+  }
+  const { this_update, next_update } = object.customMetadata ?? {};
+  const thisUpdate = Date.parse(this_update ?? "") || object.uploaded.getTime();
+  const now = ctx.clock.now().getTime();
+  const headers = cacheHeaders({
+    etag: object.httpEtag,
+    now,
+    thisUpdate,
+    nextUpdate: Date.parse(next_update ?? "") || now,
+    maxAge: CRL_MAX_AGE_SECONDS,
+    tags: [`ledger-${own.ledger_id}`, crlTag(own.ledger_id, shard)],
+    type: "application/pkix-crl",
+  });
+  const body = "body" in object ? (object as R2ObjectBody).body : null;
+  if (notModified(request, object.httpEtag, Math.floor(thisUpdate / 1000) * 1000)) {
+    await body?.cancel();
+    return new Response(null, { status: 304, headers });
+  }
+  return new Response(body, { headers: { ...headers, "Content-Length": String(object.size) } });
+}
+
+/** The tag under which the edge cache holds a list. */
+export function crlTag(ledgerId: string, shard: number): string {
+  return `crl-${ledgerId}-${shard}`;
+}
+
+async function caCertificate(ctx: PublicContext, request: Request, caId: string): Promise<Response> {
+  const { own } = await mustFind(ctx, caId);
+  const etag = `"${toHex(await digest("SHA-256", own.certificate))}"`;
+  const headers = {
+    "Content-Type": "application/pkix-cert",
+    "Cache-Control": `max-age=${CA_MAX_AGE_SECONDS}, public, no-transform, must-revalidate`,
+    ETag: etag,
+    "Cache-Tag": `ledger-${own.ledger_id}`,
+  };
+  if (notModified(request, etag, null)) return new Response(null, { status: 304, headers });
+  return new Response(request.method === "HEAD" ? null : (own.certificate as Bytes), { headers });
+}
+
+// ------------------------------------------------------------------------------------------------------------ conditional
+
+function throughEdge(request: Request, edge: Edge, path: string): Promise<Response> | null {
+  return edge ? edge(path).then((response) => conditional(request, response)) : null;
+}
+
+/** The cached entrypoint answers an unconditional GET; what the client asked on top of that is decided here. */
+async function conditional(request: Request, response: Response): Promise<Response> {
+  const etag = response.headers.get("ETag");
+  const modified = Date.parse(response.headers.get("Last-Modified") ?? "");
+  if (response.status === 200 && etag && notModified(request, etag, Number.isNaN(modified) ? null : modified)) {
+    await response.body?.cancel();
+    return new Response(null, { status: 304, headers: response.headers });
+  }
+  if (request.method !== "HEAD") return response;
+  await response.body?.cancel();
+  return new Response(null, response);
+}
+
+/** RFC 9110 section 13: If-None-Match decides, If-Modified-Since only where that is absent. Only for GET and HEAD. */
+function notModified(request: Request, etag: string, lastModified: number | null): boolean {
+  if (request.method !== "GET" && request.method !== "HEAD") return false;
+  const tags = request.headers.get("If-None-Match");
+  if (tags !== null) {
+    return tags
+      .split(",")
+      .map((tag) => tag.trim().replace(/^W\//, ""))
+      .some((tag) => tag === "*" || tag === etag);
+  }
+  const since = lastModified === null ? null : request.headers.get("If-Modified-Since");
+  return since !== null && lastModified !== null && Date.parse(since) >= lastModified;
+}
