@@ -45,7 +45,8 @@ const DROPPED =
  * Makes the handler of every request that leaves the Worker in local mode (invariant 9). A name is resolved once; every
  * address it has must be public or inside `allow`, and the connection goes to a checked address and nowhere else, so
  * that an answer that changes between check and use (DNS rebinding) changes nothing. Redirects are handed back, never
- * followed. A refusal is a 403 with `x-certctl-outbound: refused`; a target that fails, a 502 with `failed`.
+ * followed. It sees what is fetched; a socket (`connect()`) does not come this way: who opens one connects to an address
+ * that it has checked itself. A refusal is a 403 with `x-certctl-outbound: refused`; a target that fails, a 502 with `failed`.
  */
 export function makeOutbound(options: OutboundOptions): (request: OutboundRequest) => Promise<OutboundAnswer> {
   const limits = { ...DEFAULTS, ...options };

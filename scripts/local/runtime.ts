@@ -70,7 +70,8 @@ export async function startWorker(project: Project, places: Places, start: Worke
   return await startRuntime(places, {
     ...project.worker,
     modules: true,
-    scriptPath: start.script,
+    rootPath: path.dirname(start.script),
+    scriptPath: path.basename(start.script),
     bindings: { ...start.vars },
     unsafeDirectSockets: start.listen.map(({ host, port }) => ({ host, port })),
     outboundService: async (request: Parameters<ReturnType<typeof makeOutbound>>[0]) => {
