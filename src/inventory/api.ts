@@ -1,4 +1,5 @@
 import type { Route } from "../platform/route.ts";
+import { certificateRoutes } from "./certificates/api.ts";
 import { owners } from "./owners.ts";
 import { profiles } from "./profiles.ts";
 import { renewalPolicies } from "./renewal-policies.ts";
@@ -9,4 +10,5 @@ export const inventoryRoutes: Route[] = [
   ...owners.routes,
   ...profiles.routes,
   ...renewalPolicies.routes,
+  ...certificateRoutes,
 ];

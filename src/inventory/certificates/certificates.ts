@@ -1,0 +1,282 @@
+import { and, asc, desc, eq, gt, lt, type SQL, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
+import { PkiError } from "../../pki/errors.ts";
+import { parseSan } from "../../pki/general-names.ts";
+import { commit, IdempotencyRace } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import {
+  GuardFailed,
+  guard,
+  inList,
+  ReferenceViolation,
+  rowOf,
+  type Statement,
+  UniqueViolation,
+} from "../../platform/database.ts";
+import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import type { PageRequest } from "../../platform/paging.ts";
+import {
+  checkIfMatch,
+  checkReferences,
+  freeId,
+  listPage,
+  nextUpdatedAt,
+  uniqueConflict,
+} from "../../platform/resource.ts";
+import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
+
+export { CERTIFICATE_STATUSES };
+export type Certificate = typeof certificates.$inferSelect;
+/** As the API shows it. */
+export type CertificateView = Certificate & { readonly target_ids: readonly string[] };
+
+/** What a caller may set. */
+export interface CertificateFields {
+  readonly name: string;
+  readonly common_name: string;
+  readonly sans: readonly string[];
+  readonly environment: string;
+  readonly owner_id: string;
+  readonly team_id: string;
+  readonly issuer_id: string;
+  readonly renewal_policy_id: string;
+  readonly certificate_profile_id: string | null;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly target_ids: readonly string[];
+}
+
+const SPEC = {
+  kind: "certificate",
+  unique: ["name"],
+  references: {
+    owner_id: { table: "owners", kind: "owner" },
+    team_id: { table: "teams", kind: "team" },
+    issuer_id: { table: "issuers", kind: "issuer" },
+    renewal_policy_id: { table: "renewal_policies", kind: "renewal policy" },
+    certificate_profile_id: { table: "profiles", kind: "certificate profile" },
+  },
+};
+
+/** The record, or null. */
+export async function findCertificate(ctx: Context, id: string): Promise<Certificate | null> {
+  const [row] = await ctx.db.select().from(certificates).where(eq(certificates.id, id));
+  return row ?? null;
+}
+
+/** The record; 404 without. */
+export async function mustFindCertificate(ctx: Context, id: string): Promise<Certificate> {
+  const row = await findCertificate(ctx, id);
+  if (!row) throw notFound("certificate", id);
+  return row;
+}
+
+/** The records with their targets, in the same order. */
+export async function viewsOf(ctx: Context, rows: readonly Certificate[]): Promise<CertificateView[]> {
+  const ids = rows.map((row) => row.id);
+  const mappings = await ctx.db
+    .select()
+    .from(certificateTargets)
+    .where(inList(certificateTargets.certificate_id, ids))
+    .orderBy(asc(certificateTargets.target_id));
+  return rows.map((row) => ({
+    ...row,
+    target_ids: mappings.filter((mapping) => mapping.certificate_id === row.id).map((mapping) => mapping.target_id),
+  }));
+}
+
+/** A new record: Pending, nothing is issued yet. */
+export async function createCertificate(
+  ctx: Context,
+  chosenId: string | undefined,
+  fields: CertificateFields,
+): Promise<CertificateView> {
+  const now = timestamp(ctx);
+  const { target_ids, ...own } = fields;
+  const row: Certificate = {
+    ...own,
+    ...canonicalNames(own),
+    id: chosenId ?? (await freeId(ctx, certificates, "mc-", own.name)),
+    status: "Pending",
+    expires_at: null,
+    last_renewal_at: null,
+    last_deployment_at: null,
+    revoked_at: null,
+    revocation_reason: null,
+    created_at: now,
+    updated_at: now,
+  };
+  await checkReferences(ctx, SPEC, { ...row });
+  const targets = await checkTargets(ctx, target_ids);
+  const view: CertificateView = { ...row, target_ids: targets };
+  const statements = [
+    ctx.db.insert(certificates).values(row),
+    ...mapStatements(ctx, row.id, targets),
+    event(ctx, "certificate.create", row.id, {
+      name: row.name,
+      common_name: row.common_name,
+      issuer_id: row.issuer_id,
+    }),
+  ];
+  await save(ctx, statements, view, { status: 201, body: view });
+  return view;
+}
+
+/** Changes what `values` names; what was issued already stays as it is. */
+export async function updateCertificate(
+  ctx: Context,
+  id: string,
+  values: Partial<CertificateFields>,
+  ifMatch: string | null,
+): Promise<CertificateView> {
+  const before = await mustFindCertificate(ctx, id);
+  checkIfMatch(before, ifMatch);
+  const { target_ids, ...own } = values;
+  const changed = { ...own, ...canonicalNames(own) };
+  const row: Certificate = { ...before, ...changed, updated_at: nextUpdatedAt(ctx, before) };
+  await checkReferences(ctx, SPEC, { ...row }, { ...changed });
+  const targets = target_ids === undefined ? undefined : await checkTargets(ctx, target_ids);
+  // Only what was asked for is written: the status and times are another hand's.
+  const set = { ...changed, updated_at: row.updated_at };
+  const statements = [
+    guard(ctx.db, unchangedSince(before)),
+    ctx.db.update(certificates).set(set).where(eq(certificates.id, id)),
+    ...(targets ? [unmapStatement(ctx, id), ...mapStatements(ctx, id, targets)] : []),
+    event(ctx, "certificate.update", id, { fields: Object.keys(values) }),
+  ];
+  await save(ctx, statements, row);
+  const [view] = await viewsOf(ctx, [row]);
+  return view ?? { ...row, target_ids: targets ?? [] };
+}
+
+/** Holds while nobody has written the row since it was read. */
+export function unchangedSince(row: Pick<Certificate, "id" | "updated_at">): SQL {
+  return sql`exists (select 1 from ${certificates} where ${certificates.id} = ${row.id} and ${certificates.updated_at} = ${row.updated_at})`;
+}
+
+async function save(
+  ctx: Context,
+  statements: Statement[],
+  row: Certificate,
+  answer?: { status: number; body: unknown },
+): Promise<void> {
+  try {
+    await commit(ctx, statements, answer ? { answer } : {});
+  } catch (error) {
+    if (error instanceof IdempotencyRace) throw error;
+    if (error instanceof UniqueViolation) throw uniqueConflict(SPEC, { ...row }, error);
+    if (error instanceof GuardFailed)
+      throw conflict("changed_meanwhile", "the certificate was changed by another request: read again and repeat");
+    if (error instanceof ReferenceViolation)
+      throw conflict("changed_meanwhile", "something that the certificate refers to was deleted meanwhile");
+    throw error;
+  }
+}
+
+/** Common name and SANs in canonical form, the SANs each once; 400 for what is no name. */
+function canonicalNames(fields: Partial<CertificateFields>): { common_name?: string; sans?: string[] } {
+  const result: { common_name?: string; sans?: string[] } = {};
+  if (fields.common_name !== undefined) result.common_name = canonical("common_name", fields.common_name);
+  if (fields.sans !== undefined)
+    result.sans = [...new Set(fields.sans.map((name, at) => canonical(`sans.${at}`, name)))];
+  return result;
+}
+
+function canonical(field: string, text: string): string {
+  try {
+    return parseSan(text).value;
+  } catch (error) {
+    if (error instanceof PkiError) throw invalid(field, error.message, error.code);
+    throw error;
+  }
+}
+
+async function checkTargets(ctx: Context, ids: readonly string[]): Promise<string[]> {
+  const wanted = [...new Set(ids)].sort();
+  const table = rowOf("targets");
+  const found = await ctx.db.select({ id: table.id }).from(table).where(inList(table.id, wanted));
+  const missing = wanted.find((id) => !found.some((row) => row.id === id));
+  if (missing !== undefined)
+    throw invalid("target_ids", `target ${JSON.stringify(missing)} does not exist`, "reference_not_found");
+  return wanted;
+}
+
+function mapStatements(ctx: Context, certificate_id: string, targets: readonly string[]): Statement[] {
+  if (targets.length === 0) return [];
+  return targets.map((target_id) => ctx.db.insert(certificateTargets).values({ certificate_id, target_id }));
+}
+
+function unmapStatement(ctx: Context, id: string): Statement {
+  return ctx.db.delete(certificateTargets).where(eq(certificateTargets.certificate_id, id));
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
+}
+
+export interface CertificateFilter {
+  readonly status?: CertificateStatus | undefined;
+  readonly environment?: string | undefined;
+  readonly owner_id?: string | undefined;
+  readonly team_id?: string | undefined;
+  readonly issuer_id?: string | undefined;
+  readonly profile_id?: string | undefined;
+  readonly agent_id?: string | undefined;
+  /** RFC 3339 UTC with milliseconds, as rows have them. */
+  readonly expires_before?: string | undefined;
+  readonly expires_after?: string | undefined;
+  readonly created_after?: string | undefined;
+  readonly updated_after?: string | undefined;
+}
+
+/** Sort keys of the API and the columns behind them. */
+const SORT: Readonly<Record<string, SQLiteColumn>> = {
+  createdAt: certificates.created_at,
+  updatedAt: certificates.updated_at,
+  notAfter: certificates.expires_at,
+  expiresAt: certificates.expires_at,
+  commonName: certificates.common_name,
+  name: certificates.name,
+  status: certificates.status,
+  environment: certificates.environment,
+};
+
+export const SORT_KEYS = Object.keys(SORT);
+
+export async function listCertificates(
+  ctx: Context,
+  page: PageRequest,
+  filter: CertificateFilter,
+  sort: { readonly key: string; readonly descending: boolean },
+): Promise<{ data: CertificateView[]; total: number }> {
+  const by = SORT[sort.key] ?? certificates.created_at;
+  const direction = sort.descending ? desc : asc;
+  const { data, total } = await listPage<Certificate>(ctx, certificates, page, {
+    where: conditions(filter),
+    order: [direction(by), direction(certificates.id)],
+  });
+  return { data: await viewsOf(ctx, data), total };
+}
+
+function conditions(filter: CertificateFilter): SQL | undefined {
+  const when = <T>(value: T | undefined, condition: (value: T) => SQL) =>
+    value === undefined ? undefined : condition(value);
+  return and(
+    when(filter.status, (value) => eq(certificates.status, value)),
+    when(filter.environment, (value) => eq(certificates.environment, value)),
+    when(filter.owner_id, (value) => eq(certificates.owner_id, value)),
+    when(filter.team_id, (value) => eq(certificates.team_id, value)),
+    when(filter.issuer_id, (value) => eq(certificates.issuer_id, value)),
+    when(filter.profile_id, (value) => eq(certificates.certificate_profile_id, value)),
+    when(filter.agent_id, ofAgent),
+    when(filter.expires_before, (value) => lt(certificates.expires_at, value)),
+    when(filter.expires_after, (value) => gt(certificates.expires_at, value)),
+    when(filter.created_after, (value) => gt(certificates.created_at, value)),
+    when(filter.updated_after, (value) => gt(certificates.updated_at, value)),
+  );
+}
+
+function ofAgent(agentId: string): SQL {
+  return sql`${certificates.id} in (
+    select ${certificateTargets.certificate_id} from ${certificateTargets}
+    join targets on targets.id = ${certificateTargets.target_id} where targets.agent_id = ${agentId})`;
+}

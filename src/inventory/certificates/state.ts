@@ -1,0 +1,109 @@
+import { and, eq, type SQL, sql } from "drizzle-orm";
+import type { Context } from "../../platform/context.ts";
+import type { Statement } from "../../platform/database.ts";
+import { certificates, certificateVersions } from "./table.ts";
+
+/**
+ * What becomes of a certificate's status and times. The status is always computed from facts (times, revocations, versions,
+ * open jobs), never counted up: so a repeated or late statement changes nothing.
+ */
+
+const OPEN = sql.raw("('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')");
+
+/** The later of now and a millisecond after `updated_at`: the row's version must rise with each write. */
+export function raisedUpdatedAt(now: string): SQL {
+  return sql`case when ${certificates.updated_at} < ${now} then ${now}
+    else strftime('%Y-%m-%dT%H:%M:%fZ', ${certificates.updated_at}, '+0.001 seconds') end`;
+}
+
+/**
+ * The status that the facts give at `now`. A renewal that is under way counts when it was asked for after what it is to
+ * heal: a certificate that expires or is revoked meanwhile shows that. Expiring begins a renewal window before the end, or
+ * at the last third of the life of what lives shorter than that.
+ */
+export function statusAt(now: string): SQL {
+  const { id, status, expires_at, revoked_at, renewal_policy_id } = certificates;
+  const left = sql`(julianday(${expires_at}) - julianday(${now}))`;
+  const life = sql`(select julianday(v.not_after) - julianday(v.not_before) from certificate_versions v
+    where v.certificate_id = ${id} and v.not_after = ${expires_at} limit 1)`;
+  const policyWindow = sql`(select p.renewal_window_days from renewal_policies p where p.id = ${renewal_policy_id})`;
+  const renewing = sql`exists (select 1 from jobs j where j.certificate_id = ${id} and j.status in ${OPEN}
+    and j.type in ('Issuance', 'Renewal')
+    and (${revoked_at} is null or j.created_at >= ${revoked_at})
+    and (${expires_at} is null or ${expires_at} > ${now} or j.created_at >= ${expires_at}))`;
+  const lastFailed = sql`(select j.status from jobs j where j.certificate_id = ${id}
+    and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
+  return sql`case
+    when ${status} = 'Archived' then 'Archived'
+    when ${renewing} then 'RenewalInProgress'
+    when ${revoked_at} is not null then 'Revoked'
+    when ${expires_at} is null and ${lastFailed} then 'Failed'
+    when ${expires_at} is null then 'Pending'
+    when ${expires_at} <= ${now} then 'Expired'
+    when ${left} <= min(${policyWindow}, coalesce(${life}, 365) / 3.0) then 'Expiring'
+    else 'Active' end`;
+}
+
+/** Sets the status to what the facts give after the statements before it in the batch. */
+export function refreshStatus(ctx: Context, certificateId: string, now: string): Statement {
+  return ctx.db
+    .update(certificates)
+    .set({ status: statusAt(now), updated_at: raisedUpdatedAt(now) })
+    .where(and(eq(certificates.id, certificateId), sql`${certificates.status} <> ${statusAt(now)}`));
+}
+
+export interface RevokedVersion {
+  readonly ledger_id: string;
+  readonly serial_number: string;
+  readonly revoked_at: string;
+  readonly reason: string;
+}
+
+/**
+ * Marks versions, and the certificate with the time and reason of its revocation. May be repeated with the same facts; an
+ * archived certificate stays archived.
+ */
+export function revokeStatements(
+  ctx: Context,
+  certificateId: string,
+  of: { readonly revoked_at: string; readonly reason: string },
+  versions: readonly RevokedVersion[],
+  now: string,
+): Statement[] {
+  return [
+    ...versions.map((version) =>
+      ctx.db
+        .update(certificateVersions)
+        .set({ revoked_at: version.revoked_at, revocation_reason: version.reason })
+        .where(sameVersion(version)),
+    ),
+    ctx.db
+      .update(certificates)
+      .set({ revoked_at: of.revoked_at, revocation_reason: of.reason, updated_at: raisedUpdatedAt(now) })
+      .where(eq(certificates.id, certificateId)),
+    refreshStatus(ctx, certificateId, now),
+  ];
+}
+
+/** Lifts a hold from versions and certificate. */
+export function releaseStatements(
+  ctx: Context,
+  certificateId: string,
+  versions: readonly Pick<RevokedVersion, "ledger_id" | "serial_number">[],
+  now: string,
+): Statement[] {
+  return [
+    ...versions.map((version) =>
+      ctx.db.update(certificateVersions).set({ revoked_at: null, revocation_reason: null }).where(sameVersion(version)),
+    ),
+    ctx.db
+      .update(certificates)
+      .set({ revoked_at: null, revocation_reason: null, updated_at: raisedUpdatedAt(now) })
+      .where(eq(certificates.id, certificateId)),
+    refreshStatus(ctx, certificateId, now),
+  ];
+}
+
+function sameVersion({ ledger_id, serial_number }: Pick<RevokedVersion, "ledger_id" | "serial_number">) {
+  return and(eq(certificateVersions.ledger_id, ledger_id), eq(certificateVersions.serial_number, serial_number));
+}

@@ -1,0 +1,92 @@
+import { and, desc, eq, isNull, type SQL, sql } from "drizzle-orm";
+import { alias } from "drizzle-orm/sqlite-core";
+import type { Context } from "../../platform/context.ts";
+import type { Statement } from "../../platform/database.ts";
+import type { PageRequest } from "../../platform/paging.ts";
+import { listPage } from "../../platform/resource.ts";
+import { certificateVersions } from "./table.ts";
+
+export type Version = typeof certificateVersions.$inferSelect;
+/** `current`: the newest of its certificate and agent. */
+export type VersionView = Omit<Version, "ledger_id"> & { readonly current: boolean };
+
+/** The newest version of a certificate, or of one agent's; null before the first. */
+export async function newestVersion(ctx: Context, certificateId: string, agentId?: string): Promise<Version | null> {
+  const [row] = await ctx.db
+    .select()
+    .from(certificateVersions)
+    .where(
+      and(
+        eq(certificateVersions.certificate_id, certificateId),
+        agentId === undefined ? undefined : eq(certificateVersions.agent_id, agentId),
+      ),
+    )
+    .orderBy(desc(certificateVersions.created_at), desc(certificateVersions.id))
+    .limit(1);
+  return row ?? null;
+}
+
+/** Versions of a certificate, the newest first. */
+export async function listVersions(
+  ctx: Context,
+  certificateId: string,
+  page: PageRequest,
+): Promise<{ data: VersionView[]; total: number }> {
+  const { data, total } = await listPage<Version>(ctx, certificateVersions, page, {
+    where: eq(certificateVersions.certificate_id, certificateId),
+    order: [desc(certificateVersions.created_at), desc(certificateVersions.id)],
+  });
+  const current = await currentIds(ctx, certificateId);
+  return { data: data.map(({ ledger_id: _, ...row }) => ({ ...row, current: current.has(row.id) })), total };
+}
+
+async function currentIds(ctx: Context, certificateId: string): Promise<Set<string>> {
+  const newer = alias(certificateVersions, "newer");
+  const rows = await ctx.db
+    .select({ id: certificateVersions.id })
+    .from(certificateVersions)
+    .where(
+      and(
+        eq(certificateVersions.certificate_id, certificateId),
+        sql`not exists (select 1 from ${certificateVersions} as newer
+          where ${newer.certificate_id} = ${certificateVersions.certificate_id}
+            and ${newer.agent_id} is ${certificateVersions.agent_id}
+            and (${newer.created_at}, ${newer.id}) > (${certificateVersions.created_at}, ${certificateVersions.id}))`,
+      ),
+    );
+  return new Set(rows.map((row) => row.id));
+}
+
+/** Versions that relying parties would still accept at `now`. */
+export async function validVersions(ctx: Context, certificateId: string, now: string): Promise<Version[]> {
+  return ctx.db
+    .select()
+    .from(certificateVersions)
+    .where(
+      and(
+        eq(certificateVersions.certificate_id, certificateId),
+        isNull(certificateVersions.revoked_at),
+        sql`${certificateVersions.not_after} > ${now}`,
+      ),
+    );
+}
+
+export async function hasVersions(ctx: Context, certificateId: string): Promise<boolean> {
+  return (await newestVersion(ctx, certificateId)) !== null;
+}
+
+/** Adds a version; a second time nothing happens (a serial is used once in a ledger). */
+export function addVersion(ctx: Context, version: Version): Statement {
+  return ctx.db
+    .insert(certificateVersions)
+    .values(version)
+    .onConflictDoNothing({ target: [certificateVersions.ledger_id, certificateVersions.serial_number] });
+}
+
+/** A scalar subquery over a certificate's versions, for statements on the certificate itself. */
+export function latestNotAfter(certificateId: string): SQL {
+  return sql`(select coalesce(
+    max(case when ${certificateVersions.revoked_at} is null then ${certificateVersions.not_after} end),
+    max(${certificateVersions.not_after}))
+    from ${certificateVersions} where ${certificateVersions.certificate_id} = ${certificateId})`;
+}
