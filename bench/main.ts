@@ -1,0 +1,18 @@
+/** `npm run bench [-- codec http ...]`: the suites named, all of them when none is. */
+const SUITES: Readonly<Record<string, () => Promise<void>>> = {
+  codec: async () => (await import("./codec.ts")).benchCodec(),
+  http: async () => (await import("./http.ts")).benchHttp(),
+};
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((name) => !(name in SUITES));
+if (unknown.length > 0) {
+  console.error(`no such suite: ${unknown.join(", ")}; there are ${Object.keys(SUITES).join(", ")}`);
+  process.exit(2);
+}
+for (const name of asked.length > 0 ? asked : Object.keys(SUITES)) {
+  console.log(`\n== ${name}`);
+  await SUITES[name]?.();
+}
+
+export {};
