@@ -56,7 +56,7 @@ export function forgetAuthorities(): void {
   known.clear();
 }
 
-function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
+export function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
   for (const ca of authority.all) {
     const hashes = ca.hashes[id.hash];
     if (sameOctets(hashes.key, id.issuerKeyHash) && sameOctets(hashes.name, id.issuerNameHash)) return ca;

@@ -4,7 +4,7 @@ import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "
 import { readBody } from "../../platform/route.ts";
 import { crlKey } from "../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
-import { findAuthority, type PublicAuthority } from "./directory.ts";
+import { findAuthority, matching, type PublicAuthority } from "./directory.ts";
 import {
   answerOcsp,
   cacheHeaders,
@@ -128,8 +128,7 @@ async function askedByPath(ctx: PublicContext, authority: PublicAuthority, tail:
       "invalid_ocsp_path",
     );
   }
-  const ours = (request: OcspRequest) =>
-    request.certIds.some((id) => authority.all.some((ca) => toHex(ca.hashes[id.hash].key) === toHex(id.issuerKeyHash)));
+  const ours = (request: OcspRequest) => request.certIds.some((id) => matching(authority, id) !== null);
   return parseOcspRequest(decodeOcspPath(tail, ours));
 }
 
