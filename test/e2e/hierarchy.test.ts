@@ -92,6 +92,41 @@ describe("a CA brought in", () => {
   });
 });
 
+describe("a subordinate whose key is made inside", () => {
+  it("signs once the outside root has signed its request", async () => {
+    const root = await outsideRoot("offline", NEW_KEY["ECDSA-P384"] ?? []);
+    const made = await scene.admin.post("/api/v1/issuers", {
+      id: "iss-sub",
+      name: "Subordinate",
+      type: "GenericCA",
+      config: { subordinate: true, ca_common_name: "Subordinate CA", key_algorithm: "ECDSA-P256" },
+    });
+    const csr = text(made.config as Readonly<Record<string, unknown>>, "ca_csr_pem");
+    await must("openssl", ["req", "-noout", "-verify"], { input: csr });
+    await must("openssl", [
+      ...["x509", "-req", "-in", scratch.write("sub.csr", csr), "-CA", root, "-CAkey", scratch.file("offline.key")],
+      ...["-days", "1825", "-extfile", scratch.write("sub.ext", `${CA_EXTENSIONS}authorityKeyIdentifier=keyid\n`)],
+      ...["-out", scratch.file("sub.pem")],
+    ]);
+    const ca_cert_pem = scratch.read("sub.pem") + scratch.read("offline.pem");
+    await scene.admin.send("PUT", "/api/v1/issuers/iss-sub", { config: { ca_cert_pem } });
+    const issued = await issue(scene, "iss-sub", "under-sub");
+    expect((await verify(root, issued)).text).toContain(": OK");
+    await answersFor("iss-sub", issued);
+  });
+});
+
+describe("an RSA root that signs with PSS", () => {
+  it("is accepted by openssl", async () => {
+    await createIssuer(scene, "iss-pss", { ca_common_name: "PSS Root", key_algorithm: "RSA-2048", rsa_pss: true });
+    const issued = await issue(scene, "iss-pss", "under-pss");
+    expect((await verify(await fetchCa(scene, "iss-pss"), issued)).text).toContain(": OK");
+    const { text: leaf } = await must("openssl", ["x509", "-in", issued.leaf, "-noout", "-text"]);
+    expect(leaf).toContain("Signature Algorithm: rsassaPss");
+    await answersFor("iss-pss", issued);
+  });
+});
+
 describe("intermediates below an inside root", () => {
   beforeAll(async () => {
     await createIssuer(scene, "iss-tree", { ca_common_name: "Tree Root", key_algorithm: "ECDSA-P384" });

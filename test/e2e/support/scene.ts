@@ -46,7 +46,7 @@ export async function setScene(admin: Api, scratch: Scratch): Promise<Scene> {
     allowed_key_algorithms: [
       { algorithm: "RSA", min_size: 2048 },
       { algorithm: "ECDSA", min_size: 256 },
-      { algorithm: "Ed25519", min_size: 0 },
+      { algorithm: "Ed25519", min_size: 256 },
     ],
     allowed_ekus: ["serverAuth", "clientAuth"],
   });
