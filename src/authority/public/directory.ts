@@ -56,6 +56,7 @@ export function forgetAuthorities(): void {
   known.clear();
 }
 
+/** The CA of those already known that a CertID names, or null. */
 export function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
   for (const ca of authority.all) {
     const hashes = ca.hashes[id.hash];
