@@ -1,3 +1,4 @@
+import { expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
@@ -16,6 +17,9 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
     for (const id of ids) await runEntry(ctx, id, outboxHandlers);
     return ids.length < OUTBOX_SLICE ? null : "more";
   },
+  "jobs.resume": resumeJobs,
+  "jobs.expire": expireJobs,
+  "certificates.status": refreshCertificates,
   prune: async (ctx) => {
     await pruneOutbox(ctx);
     await pruneIdempotencyKeys(ctx);
@@ -25,8 +29,8 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 
 /** One schedule of wrangler.toml, its sweeps. */
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
-  "* * * * *": ["outbox"],
-  "*/15 * * * *": [],
+  "* * * * *": ["outbox", "jobs.resume", "certificates.status"],
+  "*/15 * * * *": ["jobs.expire"],
   "17 3 * * *": ["prune"],
 };
 

@@ -5,7 +5,7 @@ import { handlePublicPki, isPublicPki, PublicPki, rawPath } from "./public-pki.t
 import { consume } from "./queue.ts";
 
 export { Purge } from "../durable-objects/purge.ts";
-export { Issuer } from "../durable-objects/issuer.ts";
+export { Issuer } from "./issuer.ts";
 export { PublicPki };
 
 const app = makeApp();

@@ -1,7 +1,9 @@
+import { authorityRoutes } from "../src/authority/issuers/api.ts";
 import { publicRoutes } from "../src/authority/public/api.ts";
 import { fleetRoutes } from "../src/fleet/api.ts";
 import { identityRoutes } from "../src/identity/api.ts";
 import { inventoryRoutes } from "../src/inventory/api.ts";
+import { lifecycleRoutes } from "../src/lifecycle/api.ts";
 import type { Route } from "../src/platform/route.ts";
 import { systemRoutes } from "./system.ts";
 
@@ -9,7 +11,9 @@ import { systemRoutes } from "./system.ts";
 export const routes: readonly Route[] = [
   ...systemRoutes,
   ...publicRoutes,
+  ...authorityRoutes,
   ...identityRoutes,
   ...inventoryRoutes,
   ...fleetRoutes,
+  ...lifecycleRoutes,
 ];

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import type { Approved } from "../authority/gate.ts";
 import { rowOf } from "../platform/database.ts";
 
 export const JOB_TYPES = ["Issuance", "Renewal", "Deployment", "Validation"] as const;
@@ -15,22 +16,6 @@ export const JOB_STATUSES = [
   "Cancelled",
 ] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
-
-/** What the gate allowed to be signed, as the job keeps it: a job that is taken up again asks the ledger for exactly this. */
-export interface Approved {
-  readonly issuer_id: string;
-  readonly ca_id: string;
-  readonly ledger_id: string;
-  readonly subject: Readonly<Record<string, string>>;
-  readonly sans: readonly { readonly type: "dns" | "ip" | "email" | "uri"; readonly value: string }[];
-  /** SubjectPublicKeyInfo, DER in lower-case hex. */
-  readonly spki: string;
-  readonly key_algorithm: string;
-  readonly key_size: number;
-  readonly ekus: readonly string[];
-  readonly must_staple: boolean;
-  readonly ttl_seconds: number;
-}
 
 /** What an agent is to do, and how far it is. `jobs.ts` has the one function that moves a job. */
 export const jobs = sqliteTable(
@@ -55,6 +40,7 @@ export const jobs = sqliteTable(
     csr_pem: text(),
     /** Of the CSR's public key and names: says whether a second submission is the same one. */
     csr_digest: text(),
+    /** What the gate allowed to be signed: a job that is taken up again asks the ledger for exactly this. */
     approved: text({ mode: "json" }).$type<Approved>(),
     version_id: text(),
     /** Until then whoever holds `fence` works on it. */

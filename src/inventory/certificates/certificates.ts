@@ -70,6 +70,12 @@ export async function mustFindCertificate(ctx: Context, id: string): Promise<Cer
   return row;
 }
 
+/** The records of these ids, by id. */
+export async function certificatesByIds(ctx: Context, ids: readonly string[]): Promise<Map<string, Certificate>> {
+  const rows = await ctx.db.select().from(certificates).where(inList(certificates.id, ids));
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
 /** The records with their targets, in the same order. */
 export async function viewsOf(ctx: Context, rows: readonly Certificate[]): Promise<CertificateView[]> {
   const ids = rows.map((row) => row.id);

@@ -1,7 +1,8 @@
 import { and, eq, type SQL, sql } from "drizzle-orm";
-import type { Context } from "../../platform/context.ts";
-import type { Statement } from "../../platform/database.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { guard, type Statement } from "../../platform/database.ts";
 import { certificates, certificateVersions } from "./table.ts";
+import { latestNotAfter } from "./versions.ts";
 
 /**
  * What becomes of a certificate's status and times. The status is always computed from facts (times, revocations, versions,
@@ -106,4 +107,75 @@ export function releaseStatements(
 
 function sameVersion({ ledger_id, serial_number }: Pick<RevokedVersion, "ledger_id" | "serial_number">) {
   return and(eq(certificateVersions.ledger_id, ledger_id), eq(certificateVersions.serial_number, serial_number));
+}
+
+/** Archived: final. */
+export function archiveStatement(ctx: Context, certificateId: string, now: string): Statement {
+  return ctx.db
+    .update(certificates)
+    .set({ status: "Archived", updated_at: raisedUpdatedAt(now) })
+    .where(eq(certificates.id, certificateId));
+}
+
+/**
+ * A version was issued: the certificate lasts until the latest end of what is not revoked. `heals`: the issuance was asked
+ * for after an earlier revocation, which then is over.
+ */
+export function issuedStatements(
+  ctx: Context,
+  certificateId: string,
+  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string | null },
+  now: string,
+): Statement[] {
+  const heals = sql`(${certificates.revoked_at} is null or (${certificates.revoked_at} <= ${of.asked_at ?? ""}
+    and exists (select 1 from certificate_versions v where v.id = ${of.version_id} and v.revoked_at is null)))`;
+  return [
+    ctx.db
+      .update(certificates)
+      .set({
+        expires_at: latestNotAfter(certificateId),
+        last_renewal_at: sql`max(coalesce(${certificates.last_renewal_at}, ''), ${of.issued_at})`,
+        revoked_at: sql`case when ${heals} then null else ${certificates.revoked_at} end`,
+        revocation_reason: sql`case when ${heals} then null else ${certificates.revocation_reason} end`,
+        updated_at: raisedUpdatedAt(now),
+      })
+      .where(eq(certificates.id, certificateId)),
+    refreshStatus(ctx, certificateId, now),
+  ];
+}
+
+export interface StatusChange {
+  readonly id: string;
+  readonly updated_at: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Certificates whose status is no longer what the facts give, by expiry. */
+export function dueForStatus(ctx: Context, now: string, limit: number): Promise<StatusChange[]> {
+  const { id, status, expires_at, updated_at } = certificates;
+  return ctx.db.all<StatusChange>(sql`
+    select ${id} as id, ${updated_at} as updated_at, ${status} as "from", ${statusAt(now)} as "to" from ${certificates}
+    where ${status} in ('Active', 'Expiring', 'RenewalInProgress')
+      and ${expires_at} <= strftime('%Y-%m-%dT%H:%M:%fZ', ${now},
+        '+' || (select coalesce(max(p.renewal_window_days), 0) from renewal_policies p) || ' days')
+      and ${status} <> ${statusAt(now)}
+    order by ${expires_at} limit ${limit}`);
+}
+
+/** Writes such a change with its event, unless somebody else has written the certificate since. */
+export function statusStatements(ctx: Context, change: StatusChange): Statement[] {
+  const now = timestamp(ctx);
+  const same = sql`${certificates.id} = ${change.id} and ${certificates.updated_at} = ${change.updated_at}`;
+  return [
+    guard(ctx.db, sql`exists (select 1 from ${certificates} where ${same})`),
+    refreshStatus(ctx, change.id, now),
+    ctx.audit({
+      action: "certificate.status",
+      resource_type: "certificate",
+      resource_id: change.id,
+      category: "cert_lifecycle",
+      details: { from: change.from, to: change.to },
+    }),
+  ];
 }

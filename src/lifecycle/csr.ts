@@ -1,0 +1,205 @@
+import { approve, issueApproved } from "../authority/gate.ts";
+import type { Agent } from "../fleet/agents.ts";
+import { isMapped } from "../fleet/mapping.ts";
+import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { refreshStatus } from "../inventory/certificates/state.ts";
+import { type Csr, parseCsr } from "../pki/csr.ts";
+import { PkiError } from "../pki/errors.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { GuardFailed, guard, runBatch } from "../platform/database.ts";
+import { AppError, conflict, forbidden, invalid, notFound, unavailable } from "../platform/errors.ts";
+import { describeError } from "../platform/log.ts";
+import { hex, sha256Hex } from "../platform/text.ts";
+import { acknowledgeLater, type Settlement, settleIssuance } from "./issuance.ts";
+import { findJob, type Job, jobsOfAgent, transition } from "./jobs.ts";
+
+/** Who begins to sign holds the job for so long; then the sweep takes it up. */
+const LEASE_MS = 60_000;
+const MAX_LEASE_MS = 3_600_000;
+/** So often a record may change under a submission before it gives up. */
+const TRIES = 5;
+
+export interface Submission {
+  readonly csr_pem: string;
+  readonly certificate_id?: string | undefined;
+  readonly job_id?: string | undefined;
+}
+
+export interface Signed {
+  readonly status: "csr_signed";
+  readonly job_id: string;
+  readonly version_id: string;
+}
+
+/**
+ * An agent's CSR for a job that waits for it (wire.md "Certificates"). Everything is checked before anything changes; then one
+ * submission takes the job (AwaitingCSR to Running), has it signed under the job's id, and stores what came of it. The same
+ * key and names again get the same answer; another CSR is a 409.
+ */
+export async function submitCsr(ctx: Context, agent: Agent, submission: Submission): Promise<Signed> {
+  const digest = await digestOf(submission.csr_pem);
+  for (let left = TRIES; left > 0; left--) {
+    const job = await jobFor(ctx, agent, submission, digest);
+    if (job.status === "Completed" || job.status === "Running") {
+      if (job.csr_digest === digest) return finish(ctx, job);
+      throw taken(job);
+    }
+    if (job.status !== "AwaitingCSR")
+      throw conflict("job_ended", `job_id: job ${job.id} is ${job.status}: it takes no CSR any more`);
+    const begun = await begin(ctx, job, submission.csr_pem, digest);
+    if (begun) return finish(ctx, begun);
+  }
+  throw unavailable("changed_meanwhile", "the certificate record changes all the time: submit again");
+}
+
+function taken(job: Job): AppError {
+  return conflict(
+    "another_csr",
+    `job_id: job ${job.id} has ${job.status === "Completed" ? "signed" : "begun to sign"} another key or other names`,
+  );
+}
+
+/** The job that a submission is for; whether this agent may answer it. */
+async function jobFor(ctx: Context, agent: Agent, submission: Submission, digest: string): Promise<Job> {
+  const { job_id, certificate_id } = submission;
+  if (job_id !== undefined) {
+    const job = await findJob(ctx, job_id);
+    if (!job) throw notFound("job", job_id);
+    if (job.agent_id !== agent.id) throw forbidden("job_id: the job is another agent's", "not_your_job");
+    if (certificate_id !== undefined && certificate_id !== job.certificate_id)
+      throw invalid("certificate_id", `job ${job_id} is for certificate ${JSON.stringify(job.certificate_id)}`);
+    await checkMapped(ctx, job.certificate_id, agent);
+    return job;
+  }
+  if (certificate_id === undefined) throw invalid("job_id", "job_id or certificate_id must say what the CSR is for");
+  await mustFindCertificate(ctx, certificate_id);
+  await checkMapped(ctx, certificate_id, agent);
+  const jobs = await jobsOfAgent(ctx, certificate_id, agent.id);
+  const job =
+    jobs.find(({ status }) => status === "AwaitingCSR") ??
+    jobs.find(({ status, csr_digest }) => csr_digest === digest && (status === "Running" || status === "Completed")) ??
+    jobs.find(({ status }) => status === "Running");
+  if (!job)
+    throw conflict(
+      "no_job_waits",
+      `certificate_id: no job of this agent waits for a CSR of ${JSON.stringify(certificate_id)}`,
+    );
+  return job;
+}
+
+/** 403 unless one of the certificate's targets is this agent's. */
+export async function checkMapped(ctx: Context, certificateId: string, agent: Agent): Promise<void> {
+  if (await isMapped(ctx, certificateId, agent.id)) return;
+  throw forbidden(
+    `no target of agent ${JSON.stringify(agent.id)} has certificate ${JSON.stringify(certificateId)}`,
+    "not_your_certificate",
+  );
+}
+
+/** Public key and names, so that a second CSR of one key is the same although its signature differs. */
+async function digestOf(pem: string): Promise<string> {
+  let csr: Csr;
+  try {
+    csr = parseCsr(pem);
+  } catch (error) {
+    if (error instanceof PkiError) throw invalid("csr_pem", error.message, "csr_invalid");
+    throw error;
+  }
+  const names = csr.sans.map(({ type, value }) => `${type}:${value}`).sort();
+  return sha256Hex(JSON.stringify([hex(csr.publicKey.spki), csr.commonName ?? "", ...names]));
+}
+
+/** Takes the job for this CSR; null when somebody was faster or the record changed meanwhile. */
+async function begin(ctx: Context, job: Job, pem: string, digest: string): Promise<Job | null> {
+  const certificate = await mustFindCertificate(ctx, job.certificate_id);
+  checkIssuable(certificate, job);
+  const { approved, csr_pem } = await approve(ctx, certificate, pem);
+  const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
+  try {
+    await runBatch(ctx.db, [
+      guard(ctx.db, unchangedSince(certificate)),
+      ...transition(ctx, job, "Running", { approved, csr_pem, csr_digest: digest, lease_until, last_error: null }),
+    ]);
+  } catch (error) {
+    if (error instanceof GuardFailed) return null;
+    throw error;
+  }
+  return findJob(ctx, job.id);
+}
+
+function checkIssuable(certificate: Certificate, job: Job): void {
+  if (certificate.status === "Archived")
+    throw conflict("certificate_archived", "certificate_id: the certificate is archived");
+  if (certificate.revoked_at !== null && certificate.revoked_at > job.created_at)
+    throw conflict(
+      "certificate_revoked",
+      "certificate_id: the certificate was revoked after this job was made: renew it again",
+    );
+}
+
+/** Has a job's CSR signed and stored, as often as it is called: the ledger knows the job's id. */
+export async function finish(ctx: Context, job: Job): Promise<Signed> {
+  if (job.status === "Completed" && job.version_id !== null)
+    return { status: "csr_signed", job_id: job.id, version_id: job.version_id };
+  const { approved } = job;
+  if (approved === null) throw new Error(`job ${job.id} is ${job.status} without an approved request`);
+  const settle: Settlement = {
+    job_id: job.id,
+    agent_id: job.agent_id,
+    csr_pem: job.csr_pem,
+    key_algorithm: approved.key_algorithm,
+    key_size: approved.key_size,
+  };
+  try {
+    const whose = { request_id: job.id, certificate_id: job.certificate_id, settle };
+    const certified = await issueApproved(ctx, approved, whose);
+    const { version_id } = await settleIssuance(ctx, certified);
+    acknowledgeLater(ctx, certified);
+    return { status: "csr_signed", job_id: job.id, version_id };
+  } catch (error) {
+    if (error instanceof AppError && error.status < 500) {
+      await fail(ctx, job.id, error.message);
+      throw error;
+    }
+    ctx.log.error("issuance.failed", { job_id: job.id, error: describeError(error) });
+    throw unavailable("issuance_pending", `job ${job.id} is not finished yet: submit the same CSR again`, 5, error);
+  }
+}
+
+/** Ends a job in failure; the certificate shows what that leaves it with. Nothing happens when the job has ended already. */
+export async function fail(ctx: Context, jobId: string, why: string): Promise<void> {
+  for (let left = TRIES; left > 0; left--) {
+    const job = await findJob(ctx, jobId);
+    if (!job || job.completed_at !== null) return;
+    try {
+      await commit(ctx, [
+        ...transition(ctx, job, "Failed", { last_error: why.slice(0, 1000) }),
+        refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
+      ]);
+      return;
+    } catch (error) {
+      if (!(error instanceof GuardFailed)) throw error;
+    }
+  }
+}
+
+/** Takes up a job whose holder is gone. The next one may do so after a pause that doubles with each attempt. */
+export async function resume(ctx: Context, job: Job): Promise<void> {
+  const pause = Math.min(MAX_LEASE_MS, LEASE_MS * 2 ** Math.min(job.attempts, 10));
+  const lease_until = new Date(ctx.clock.now().getTime() + pause).toISOString();
+  try {
+    await runBatch(ctx.db, transition(ctx, job, "Running", { lease_until }));
+  } catch (error) {
+    if (error instanceof GuardFailed) return;
+    throw error;
+  }
+  const mine = await findJob(ctx, job.id);
+  if (mine?.status !== "Running") return;
+  try {
+    await finish(ctx, mine);
+  } catch (error) {
+    // A refusal ended the job; what is pending is tried again when the lease is over.
+    if (!(error instanceof AppError)) throw error;
+  }
+}

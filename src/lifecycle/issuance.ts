@@ -1,0 +1,119 @@
+import { eq } from "drizzle-orm";
+import { z } from "zod";
+import { type Certified, certify } from "../authority/gate.ts";
+import { type Issued, ledgerOf } from "../authority/ledger.ts";
+import { issuedStatements } from "../inventory/certificates/state.ts";
+import { addVersion } from "../inventory/certificates/versions.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { runBatch, type Statement } from "../platform/database.ts";
+import { describeError } from "../platform/log.ts";
+import { sha256Hex } from "../platform/text.ts";
+import { findJob, type Job, transition } from "./jobs.ts";
+import { jobs } from "./table.ts";
+
+/** What travels through the ledger, so that the version row can be written without the request that asked for it. */
+const settlement = z.object({
+  job_id: z.string().nullable().default(null),
+  agent_id: z.string().nullable().default(null),
+  csr_pem: z.string().nullable().default(null),
+  key_algorithm: z.string(),
+  key_size: z.number(),
+});
+
+export type Settlement = z.infer<typeof settlement>;
+
+export interface Settled {
+  readonly version_id: string;
+  readonly certificate_id: string;
+}
+
+/**
+ * Writes what a ledger issued into the inventory: version, certificate, job, audit event, in one transaction. Right however
+ * often and late it comes: a serial has one version row, the status is computed from facts, a job that ended stays ended.
+ */
+export async function settleIssuance(ctx: Context, certified: Certified): Promise<Settled> {
+  const { issued } = certified;
+  const of = settlement.parse(issued.settle);
+  const version_id = `ver-${(await sha256Hex(`${certified.ledger_id}/${issued.serial}`)).slice(0, 32)}`;
+  const job = of.job_id === null ? null : await findJob(ctx, of.job_id);
+  const now = timestamp(ctx);
+  await runBatch(ctx.db, [
+    addVersion(ctx, versionOf(certified, of, version_id)),
+    ...(job ? completed(ctx, job, version_id) : []),
+    ...issuedStatements(
+      ctx,
+      issued.certificate_id,
+      { version_id, issued_at: issued.issued_at, asked_at: job?.created_at ?? issued.issued_at },
+      now,
+    ),
+    ctx.audit({
+      id: `audit-${version_id}`,
+      action: "certificate.issue",
+      resource_type: "certificate",
+      resource_id: issued.certificate_id,
+      category: "cert_lifecycle",
+      details: {
+        version_id,
+        serial_number: issued.serial,
+        issuer_id: certified.issuer_id,
+        ca_id: certified.ca_id,
+        job_id: of.job_id,
+        agent_id: of.agent_id,
+        not_after: issued.not_after,
+      },
+    }),
+  ]);
+  return { version_id, certificate_id: issued.certificate_id };
+}
+
+/** A job that ended some other way stays ended, and knows what came of it all the same. */
+function completed(ctx: Context, job: Job, version_id: string): Statement[] {
+  if (job.status === "Running") return transition(ctx, job, "Completed", { version_id, last_error: null }, true);
+  return [ctx.db.update(jobs).set({ version_id }).where(eq(jobs.id, job.id))];
+}
+
+function versionOf({ issued, ...certified }: Certified, of: Settlement, id: string) {
+  return {
+    id,
+    certificate_id: issued.certificate_id,
+    issuer_id: certified.issuer_id,
+    ca_id: certified.ca_id,
+    ledger_id: certified.ledger_id,
+    serial_number: issued.serial,
+    not_before: issued.not_before,
+    not_after: issued.not_after,
+    fingerprint_sha256: certified.fingerprint_sha256,
+    pem_chain: certified.pem_chain,
+    csr_pem: of.csr_pem,
+    key_algorithm: of.key_algorithm,
+    key_size: of.key_size,
+    agent_id: of.agent_id,
+    job_id: of.job_id,
+    revoked_at: null,
+    revocation_reason: null,
+    created_at: issued.issued_at,
+  };
+}
+
+/** The ledger need not hand it over any more; a lost acknowledgement costs one repetition. */
+export function acknowledgeLater(ctx: Context, certified: Certified): void {
+  ctx.defer(
+    ledgerOf(ctx, certified.ledger_id)
+      .acknowledge([certified.issued.request_id])
+      .catch((error) => ctx.log.warn("ledger.acknowledge_failed", { error: describeError(error) })),
+  );
+}
+
+/** What a ledger hands over because nobody acknowledged it. Answers the request ids that the inventory has now. */
+export async function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<string[]> {
+  const settled: string[] = [];
+  for (const entry of issued) {
+    try {
+      await settleIssuance(ctx, await certify(ctx, entry));
+      settled.push(entry.request_id);
+    } catch (error) {
+      ctx.log.error("issuance.settle_failed", { request_id: entry.request_id, error: describeError(error) });
+    }
+  }
+  return settled;
+}

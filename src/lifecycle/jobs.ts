@@ -1,0 +1,143 @@
+import { and, asc, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
+import { type Context, timestamp } from "../platform/context.ts";
+import { guard, type Statement } from "../platform/database.ts";
+import { randomId } from "../platform/ids.ts";
+import type { PageRequest } from "../platform/paging.ts";
+import { listPage } from "../platform/resource.ts";
+import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType, jobs } from "./table.ts";
+
+export { JOB_STATUSES, JOB_TYPES };
+export type Job = typeof jobs.$inferSelect;
+
+/** Whatever can follow a status. What ends is final. */
+const NEXT: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
+  Pending: ["Running", "Failed", "Cancelled"],
+  AwaitingApproval: ["Pending", "AwaitingCSR", "Failed", "Cancelled"],
+  AwaitingCSR: ["Running", "Failed", "Cancelled"],
+  Running: ["Running", "Completed", "Failed", "Cancelled"],
+  Completed: [],
+  Failed: [],
+  Cancelled: [],
+};
+
+export const OPEN: readonly JobStatus[] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
+
+type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "version_id" | "last_error" | "lease_until">>;
+
+/**
+ * The one way a job moves: a compare-and-set on its status and fence, with the audit event of it. The batch fails
+ * (GuardFailed) when somebody else moved the job first. `settling` instead moves whatever fence holds it, or nothing: who
+ * else works on it writes the same, and the event of the issuance tells of it.
+ */
+export function transition(ctx: Context, job: Job, to: JobStatus, change: Change = {}, settling = false): Statement[] {
+  if (!NEXT[job.status].includes(to)) throw new Error(`a job does not go from ${job.status} to ${to}`);
+  const now = timestamp(ctx);
+  const ends = !OPEN.includes(to);
+  const still = and(eq(jobs.id, job.id), eq(jobs.status, job.status));
+  const same = and(still, eq(jobs.fence, job.fence));
+  const set = {
+    ...change,
+    status: to,
+    updated_at: now,
+    fence: sql`${jobs.fence} + 1`,
+    ...(to === "Running" ? { attempts: job.attempts + 1, started_at: job.started_at ?? now } : {}),
+    ...(ends ? { completed_at: now, lease_until: null } : {}),
+  };
+  if (settling) return [ctx.db.update(jobs).set(set).where(still)];
+  const event = ctx.audit({
+    action: `job.${to.toLowerCase()}`,
+    resource_type: "job",
+    resource_id: job.id,
+    category: "cert_lifecycle",
+    details: {
+      from: job.status,
+      certificate_id: job.certificate_id,
+      ...(change.last_error ? { error: change.last_error } : {}),
+      ...(change.version_id ? { version_id: change.version_id } : {}),
+    },
+  });
+  return [
+    guard(ctx.db, sql`exists (select 1 from ${jobs} where ${same})`),
+    ctx.db.update(jobs).set(set).where(same),
+    event,
+  ];
+}
+
+/** A new job that waits for a CSR of its agent. */
+export function newCsrJob(
+  ctx: Context,
+  of: { type: JobType; certificate_id: string; agent_id: string; max_attempts: number },
+): { job: Job; statements: Statement[] } {
+  const now = timestamp(ctx);
+  const job: Job = {
+    ...of,
+    id: randomId(ctx.random, "job-"),
+    target_id: null,
+    status: "AwaitingCSR",
+    attempts: 0,
+    last_error: null,
+    scheduled_at: now,
+    started_at: null,
+    completed_at: null,
+    created_at: now,
+    updated_at: now,
+    csr_pem: null,
+    csr_digest: null,
+    approved: null,
+    version_id: null,
+    lease_until: null,
+    fence: 0,
+  };
+  const event = ctx.audit({
+    action: "job.create",
+    resource_type: "job",
+    resource_id: job.id,
+    category: "cert_lifecycle",
+    details: { type: of.type, certificate_id: of.certificate_id, agent_id: of.agent_id },
+  });
+  return { job, statements: [ctx.db.insert(jobs).values(job), event] };
+}
+
+export async function findJob(ctx: Context, id: string): Promise<Job | null> {
+  const [row] = await ctx.db.select().from(jobs).where(eq(jobs.id, id));
+  return row ?? null;
+}
+
+/** Jobs that issue and are not ended. */
+export function openJobs(ctx: Context, certificateId: string): Promise<Job[]> {
+  return ctx.db
+    .select()
+    .from(jobs)
+    .where(and(eq(jobs.certificate_id, certificateId), issuing(), inArray(jobs.status, [...OPEN])));
+}
+
+/** The jobs that issue of one certificate and agent, the newest first. */
+export function jobsOfAgent(ctx: Context, certificateId: string, agentId: string): Promise<Job[]> {
+  return ctx.db
+    .select()
+    .from(jobs)
+    .where(and(eq(jobs.certificate_id, certificateId), eq(jobs.agent_id, agentId), issuing()))
+    .orderBy(desc(jobs.created_at), desc(jobs.id))
+    .limit(50);
+}
+
+export function issuing(): SQL {
+  return inArray(jobs.type, ["Issuance", "Renewal"]);
+}
+
+export function listJobs(
+  ctx: Context,
+  page: PageRequest,
+  filter: { status?: JobStatus | undefined; type?: JobType | undefined; certificate_id?: string | undefined },
+): Promise<{ data: Job[]; total: number }> {
+  const is = <T>(value: T | undefined, condition: (value: T) => SQL) =>
+    value === undefined ? undefined : condition(value);
+  return listPage<Job>(ctx, jobs, page, {
+    where: and(
+      is(filter.status, (value) => eq(jobs.status, value)),
+      is(filter.type, (value) => eq(jobs.type, value)),
+      is(filter.certificate_id, (value) => eq(jobs.certificate_id, value)),
+    ),
+    order: [asc(jobs.created_at), asc(jobs.id)],
+  });
+}

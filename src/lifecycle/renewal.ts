@@ -1,0 +1,133 @@
+import { findSigningCa } from "../authority/issuers/signing.ts";
+import { agentsOfCertificate } from "../fleet/mapping.ts";
+import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { archiveStatement, refreshStatus } from "../inventory/certificates/state.ts";
+import { newestVersion } from "../inventory/certificates/versions.ts";
+import { renewalPolicies } from "../inventory/renewal-policies.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { GuardFailed, guard, type Statement, UniqueViolation } from "../platform/database.ts";
+import { AppError, conflict } from "../platform/errors.ts";
+import { checkIfMatch } from "../platform/resource.ts";
+import { type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
+
+/** How often a change starts over when others write the same certificate at the same time. */
+const TRIES = 5;
+
+export interface Triggered {
+  readonly status: "renewal_triggered";
+  readonly job_id: string;
+  readonly job_ids: readonly string[];
+}
+
+/**
+ * Asks each agent of the certificate for a CSR: one job an agent, in one transaction. 400 for an archived certificate, for an
+ * expired one without `force`, and where there is nobody to ask; 409 while it is under way, which `force` ends and starts
+ * anew; the issuer's own refusal when it cannot sign.
+ */
+export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
+  return repeatedly(async () => {
+    const certificate = await mustFindCertificate(ctx, id);
+    checkRenewable(ctx, certificate, force);
+    await findSigningCa(ctx, certificate.issuer_id);
+    const agents = await agentsToAsk(ctx, certificate);
+    const open = await openJobs(ctx, id);
+    const policy = await renewalPolicies.find(ctx, certificate.renewal_policy_id);
+    const created = await Promise.all(
+      agents.map(async (agent_id) =>
+        newCsrJob(ctx, {
+          type: (await newestVersion(ctx, id, agent_id)) ? "Renewal" : "Issuance",
+          certificate_id: id,
+          agent_id,
+          max_attempts: 1 + Number(policy?.max_retries ?? 0),
+        }),
+      ),
+    );
+    const job_ids = created.map(({ job }) => job.id);
+    await commit(ctx, [
+      guard(ctx.db, unchangedSince(certificate)),
+      ...cancelled(ctx, open, "another renewal took its place"),
+      ...created.flatMap(({ statements }) => statements),
+      refreshStatus(ctx, id, timestamp(ctx)),
+      event(ctx, "certificate.renew", id, { force, job_ids }),
+    ]);
+    return { status: "renewal_triggered", job_id: job_ids[0] ?? "", job_ids };
+  });
+}
+
+function checkRenewable(ctx: Context, certificate: Certificate, force: boolean): void {
+  const { id, status, expires_at } = certificate;
+  if (status === "Archived")
+    throw new AppError(
+      400,
+      "certificate_archived",
+      `certificate ${JSON.stringify(id)} is archived: it is renewed no more`,
+    );
+  if (force) return;
+  if (status === "Expired" || (expires_at !== null && expires_at <= timestamp(ctx)))
+    throw new AppError(
+      400,
+      "certificate_expired",
+      `certificate ${JSON.stringify(id)} expired at ${expires_at}; ?force=true renews it all the same`,
+    );
+  if (status === "RenewalInProgress") throw underWay(id);
+}
+
+function underWay(id: string): AppError {
+  return conflict(
+    "renewal_in_progress",
+    `certificate ${JSON.stringify(id)} is being renewed already; ?force=true cancels that and starts anew`,
+  );
+}
+
+async function agentsToAsk(ctx: Context, certificate: Certificate): Promise<string[]> {
+  const agents = await agentsOfCertificate(ctx, certificate.id);
+  if (agents.length === 0)
+    throw new AppError(
+      400,
+      "certificate_without_target",
+      "target_ids: the certificate has no target, so no agent can make its key; map a target first",
+    );
+  const working = agents.filter((agent) => agent.retired_at === null).map((agent) => agent.id);
+  if (working.length === 0)
+    throw new AppError(400, "agents_retired", "target_ids: every agent of the certificate's targets is retired");
+  return working;
+}
+
+/**
+ * Archives: final, the record and what was issued stay. Its open jobs are cancelled. A second time nothing happens.
+ */
+export async function archiveCertificate(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
+  await repeatedly(async () => {
+    const certificate = await mustFindCertificate(ctx, id);
+    checkIfMatch(certificate, ifMatch);
+    if (certificate.status === "Archived") return;
+    await commit(ctx, [
+      guard(ctx.db, unchangedSince(certificate)),
+      archiveStatement(ctx, id, timestamp(ctx)),
+      ...cancelled(ctx, await openJobs(ctx, id), "the certificate was archived"),
+      event(ctx, "certificate.archive", id, { name: certificate.name, from: certificate.status }),
+    ]);
+  });
+}
+
+function cancelled(ctx: Context, open: readonly Job[], why: string): Statement[] {
+  return open.flatMap((job) => transition(ctx, job, "Cancelled", { last_error: why }));
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
+}
+
+/** Starts over when another request was faster; 409 when that goes on. */
+async function repeatedly<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let left = TRIES; left > 0; left--) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const raced = error instanceof GuardFailed || error instanceof UniqueViolation;
+      if (!raced) throw error;
+    }
+  }
+  throw conflict("changed_meanwhile", "others change this certificate at the same time: repeat the request");
+}

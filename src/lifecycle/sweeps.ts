@@ -1,0 +1,61 @@
+import { and, asc, eq, lte } from "drizzle-orm";
+import { dueForStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { GuardFailed, runBatch } from "../platform/database.ts";
+import type { SweepStep } from "../platform/sweep.ts";
+import { fail, resume } from "./csr.ts";
+import { issuing } from "./jobs.ts";
+import { jobs } from "./table.ts";
+
+const SLICE = 50;
+/** An agent that has not answered a job in a day will not. */
+const AWAIT_CSR_MS = 24 * 3_600_000;
+
+/** Jobs that were being signed when whoever held them went away: the same request id, so nothing is signed twice. */
+export const resumeJobs: SweepStep = async (ctx) => {
+  const due = await ctx.db
+    .select()
+    .from(jobs)
+    .where(and(eq(jobs.status, "Running"), lte(jobs.lease_until, timestamp(ctx)), issuing()))
+    .orderBy(asc(jobs.lease_until))
+    .limit(SLICE);
+  for (const job of due) await resume(ctx, job);
+  return due.length < SLICE ? null : "more";
+};
+
+/** Jobs that nobody answered. */
+export const expireJobs: SweepStep = async (ctx) => {
+  const before = new Date(ctx.clock.now().getTime() - AWAIT_CSR_MS).toISOString();
+  const due = await ctx.db
+    .select({ id: jobs.id })
+    .from(jobs)
+    .where(and(eq(jobs.status, "AwaitingCSR"), lte(jobs.created_at, before)))
+    .orderBy(asc(jobs.created_at))
+    .limit(SLICE);
+  for (const { id } of due) await fail(ctx, id, "the agent sent no CSR within 24 hours");
+  return due.length < SLICE ? null : "more";
+};
+
+/** Certificates whose status time has changed: Active, Expiring, Expired, also behind a renewal that goes on. */
+export const refreshCertificates: SweepStep = async (ctx) => {
+  const due = await dueForStatus(ctx, timestamp(ctx), SLICE);
+  try {
+    await runBatch(
+      ctx.db,
+      due.flatMap((change) => statusStatements(ctx, change)),
+    );
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    for (const change of due) await refreshOne(ctx, change);
+  }
+  return due.length < SLICE ? null : "more";
+};
+
+async function refreshOne(ctx: Context, change: StatusChange): Promise<void> {
+  try {
+    await runBatch(ctx.db, statusStatements(ctx, change));
+  } catch (error) {
+    // Written by somebody else in this very moment, who has set the right status.
+    if (!(error instanceof GuardFailed)) throw error;
+  }
+}
