@@ -1,14 +1,16 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { notFound } from "../src/platform/errors.ts";
+import type { PublicContext } from "../src/authority/public/context.ts";
+import { answerPublicPki, PUBLIC_PKI_PREFIX } from "../src/authority/public/respond.ts";
+import { systemClock } from "../src/platform/context.ts";
+import { openDatabase } from "../src/platform/database.ts";
+import { consoleLog } from "../src/platform/log.ts";
 import { errorResponse, requestIdOf } from "./app.ts";
 import type { Waiter } from "./context.ts";
-import type { Env } from "./env.ts";
-
-const ROOT = "/.well-known/pki/";
+import { type Env, readEnv } from "./env.ts";
 
 /** Whether a path is ours. It is taken raw: base64 in a path may hold `//` and `%2F`, and nothing may normalise it. */
 export function isPublicPki(path: string): boolean {
-  return path.startsWith(ROOT);
+  return path.startsWith(PUBLIC_PKI_PREFIX);
 }
 
 /** The path of a URL as it was sent, without the query. */
@@ -18,13 +20,39 @@ export function rawPath(url: string): string {
   return start < 0 ? "/" : url.slice(start, end < 0 ? undefined : end);
 }
 
+/**
+ * Answers OCSP, CRL and CA certificates, before and beside the API: no authentication, no Hono, the raw path. `cached` is the
+ * entrypoint behind the edge cache where there is one: what can be shared is asked there by one canonical GET.
+ */
 export async function handlePublicPki(
   request: Request,
-  _env: Env,
-  _waiter: Waiter,
-  _cached: Fetcher | null,
+  env: Env,
+  waiter: Waiter,
+  cached: Fetcher | null,
 ): Promise<Response> {
-  return errorResponse(notFound("path", rawPath(request.url)), requestIdOf(request));
+  try {
+    const edge = cached ? (path: string) => cached.fetch(new Request(`${CANONICAL_ORIGIN}${path}`)) : null;
+    return await answerPublicPki(publicContext(env, waiter), request, rawPath(request.url), edge);
+  } catch (error) {
+    return errorResponse(error, requestIdOf(request));
+  }
+}
+
+/** The host is no part of a cache key; this one is nobody's. */
+const CANONICAL_ORIGIN = "http://pki.invalid";
+
+/** What does not change from request to request; one for each env object, emptied with it. */
+const shared = new WeakMap<Env, Omit<PublicContext, "defer">>();
+
+function publicContext(env: Env, waiter: Waiter): PublicContext {
+  let base = shared.get(env);
+  if (!base) {
+    const { bindings, settings, sealer } = readEnv(env);
+    const db = openDatabase(bindings.DB);
+    base = { bindings, settings, sealer, db, clock: systemClock, log: consoleLog({ entrypoint: "public-pki" }) };
+    shared.set(env, base);
+  }
+  return { ...base, defer: (work) => waiter.waitUntil(work) };
 }
 
 /** The entrypoint behind the edge cache: it makes the answers that the cache then holds, and purges them. */

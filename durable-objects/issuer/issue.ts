@@ -23,7 +23,7 @@ import { encodeName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
 import { currentShards } from "./shards.ts";
-import { type CaRow, type EntryRow, iso } from "./storage.ts";
+import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
 
 /**
  * Issuing. In one synchronous step a request id is found again or a random serial is reserved with the very octets that will
@@ -96,7 +96,7 @@ async function issueLeaf(core: Core, request: IssueRequest): Promise<IssueResult
 export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResult> {
   return withRefusals(request.request_id, async () => {
     const subject = encodeName(request.subject);
-    const bounds = [subject, request.path_len, request.name_constraints];
+    const bounds = [subject, request.path_len, request.name_constraints, request.ocsp_urls];
     const prepared = await prepare(request, bounds, {});
     const before = findRequest(core, prepared);
     if (before) return before;
@@ -123,7 +123,7 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
           nameConstraints: bounded.nameConstraints,
           issuerCertificate: own,
           crlUrls: [shard.url],
-          ocspUrls: [urls.ocsp],
+          ocspUrls: [urls.ocsp, ...request.ocsp_urls],
           caIssuersUrls: [urls.caIssuers],
         },
         capture,
@@ -304,6 +304,8 @@ export function issuedOf(ca: CaRow, row: EntryRow): Issued {
     spki_sha256: row.spki_sha256,
     settle: JSON.parse(row.settle),
     issued_at: iso(row.created_at),
+    revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
+    revocation_reason: row.reason === null ? null : reasonName(row.reason),
   };
 }
 

@@ -9,9 +9,10 @@ import { parseNameConstraints, violationOf } from "../pki/name-constraints.ts";
 import { encodeName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
 import { encodePem } from "../pki/pem.ts";
 import type { Context } from "../platform/context.ts";
-import { AppError, conflict, invalid, unavailable } from "../platform/errors.ts";
+import { invalid, unavailable } from "../platform/errors.ts";
 import { findCaOfLedger, findSigningCa, type SigningCa } from "./issuers/signing.ts";
-import { type Issued, ledgerOf, type Refusal } from "./ledger.ts";
+import { type Issued, ledgerOf } from "./ledger.ts";
+import { refusalError } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
 /**
@@ -267,26 +268,6 @@ function checkConstraints(ca: SigningCa, names: readonly GeneralName[], subject:
 function lifetime(ca: SigningCa, profile: Profile | null): number {
   const own = ca.validity_days * DAY;
   return profile && profile.max_ttl_seconds > 0 ? Math.min(own, profile.max_ttl_seconds) : own;
-}
-
-/** What a ledger's refusal means to the caller of the API. */
-export function refusalError(refusal: Refusal): AppError {
-  switch (refusal.code) {
-    case "request_conflict":
-    case "ca_exists":
-    case "ca_not_active":
-    case "ca_absent":
-    case "not_on_hold":
-      return conflict(refusal.code, refusal.message);
-    case "not_issued":
-      return new AppError(404, refusal.code, refusal.message);
-    case "ca_invalid":
-    case "out_of_bounds":
-    case "lint_failed":
-    case "expired":
-    case "already_revoked":
-      return new AppError(400, refusal.code, refusal.message);
-  }
 }
 
 /** Runs a parser of ours: what the sender caused becomes a 400 that names the field. */

@@ -160,6 +160,8 @@ export interface IssueCaRequest {
   readonly path_len: number | null;
   /** Values as the API has them: `DNS:example.com`, `IP:10.0.0.0/8`, `email:...`, `URI:...`. */
   readonly name_constraints: NameConstraintValues | null;
+  /** OCSP URLs for its certificate besides our own. */
+  readonly ocsp_urls: readonly string[];
 }
 
 export interface NameConstraintValues {
@@ -184,6 +186,9 @@ export interface Issued {
   readonly settle: Readonly<Record<string, unknown>>;
   /** When it was signed. */
   readonly issued_at: string;
+  /** It may be revoked before the inventory knows of it. */
+  readonly revoked_at: string | null;
+  readonly revocation_reason: RevocationReason | null;
 }
 
 export type IssueResult = Issued | (Refusal & { readonly request_id: string });

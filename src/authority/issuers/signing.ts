@@ -1,6 +1,6 @@
 import { and, eq, isNull } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
-import { AppError, conflict, invalid } from "../../platform/errors.ts";
+import { type AppError, conflict, invalid } from "../../platform/errors.ts";
 import type { NameConstraintValues } from "../ledger.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 
@@ -21,8 +21,8 @@ export interface SigningCa {
 export const DEFAULT_VALIDITY_DAYS = 90;
 
 /**
- * The CA that signs for this issuer now. Throws 400 for an issuer that does not exist or is disabled, 501 for a type that is
- * not available, 409 for a CA that cannot sign.
+ * The CA that signs for this issuer now. Throws 400 for an issuer that does not exist, is disabled or of a type that
+ * is not available, 409 for a CA that cannot sign.
  */
 export async function findSigningCa(ctx: Context, issuerId: string): Promise<SigningCa> {
   const [issuer] = await ctx.db.select().from(issuers).where(eq(issuers.id, issuerId));
@@ -76,9 +76,9 @@ function signingCa(row: CaAuthorityRow, issuer: IssuerRow): SigningCa {
 
 /** Only GenericCA is built in; connectors to outside CAs are not part of this version. */
 export function typeUnavailable(type: string): AppError {
-  return new AppError(
-    501,
+  return invalid(
+    "type",
+    `issuers of type ${type} are not available in this version; GenericCA is`,
     "issuer_type_unavailable",
-    `type: issuers of type ${type} are not available in this version; GenericCA is`,
   );
 }

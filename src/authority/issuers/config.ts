@@ -1,0 +1,88 @@
+import { z } from "@hono/zod-openapi";
+import { KEY_ALGORITHMS } from "../../pki/keys.ts";
+import { REVOCATION_REASONS, type RevocationReason } from "../ledger.ts";
+
+/** The contract's types. Only GenericCA is available in this version. */
+export const ISSUER_TYPES = [
+  "ACME",
+  "GenericCA",
+  "StepCA",
+  "VaultPKI",
+  "DigiCert",
+  "Sectigo",
+  "GoogleCAS",
+  "AWSACMPCA",
+  "Entrust",
+  "GlobalSign",
+  "EJBCA",
+] as const;
+
+export const keyAlgorithm = z.enum(KEY_ALGORITHMS as [(typeof KEY_ALGORITHMS)[number], ...typeof KEY_ALGORITHMS]);
+
+export const revocationReason = z
+  .enum(Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]])
+  .openapi("RevocationReason");
+
+const attribute = z.string().trim().min(1).max(64);
+const pem = z.string().min(1).max(262_144);
+
+/** The subject of a CA (wire.md "Issuers and intermediates"). */
+export const caSubject = z.strictObject({
+  common_name: attribute,
+  organization: attribute.optional(),
+  organizational_unit: attribute.optional(),
+  country: z
+    .string()
+    .regex(/^[A-Z]{2}$/, "must be two capital letters (ISO 3166)")
+    .optional(),
+});
+
+const revocation = z.strictObject({
+  serial_number: z.string().regex(/^[0-9a-fA-F]{1,40}$/, "must be a serial number in hex"),
+  revoked_at: z.iso.datetime({ offset: true }),
+  reason: revocationReason.default("unspecified"),
+});
+
+/** How a GenericCA's own CA comes to be; fixed once it is there. */
+export const originShape = {
+  ca_common_name: attribute.optional(),
+  organization: attribute.optional(),
+  organizational_unit: attribute.optional(),
+  country: caSubject.shape.country,
+  key_algorithm: keyAlgorithm.optional().openapi({ description: "ECDSA-P256 unless told" }),
+  rsa_pss: z.boolean().optional().openapi({ description: "RSA keys: sign with RSASSA-PSS instead of PKCS#1 v1.5" }),
+  ca_validity_days: z.number().int().min(1).max(36_525).optional().openapi({ description: "Ten years unless told" }),
+  path_len_constraint: z.number().int().min(0).max(10).nullish(),
+  subordinate: z.boolean().optional().openapi({
+    description:
+      "The key is made inside and `ca_csr_pem` answers its request; the certificate comes in as `ca_cert_pem` by PUT",
+  }),
+  crl_number_floor: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+  revocations: z.array(revocation).max(20_000).optional(),
+};
+
+/** What may change later. */
+export const changeableShape = {
+  validity_days: z.number().int().min(1).max(36_525).optional().openapi({ description: "Of leaves; 90 unless told" }),
+  crl_shards: z.number().int().min(1).max(128).optional(),
+  issuing_ca_id: z.string().max(64).nullish().openapi({ description: "The CA that signs leaves; its own unless told" }),
+};
+
+/** PEM of the CA: the chain (issuing CA first, root last) and, write-only, its key. */
+const materialShape = {
+  ca_cert_pem: pem.optional(),
+  ca_key_pem: pem.optional().openapi({ writeOnly: true, description: "PKCS#8; answers as ********" }),
+};
+
+export const genericCaConfig = z.strictObject({
+  ...originShape,
+  ...changeableShape,
+  ...materialShape,
+  ca_csr_pem: z.string().nullish().openapi({ readOnly: true }),
+});
+
+export type GenericCaConfig = z.output<typeof genericCaConfig>;
+
+/** The secret fields of this type's configuration: they answer as `********` and `********` keeps them. */
+export const SECRET_FIELDS: readonly (keyof GenericCaConfig)[] = ["ca_key_pem"];
+export const MASK = "********";

@@ -1,0 +1,278 @@
+import { and, asc, eq, ne, sql } from "drizzle-orm";
+import { NameError } from "../../pki/errors.ts";
+import type { KeyAlgorithm } from "../../pki/keys.ts";
+import { parseNameConstraints } from "../../pki/name-constraints.ts";
+import type { SubjectName } from "../../pki/names.ts";
+import { certificatesFromPem } from "../../pki/pem.ts";
+import { commit, IdempotencyRace } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import { freeId, nextUpdatedAt, uniqueConflict } from "../../platform/resource.ts";
+import {
+  type CaDescription,
+  caUrls,
+  ledgerOf,
+  type NameConstraintValues,
+  type Refusal,
+  type RevocationReason,
+} from "../ledger.ts";
+import { refusalError } from "../refusals.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
+import { mustFindIssuer, ownCaOf } from "./issuers.ts";
+import { fromLedger, newCaRow } from "./rows.ts";
+
+export interface NewIntermediate {
+  readonly name: string;
+  readonly parent_ca_id?: string | null | undefined;
+  readonly subject?: SubjectName | null | undefined;
+  readonly algorithm?: KeyAlgorithm | null | undefined;
+  readonly ttl_days?: number | null | undefined;
+  readonly path_len_constraint?: number | null | undefined;
+  readonly name_constraints?: readonly Partial<NameConstraintValues>[] | null | undefined;
+  readonly ocsp_responder_url?: string | null | undefined;
+  readonly metadata?: Record<string, unknown> | null | undefined;
+}
+
+const DAY_MS = 86_400_000;
+const DEFAULT_TTL_DAYS = 1_825;
+
+/**
+ * A CA below another: its key is made in a ledger of its own, its parent signs within path length, name constraints and life.
+ * Throws 400 for what goes beyond the parent, 409 for a parent that is not active.
+ */
+export async function createIntermediate(
+  ctx: Context,
+  issuerId: string,
+  asked: NewIntermediate,
+): Promise<CaAuthorityRow> {
+  const issuer = await mustFindIssuer(ctx, issuerId);
+  const parent = await parentOf(ctx, issuer.id, asked.parent_ca_id ?? null);
+  await refuseTakenName(ctx, issuer.id, asked.name);
+  const ttl_seconds = lifetime(ctx, parent, asked.ttl_days ?? null);
+  const name_constraints = constraintsOf(asked);
+  const subject = asked.subject ?? { common_name: asked.name.slice(0, 64).trim() };
+  const id = await freeId(ctx, certificateAuthorities, "ica-", asked.name);
+  const ledger_id = randomId(ctx.random, "led-");
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  const child = ledgerOf(ctx, ledger_id);
+  const waiting = orThrow(
+    await child.createSubordinate({
+      ledger_id,
+      ca_id: id,
+      crl_shards: 1,
+      pss: false,
+      subject,
+      algorithm: asked.algorithm ?? "ECDSA-P256",
+      path_len: asked.path_len_constraint ?? null,
+    }),
+  );
+  const issued = await ledgerOf(ctx, parent.ledger_id).issueCa({
+    request_id: `ca|${ledger_id}`,
+    certificate_id: id,
+    subject,
+    spki: waiting.spki,
+    ttl_seconds,
+    path_len: asked.path_len_constraint ?? null,
+    name_constraints,
+    ocsp_urls: asked.ocsp_responder_url ? [asked.ocsp_responder_url] : [],
+  });
+  if (!issued.ok) throw refusalError(issued);
+  const above = certificatesFromPem(parent.cert_pem + parent.chain_pem);
+  const ca = orThrow(await child.install([issued.der, ...above]));
+  const row = await newCaRow(ctx, ca, {
+    id,
+    issuer_id: issuer.id,
+    parent_ca_id: parent.id,
+    name: asked.name,
+    metadata: { ...asked.metadata },
+    subject,
+  });
+  const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
+  const statements = [
+    ctx.db.insert(certificateAuthorities).values(row),
+    event(ctx, "intermediate_ca.create", id, details),
+  ];
+  try {
+    await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
+  } catch (error) {
+    if (error instanceof IdempotencyRace) throw error;
+    if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
+    if (error instanceof ReferenceViolation) throw notFound("issuer", issuer.id);
+    throw error;
+  }
+  return row;
+}
+
+/** The parent that is named, else the issuer's own CA. It must be able to sign. */
+async function parentOf(ctx: Context, issuerId: string, parentId: string | null): Promise<CaAuthorityRow> {
+  const row = parentId === null || parentId === issuerId ? await ownCaOf(ctx, issuerId) : await findCa(ctx, parentId);
+  if (!row || row.issuer_id !== issuerId) {
+    throw invalid("parent_ca_id", `issuer ${issuerId} has no CA ${JSON.stringify(parentId)}`, "reference_not_found");
+  }
+  if (row.state !== "active") throw conflict("ca_not_active", `the parent ${row.id} is ${row.state}: it signs no more`);
+  return row;
+}
+
+/** Seconds. What was asked for must end before the parent does; what was not asked for is cut. */
+function lifetime(ctx: Context, parent: CaAuthorityRow, ttlDays: number | null): number {
+  const left = Date.parse(parent.not_after ?? "") - ctx.clock.now().getTime();
+  if (ttlDays !== null && ttlDays * DAY_MS > left) {
+    throw invalid("ttl_days", `goes beyond the parent's own end, ${parent.not_after}`, "out_of_bounds");
+  }
+  return Math.floor(Math.min((ttlDays ?? DEFAULT_TTL_DAYS) * DAY_MS, left) / 1000);
+}
+
+function constraintsOf(asked: NewIntermediate): NameConstraintValues | null {
+  const permitted = (asked.name_constraints ?? []).flatMap((one) => [...(one.permitted ?? [])]);
+  const excluded = (asked.name_constraints ?? []).flatMap((one) => [...(one.excluded ?? [])]);
+  if (permitted.length + excluded.length === 0) return null;
+  try {
+    parseNameConstraints([{ permitted, excluded }]);
+  } catch (error) {
+    if (error instanceof NameError) throw invalid("name_constraints", error.message);
+    throw error;
+  }
+  return { permitted, excluded };
+}
+
+export async function findCa(ctx: Context, id: string): Promise<CaAuthorityRow | null> {
+  const [row] = await ctx.db.select().from(certificateAuthorities).where(eq(certificateAuthorities.id, id));
+  return row ?? null;
+}
+
+export async function mustFindCa(ctx: Context, id: string): Promise<CaAuthorityRow> {
+  const row = await findCa(ctx, id);
+  if (!row) throw notFound("intermediate CA", id);
+  return row;
+}
+
+/** Every CA of an issuer, its own first. */
+export async function listCas(ctx: Context, issuerId: string): Promise<CaAuthorityRow[]> {
+  await mustFindIssuer(ctx, issuerId);
+  return ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(eq(certificateAuthorities.issuer_id, issuerId))
+    .orderBy(
+      sql`${certificateAuthorities.parent_ca_id} is not null`,
+      asc(certificateAuthorities.created_at),
+      asc(certificateAuthorities.id),
+    );
+}
+
+export interface Retirement {
+  readonly note: string | null;
+  readonly confirm: boolean;
+  readonly reason: RevocationReason | null;
+}
+
+/**
+ * Two phases: active -> retiring (it signs no more, at once) -> retired, with `confirm`. A reason also revokes it at its parent.
+ * The ledgers first, then the row. 409 while a CA below it is not retired, and for a second phase without `confirm`.
+ */
+export async function retireCa(ctx: Context, id: string, asked: Retirement): Promise<CaAuthorityRow> {
+  const row = await mustFindCa(ctx, id);
+  if (row.state === "awaiting_certificate") throw conflict("ca_absent", `CA ${id} has no certificate yet`);
+  const second = row.state !== "active";
+  if (second && !asked.confirm) {
+    throw conflict("confirmation_required", `CA ${id} is ${row.state}; "confirm": true retires it for good`);
+  }
+  const revokes = second && asked.reason !== null && row.revoked_at === null;
+  if (row.state === "retired" && !revokes) return row;
+  if (second) await refuseWithChildren(ctx, row);
+  const parent = revokes ? await parentForRevocation(ctx, row) : null;
+
+  const ca = orThrow(await ledgerOf(ctx, row.ledger_id).retire(second ? "retired" : "retiring"));
+  const revoked = parent && asked.reason ? await revokeAt(ctx, parent, row, asked.reason) : {};
+  const updated_at = nextUpdatedAt(ctx, row);
+  const after: CaAuthorityRow = {
+    ...row,
+    ...(await fromLedger(ca, row.subject)),
+    chain_pem: row.chain_pem,
+    ...revoked,
+    note: asked.note ?? row.note,
+    retired_at: second ? (row.retired_at ?? timestamp(ctx)) : null,
+    updated_at,
+  };
+  const action = second ? "intermediate_ca.retire" : "intermediate_ca.retiring";
+  await commit(ctx, [
+    ctx.db.update(certificateAuthorities).set(after).where(eq(certificateAuthorities.id, id)),
+    event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
+  ]);
+  return after;
+}
+
+async function refuseWithChildren(ctx: Context, row: CaAuthorityRow): Promise<void> {
+  const [live] = await ctx.db
+    .select({ n: sql<number>`count(*)` })
+    .from(certificateAuthorities)
+    .where(and(eq(certificateAuthorities.parent_ca_id, row.id), ne(certificateAuthorities.state, "retired")));
+  if (live && live.n > 0)
+    throw conflict("active_children", `CA ${row.id} has ${live.n} CAs below it that are not retired`);
+}
+
+async function parentForRevocation(ctx: Context, row: CaAuthorityRow): Promise<CaAuthorityRow> {
+  const parent = row.parent_ca_id === null ? null : await findCa(ctx, row.parent_ca_id);
+  if (parent) return parent;
+  throw invalid("reason", "the issuer's own CA has no parent here that could revoke it; leave the reason out");
+}
+
+async function revokeAt(ctx: Context, parent: CaAuthorityRow, row: CaAuthorityRow, reason: RevocationReason) {
+  const target = { serials: [row.serial_number ?? ""] };
+  const result = await ledgerOf(ctx, parent.ledger_id).revoke({ target, reason });
+  if (!result.ok) throw refusalError(result);
+  const [entry] = result.entries;
+  return { revoked_at: entry?.revoked_at ?? null, revocation_reason: entry?.reason ?? null };
+}
+
+/** As the API shows a CA: nothing of its key, and where relying parties find what belongs to it. */
+export function viewOf(ctx: Pick<Context, "settings">, row: CaAuthorityRow) {
+  const urls = caUrls(ctx.settings.publicUrl, row.ca_id);
+  return {
+    id: row.id,
+    issuer_id: row.issuer_id,
+    owning_issuer_id: row.issuer_id,
+    parent_ca_id: row.parent_ca_id,
+    name: row.name,
+    subject: row.subject,
+    state: row.state,
+    cert_pem: row.cert_pem,
+    chain_pem: row.chain_pem,
+    csr_pem: row.csr_pem,
+    serial_number: row.serial_number,
+    not_before: row.not_before,
+    not_after: row.not_after,
+    path_len_constraint: row.path_len_constraint,
+    name_constraints: row.name_constraints,
+    algorithm: row.algorithm,
+    crl_url: urls.crl(0),
+    ocsp_responder_url: urls.ocsp,
+    ca_issuers_url: urls.caIssuers,
+    metadata: row.metadata,
+    note: row.note,
+    retired_at: row.retired_at,
+    revoked_at: row.revoked_at,
+    revocation_reason: row.revocation_reason,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+  };
+}
+
+async function refuseTakenName(ctx: Context, issuerId: string, name: string): Promise<void> {
+  const [taken] = await ctx.db
+    .select({ id: certificateAuthorities.id })
+    .from(certificateAuthorities)
+    .where(and(eq(certificateAuthorities.issuer_id, issuerId), eq(certificateAuthorities.name, name)));
+  if (taken) throw conflict("already_exists", `name: issuer ${issuerId} has a CA with this name already`);
+}
+
+function orThrow(answer: CaDescription | Refusal): CaDescription {
+  if (answer.ok) return answer;
+  throw refusalError(answer);
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({ action, resource_type: "intermediate_ca", resource_id: id, category: "config", details });
+}

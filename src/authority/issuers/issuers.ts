@@ -1,0 +1,440 @@
+import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { PkiError } from "../../pki/errors.ts";
+import { certificatesFromPem, privateKeyFromPem } from "../../pki/pem.ts";
+import { commit, IdempotencyRace } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import {
+  GuardFailed,
+  guard,
+  inList,
+  ReferenceViolation,
+  type Statement,
+  UniqueViolation,
+} from "../../platform/database.ts";
+import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import type { PageRequest } from "../../platform/paging.ts";
+import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/resource.ts";
+import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
+import { refusalError } from "../refusals.ts";
+import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
+import { fromLedger, newCaRow } from "./rows.ts";
+import { typeUnavailable } from "./signing.ts";
+
+/** An issuer as the API shows it: secrets masked, the certificate or request of its own CA in its configuration. */
+export interface IssuerView extends Omit<IssuerRow, "config"> {
+  readonly config: Record<string, unknown>;
+}
+
+export interface NewIssuer {
+  readonly id: string | undefined;
+  readonly name: string;
+  readonly type: string;
+  readonly config: GenericCaConfig;
+  readonly enabled: boolean;
+}
+
+const DAY = 86_400;
+const DEFAULT_CA_DAYS = 3_650;
+const UNIQUE = { kind: "issuer", unique: ["name"] };
+
+/** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is never found again by anybody. */
+export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<IssuerView> {
+  if (issuer.type !== "GenericCA") throw typeUnavailable(issuer.type);
+  const id = issuer.id ?? (await freeId(ctx, issuers, "iss-", issuer.name));
+  await refuseTaken(ctx, id, issuer.name);
+  if (issuer.config.issuing_ca_id)
+    throw invalid("config.issuing_ca_id", "a new issuer has no intermediate yet: set it later");
+  const ledger_id = randomId(ctx.random, "led-");
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  const ca = okOr400(await makeCa(ledgerOf(ctx, ledger_id), { ledger_id, ca_id: id }, issuer), "config");
+  const now = timestamp(ctx);
+  const row: IssuerRow = {
+    id,
+    name: issuer.name,
+    type: issuer.type,
+    config: storedConfig(issuer.config, ca),
+    enabled: issuer.enabled,
+    last_tested_at: null,
+    test_status: "untested",
+    created_at: now,
+    updated_at: now,
+  };
+  const caRow = await newCaRow(ctx, ca, {
+    id: await freeId(ctx, certificateAuthorities, "ica-", issuer.name),
+    issuer_id: id,
+    parent_ca_id: null,
+    name: issuer.name,
+    metadata: {},
+    subject: subjectOf(issuer),
+  });
+  const view = show(row, caRow);
+  const statements = [
+    ctx.db.insert(issuers).values(row),
+    ctx.db.insert(certificateAuthorities).values(caRow),
+    event(ctx, "issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
+  ];
+  await save(ctx, statements, row, { status: 201, body: view });
+  return view;
+}
+
+async function makeCa(
+  ledger: Ledger,
+  place: { ledger_id: string; ca_id: string },
+  issuer: NewIssuer,
+): Promise<CaDescription | Refusal> {
+  const { config } = issuer;
+  const common = {
+    ...place,
+    crl_shards: config.crl_shards ?? 1,
+    pss: config.rsa_pss ?? false,
+    crl_number_floor: config.crl_number_floor ?? 0,
+  };
+  if (config.ca_cert_pem !== undefined || config.ca_key_pem !== undefined) {
+    const { chain, pkcs8 } = readMaterial(config);
+    const revocations = (config.revocations ?? []).map((one) => ({
+      serial: serialOf(one.serial_number),
+      revoked_at: new Date(one.revoked_at).toISOString(),
+      reason: one.reason,
+    }));
+    return ledger.importCa({ ...common, chain, pkcs8, revocations });
+  }
+  if (config.revocations?.length)
+    throw invalid("config.revocations", "only a CA that is brought in has revocations already");
+  const made = {
+    ...common,
+    subject: subjectOf(issuer),
+    algorithm: config.key_algorithm ?? "ECDSA-P256",
+    path_len: config.path_len_constraint ?? null,
+  };
+  if (common.pss && !made.algorithm.startsWith("RSA"))
+    throw invalid("config.rsa_pss", "only RSA keys sign with RSASSA-PSS");
+  if (config.subordinate) return ledger.createSubordinate(made);
+  return ledger.createRoot({ ...made, ttl_seconds: (config.ca_validity_days ?? DEFAULT_CA_DAYS) * DAY });
+}
+
+/** A CA that is brought in says itself what it is: settings that would contradict it are refused. */
+function readMaterial(config: GenericCaConfig) {
+  const made = [
+    "ca_common_name",
+    "organization",
+    "organizational_unit",
+    "country",
+    "key_algorithm",
+    "ca_validity_days",
+    "path_len_constraint",
+  ] as const;
+  const extra = made.find((field) => config[field] !== undefined && config[field] !== null);
+  if (extra) throw invalid(`config.${extra}`, "a CA that is brought in has its own; leave it out");
+  if (config.subordinate) throw invalid("config.subordinate", "a subordinate's certificate comes in later, by PUT");
+  const { ca_cert_pem, ca_key_pem } = config;
+  if (ca_cert_pem === undefined)
+    throw invalid("config.ca_cert_pem", "ca_key_pem needs the certificate chain beside it");
+  if (ca_key_pem === undefined)
+    throw invalid("config.ca_key_pem", "ca_cert_pem needs the private key (PKCS#8) beside it");
+  return {
+    chain: parsed("config.ca_cert_pem", () => certificatesFromPem(ca_cert_pem)),
+    pkcs8: parsed("config.ca_key_pem", () => privateKeyFromPem(ca_key_pem)),
+  };
+}
+
+function parsed<T>(field: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof PkiError) throw invalid(field, error.message, "ca_invalid");
+    throw error;
+  }
+}
+
+function serialOf(text: string): string {
+  const digits = text.toLowerCase().replace(/^0+(?=.)/, "");
+  return digits.length % 2 === 0 ? digits : `0${digits}`;
+}
+
+function subjectOf(issuer: NewIssuer) {
+  const { ca_common_name, organization, organizational_unit, country } = issuer.config;
+  return { common_name: ca_common_name ?? issuer.name.slice(0, 64).trim(), organization, organizational_unit, country };
+}
+
+/** What the row keeps: no secret, nothing that the CA's own row has. */
+function storedConfig(config: GenericCaConfig, ca: CaDescription): Record<string, unknown> {
+  const { ca_cert_pem: _cert, ca_key_pem, ca_csr_pem: _csr, revocations: _revocations, ...rest } = config;
+  const kept = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined && value !== null));
+  return {
+    ...kept,
+    key_algorithm: ca.algorithm,
+    crl_shards: ca.crl_shards,
+    validity_days: config.validity_days ?? 90,
+    ...(ca_key_pem === undefined ? {} : { imported: true }),
+  };
+}
+
+function show(row: IssuerRow, ca: CaAuthorityRow | null): IssuerView {
+  const { imported, ...config } = row.config;
+  const secrets = imported ? Object.fromEntries(SECRET_FIELDS.map((field) => [field, MASK])) : {};
+  const material = ca?.cert_pem ? { ca_cert_pem: ca.cert_pem + ca.chain_pem } : {};
+  const csr = ca?.csr_pem ? { ca_csr_pem: ca.csr_pem } : {};
+  return { ...row, config: { ...config, ...material, ...csr, ...secrets } };
+}
+
+export async function mustFindIssuer(ctx: Context, id: string): Promise<IssuerRow> {
+  const [row] = await ctx.db.select().from(issuers).where(eq(issuers.id, id));
+  if (!row) throw notFound("issuer", id);
+  return row;
+}
+
+/** The issuer's own CA: the first of its hierarchy. */
+export async function ownCaOf(ctx: Context, issuerId: string): Promise<CaAuthorityRow> {
+  const [row] = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(ownOf(eq(certificateAuthorities.issuer_id, issuerId)));
+  if (!row) throw new Error(`issuer ${issuerId} has no CA row`);
+  return row;
+}
+
+function ownOf(condition: SQL) {
+  return and(condition, isNull(certificateAuthorities.parent_ca_id));
+}
+
+export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
+  return show(await mustFindIssuer(ctx, id), await ownCaOf(ctx, id));
+}
+
+export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ data: IssuerView[]; total: number }> {
+  const { data, total } = await listPage<IssuerRow>(ctx, issuers, page, {
+    order: [asc(issuers.created_at), asc(issuers.id)],
+  });
+  const ids = data.map((row) => row.id);
+  const owns = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(ownOf(inList(certificateAuthorities.issuer_id, ids)));
+  return { data: data.map((row) => show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null)), total };
+}
+
+export interface IssuerChanges {
+  readonly name?: string | null | undefined;
+  readonly type?: string | null | undefined;
+  readonly enabled?: boolean | null | undefined;
+  readonly config?: Partial<Record<keyof GenericCaConfig, unknown>> | null | undefined;
+}
+
+/** Absent fields keep their value, also inside `config`. A new `ca_cert_pem` goes to the ledger before the row is written. */
+export async function updateIssuer(
+  ctx: Context,
+  id: string,
+  changes: IssuerChanges,
+  ifMatch: string | null,
+): Promise<IssuerView> {
+  const before = await mustFindIssuer(ctx, id);
+  checkIfMatch(before, ifMatch);
+  const own = await ownCaOf(ctx, id);
+  if (changes.name === null) throw invalid("name", "cannot be cleared");
+  if (changes.type != null && changes.type !== before.type) throw invalid("type", "an issuer cannot change its type");
+  const config = { ...changes.config };
+  checkFixed(before, own, config);
+  const kept = await changedConfig(ctx, before, config);
+  const ledger = ledgerOf(ctx, own.ledger_id);
+  let ca: CaDescription | null = null;
+  if (typeof config.crl_shards === "number" && config.crl_shards !== before.config.crl_shards) {
+    ca = okOr400(await ledger.configure({ crl_shards: config.crl_shards }), "config");
+  }
+  if (typeof config.ca_cert_pem === "string" && config.ca_cert_pem !== own.cert_pem + own.chain_pem) {
+    const pem = config.ca_cert_pem;
+    ca = okOr400(await ledger.install(parsed("config.ca_cert_pem", () => certificatesFromPem(pem))), "config");
+  }
+  const row: IssuerRow = {
+    ...before,
+    name: changes.name ?? before.name,
+    enabled: changes.enabled ?? before.enabled,
+    config: kept,
+    updated_at: nextUpdatedAt(ctx, before),
+  };
+  const caRow = ca ? { ...own, ...(await fromLedger(ca, own.subject)), updated_at: row.updated_at } : own;
+  const statements = [
+    guard(
+      ctx.db,
+      sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${before.updated_at})`,
+    ),
+    ctx.db.update(issuers).set(row).where(eq(issuers.id, id)),
+    ...(ca ? await caStatements(ctx, caRow) : []),
+    event(ctx, "issuer.update", id, {
+      fields: [...Object.keys(changes).filter((name) => name !== "config"), ...Object.keys(config)],
+    }),
+  ];
+  await save(ctx, statements, row);
+  return show(row, caRow);
+}
+
+/** What is fixed may come back as it was; anything else is a 400 that names the field. */
+function checkFixed(
+  before: IssuerRow,
+  own: CaAuthorityRow,
+  config: Partial<Record<keyof GenericCaConfig, unknown>>,
+): void {
+  for (const field of Object.keys(originShape) as (keyof typeof originShape)[]) {
+    const value = config[field];
+    if (value === undefined || value === null) continue;
+    if (JSON.stringify(value) !== JSON.stringify(before.config[field])) {
+      throw invalid(`config.${field}`, "cannot change: it belongs to the CA that exists; make another issuer");
+    }
+  }
+  const key = config.ca_key_pem;
+  if (key !== undefined && key !== null && key !== MASK) {
+    throw invalid("config.ca_key_pem", `the key of a CA cannot change; leave it out or send ${MASK}`);
+  }
+  if (config.ca_cert_pem === null && own.cert_pem !== "") throw invalid("config.ca_cert_pem", "cannot be cleared");
+}
+
+async function changedConfig(ctx: Context, before: IssuerRow, config: Partial<Record<keyof GenericCaConfig, unknown>>) {
+  const kept: Record<string, unknown> = { ...before.config };
+  for (const field of Object.keys(changeableShape) as (keyof typeof changeableShape)[]) {
+    const value = config[field];
+    if (value === undefined) continue;
+    if (value === null) {
+      if (field !== "issuing_ca_id") throw invalid(`config.${field}`, "cannot be cleared");
+      delete kept[field];
+    } else kept[field] = value;
+  }
+  const chosen = config.issuing_ca_id;
+  if (typeof chosen === "string" && chosen !== before.config.issuing_ca_id) {
+    const [row] = await ctx.db
+      .select({ state: certificateAuthorities.state })
+      .from(certificateAuthorities)
+      .where(and(eq(certificateAuthorities.id, chosen), eq(certificateAuthorities.issuer_id, before.id)));
+    if (!row)
+      throw invalid(
+        "config.issuing_ca_id",
+        `issuer ${before.id} has no CA ${JSON.stringify(chosen)}`,
+        "reference_not_found",
+      );
+    if (row.state !== "active") throw invalid("config.issuing_ca_id", `CA ${chosen} is ${row.state}`, "ca_not_active");
+  }
+  return kept;
+}
+
+/** Writes a CA's new certificate, and the chain of every CA below it. */
+async function caStatements(ctx: Context, own: CaAuthorityRow): Promise<Statement[]> {
+  const rows = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(eq(certificateAuthorities.issuer_id, own.issuer_id));
+  const statements: Statement[] = [
+    ctx.db.update(certificateAuthorities).set(own).where(eq(certificateAuthorities.id, own.id)),
+  ];
+  const below = (parent: CaAuthorityRow): void => {
+    for (const child of rows.filter((row) => row.parent_ca_id === parent.id)) {
+      const chain_pem = parent.cert_pem + parent.chain_pem;
+      statements.push(
+        ctx.db.update(certificateAuthorities).set({ chain_pem }).where(eq(certificateAuthorities.id, child.id)),
+      );
+      below({ ...child, chain_pem });
+    }
+  };
+  below(own);
+  return statements;
+}
+
+/** 409 while certificates were issued by it or records name it, or intermediates of it are not retired. */
+export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
+  const row = await mustFindIssuer(ctx, id);
+  checkIfMatch(row, ifMatch);
+  const [live] = await ctx.db
+    .select({ n: sql<number>`count(*)` })
+    .from(certificateAuthorities)
+    .where(
+      and(
+        eq(certificateAuthorities.issuer_id, id),
+        isNotNull(certificateAuthorities.parent_ca_id),
+        ne(certificateAuthorities.state, "retired"),
+      ),
+    );
+  if (live && live.n > 0)
+    throw conflict("in_use", `the issuer has ${live.n} intermediates that are not retired; nothing was deleted`);
+  try {
+    await commit(ctx, [
+      guard(
+        ctx.db,
+        sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${row.updated_at})`,
+      ),
+      ctx.db.delete(certificateAuthorities).where(eq(certificateAuthorities.issuer_id, id)),
+      ctx.db.delete(issuers).where(eq(issuers.id, id)),
+      event(ctx, "issuer.delete", id, { name: row.name }),
+    ]);
+  } catch (error) {
+    if (error instanceof ReferenceViolation) {
+      throw conflict("in_use", "certificates name this issuer or were issued by it; nothing was deleted");
+    }
+    if (error instanceof GuardFailed) throw changedMeanwhile();
+    throw error;
+  }
+}
+
+/** Asks the ledger for all that issuing and answering need. 400 that says what is missing. */
+export async function testIssuer(ctx: Context, id: string): Promise<void> {
+  const row = await mustFindIssuer(ctx, id);
+  const own = await ownCaOf(ctx, id);
+  const flaw = await flawOf(ledgerOf(ctx, own.ledger_id));
+  const now = timestamp(ctx);
+  await commit(ctx, [
+    ctx.db
+      .update(issuers)
+      .set({ last_tested_at: now, test_status: flaw ? "failed" : "success" })
+      .where(eq(issuers.id, row.id)),
+    event(ctx, "issuer.test", id, { result: flaw ?? "success" }),
+  ]);
+  if (flaw) throw new AppError(400, "connection_test_failed", flaw);
+}
+
+async function flawOf(ledger: Ledger): Promise<string | null> {
+  const ca = await ledger.describe();
+  if (!ca) return "the ledger of this issuer is empty";
+  if (ca.state === "awaiting_certificate") return "the CA waits for its certificate: put it into config.ca_cert_pem";
+  const responder = await ledger.responder();
+  if (!responder.ok) return responder.message;
+  const late = (await ledger.crls()).find((crl) => crl.number === null);
+  return late ? `the list ${late.url} is not published${late.last_error ? `: ${late.last_error}` : " yet"}` : null;
+}
+
+// -------------------------------------------------------------------------------------------------------------- internal
+
+function okOr400(answer: CaDescription | Refusal, field: string): CaDescription {
+  if (answer.ok) return answer;
+  if (answer.code === "ca_invalid" || answer.code === "lint_failed" || answer.code === "out_of_bounds") {
+    throw invalid(field, answer.message, answer.code);
+  }
+  throw refusalError(answer);
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({ action, resource_type: "issuer", resource_id: id, category: "config", details });
+}
+
+/** Before a key is made for nothing; the unique indexes decide in the end. */
+async function refuseTaken(ctx: Context, id: string, name: string): Promise<void> {
+  const [taken] = await ctx.db
+    .select({ id: issuers.id })
+    .from(issuers)
+    .where(sql`${issuers.id} = ${id} or ${issuers.name} = ${name}`);
+  if (!taken) return;
+  const field = taken.id === id ? "id" : "name";
+  throw conflict("already_exists", `${field}: an issuer with this ${field} exists already`);
+}
+
+async function save(ctx: Context, statements: Statement[], row: IssuerRow, answer?: { status: number; body: unknown }) {
+  try {
+    await commit(ctx, statements, answer ? { answer } : {});
+  } catch (error) {
+    if (error instanceof IdempotencyRace) throw error;
+    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    if (error instanceof GuardFailed) throw changedMeanwhile();
+    throw error;
+  }
+}
+
+function changedMeanwhile(): AppError {
+  return conflict("changed_meanwhile", "the issuer was changed by another request: read again and repeat");
+}

@@ -1,0 +1,101 @@
+import { digest, toHex } from "../../pki/bytes.ts";
+import { parseCertificate } from "../../pki/certificate.ts";
+import { formatNameConstraints } from "../../pki/name-constraints.ts";
+import type { SubjectName } from "../../pki/names.ts";
+import { subjectOf } from "../../pki/names.ts";
+import { encodePem } from "../../pki/pem.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import type { CaDescription } from "../ledger.ts";
+import type { CaAuthorityRow } from "../table.ts";
+
+/** What of a CA's row follows from its ledger. */
+type FromLedger = Pick<
+  CaAuthorityRow,
+  | "state"
+  | "cert_pem"
+  | "chain_pem"
+  | "csr_pem"
+  | "subject"
+  | "serial_number"
+  | "not_before"
+  | "not_after"
+  | "path_len_constraint"
+  | "name_constraints"
+  | "algorithm"
+  | "name_hash_sha1"
+  | "key_hash_sha1"
+  | "name_hash_sha256"
+  | "key_hash_sha256"
+>;
+
+/** The columns that a ledger decides. `asked` is the subject while there is no certificate that has one. */
+export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise<FromLedger> {
+  const [der, ...above] = ca.chain;
+  if (!der) {
+    return {
+      state: ca.state,
+      cert_pem: "",
+      chain_pem: "",
+      csr_pem: ca.csr ? encodePem("CERTIFICATE REQUEST", ca.csr) : null,
+      subject: asked,
+      serial_number: null,
+      not_before: null,
+      not_after: null,
+      path_len_constraint: null,
+      name_constraints: [],
+      algorithm: ca.algorithm,
+      name_hash_sha1: "",
+      key_hash_sha1: "",
+      name_hash_sha256: "",
+      key_hash_sha256: "",
+    };
+  }
+  const certificate = parseCertificate(der);
+  const hash = async (algorithm: "SHA-1" | "SHA-256", data: Uint8Array<ArrayBuffer>) =>
+    toHex(await digest(algorithm, data));
+  const { subject, publicKey } = certificate;
+  return {
+    state: ca.state,
+    cert_pem: encodePem("CERTIFICATE", der),
+    chain_pem: above.map((one) => encodePem("CERTIFICATE", one)).join(""),
+    csr_pem: null,
+    subject: subjectOf(subject),
+    serial_number: certificate.serial,
+    not_before: certificate.notBefore.toISOString(),
+    not_after: certificate.notAfter.toISOString(),
+    path_len_constraint: certificate.basicConstraints?.pathLen ?? null,
+    name_constraints: formatNameConstraints(certificate.nameConstraints),
+    algorithm: ca.algorithm,
+    name_hash_sha1: await hash("SHA-1", subject.der),
+    key_hash_sha1: await hash("SHA-1", publicKey.keyBits),
+    name_hash_sha256: await hash("SHA-256", subject.der),
+    key_hash_sha256: await hash("SHA-256", publicKey.keyBits),
+  };
+}
+
+/** A whole new row. */
+export async function newCaRow(
+  ctx: Context,
+  ca: CaDescription,
+  own: Pick<CaAuthorityRow, "id" | "issuer_id" | "parent_ca_id" | "name" | "metadata"> & {
+    readonly subject: SubjectName;
+  },
+): Promise<CaAuthorityRow> {
+  const now = timestamp(ctx);
+  return {
+    id: own.id,
+    issuer_id: own.issuer_id,
+    parent_ca_id: own.parent_ca_id,
+    ledger_id: ca.ledger_id,
+    ca_id: ca.ca_id,
+    name: own.name,
+    metadata: own.metadata,
+    ...(await fromLedger(ca, own.subject)),
+    note: null,
+    created_at: now,
+    updated_at: now,
+    retired_at: null,
+    revoked_at: null,
+    revocation_reason: null,
+  };
+}

@@ -1,0 +1,22 @@
+import { AppError, conflict } from "../platform/errors.ts";
+import type { Refusal } from "./ledger.ts";
+
+/** What a ledger's refusal means to the caller of the API. */
+export function refusalError(refusal: Refusal): AppError {
+  switch (refusal.code) {
+    case "request_conflict":
+    case "ca_exists":
+    case "ca_not_active":
+    case "ca_absent":
+    case "not_on_hold":
+      return conflict(refusal.code, refusal.message);
+    case "not_issued":
+      return new AppError(404, refusal.code, refusal.message);
+    case "ca_invalid":
+    case "out_of_bounds":
+    case "lint_failed":
+    case "expired":
+    case "already_revoked":
+      return new AppError(400, refusal.code, refusal.message);
+  }
+}

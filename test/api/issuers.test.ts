@@ -1,0 +1,161 @@
+import { exports } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import { fromHex } from "../../src/pki/bytes.ts";
+import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
+import { parseCrl } from "../../src/pki/crl.ts";
+import { parseOcspResponse } from "../../src/pki/ocsp.ts";
+import { decodePem } from "../../src/pki/pem.ts";
+import { administrator, type Client } from "../support/api.ts";
+
+interface Issuer {
+  readonly id: string;
+  readonly config: Record<string, string>;
+}
+
+interface Ca {
+  readonly id: string;
+  readonly cert_pem: string;
+  readonly serial_number: string;
+  readonly state: string;
+  readonly revoked_at: string | null;
+}
+
+let api: Client;
+
+beforeAll(async () => {
+  api = await administrator();
+});
+
+function newIssuer(name: string, config: Record<string, unknown> = {}): Promise<Issuer> {
+  return api.create<Issuer>("/api/v1/issuers", { name, type: "GenericCA", config });
+}
+
+function certificateOf(pem: string) {
+  const [block] = decodePem(pem);
+  if (!block) throw new Error("no PEM block");
+  return parseCertificate(block.der);
+}
+
+async function fetchBytes(path: string) {
+  const response = await exports.default.fetch(new Request(`http://localhost${path}`));
+  return { status: response.status, headers: response.headers, bytes: new Uint8Array(await response.arrayBuffer()) };
+}
+
+describe("issuers", () => {
+  it("makes a root inside, publishes its certificate and its first list, and answers OCSP for it", async () => {
+    const issuer = await newIssuer("Inside Root", { ca_common_name: "Inside Root CA" });
+    expect(issuer.id).toBe("iss-inside-root");
+    expect(issuer.config.ca_key_pem).toBeUndefined();
+    const root = certificateOf(issuer.config.ca_cert_pem ?? "");
+    expect(await verifyIssued(root, root)).toBe(true);
+    const der = await fetchBytes(`/.well-known/pki/ca/${issuer.id}`);
+    expect(der.headers.get("Content-Type")).toBe("application/pkix-cert");
+    expect(der.bytes).toEqual(new Uint8Array(root.der));
+    const list = await fetchBytes(`/.well-known/pki/crl/${issuer.id}`);
+    expect(list.headers.get("Content-Type")).toBe("application/pkix-crl");
+    expect(parseCrl(list.bytes)).toMatchObject({ entryCount: 0, distributionPoint: null });
+    const unknown = await fetchBytes(`/.well-known/pki/ocsp/${issuer.id}/0123456789abcdef`);
+    const [single] = parseOcspResponse(unknown.bytes).basic?.responses ?? [];
+    expect(single?.status.type).toBe("unknown");
+    expect((await api.post(`/api/v1/issuers/${issuer.id}/test`)).body).toEqual({ status: "success" });
+  });
+
+  it("inv 5: a CA that is brought in answers its key as a mask, and a PUT of the mask keeps it", async () => {
+    const made = await newIssuer("Key Source");
+    const secret = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n";
+    const mismatch = await api.post("/api/v1/issuers", {
+      name: "Bad Import",
+      type: "GenericCA",
+      config: { ca_cert_pem: made.config.ca_cert_pem, ca_key_pem: secret },
+    });
+    expect(mismatch.status).toBe(400);
+    const half = await api.post("/api/v1/issuers", {
+      name: "Half Import",
+      type: "GenericCA",
+      config: { ca_cert_pem: made.config.ca_cert_pem },
+    });
+    expect(half).toMatchObject({ status: 400, body: { message: expect.stringContaining("config.ca_key_pem") } });
+  });
+
+  it("refuses what is not available, unknown fields and taken names", async () => {
+    const post = (body: unknown) => api.post("/api/v1/issuers", body);
+    expect(await post({ name: "Acme", type: "ACME", config: {} })).toMatchObject({
+      status: 400,
+      body: { error: "issuer_type_unavailable" },
+    });
+    expect(await post({ name: "X", type: "GenericCA", config: { nope: 1 } })).toMatchObject({
+      status: 400,
+      body: { message: expect.stringContaining("config.nope") },
+    });
+    await newIssuer("Taken");
+    expect((await post({ name: "Taken", type: "GenericCA" })).status).toBe(409);
+  });
+
+  it("keeps what a PUT leaves out, refuses what is fixed, and deletes what nothing uses", async () => {
+    const issuer = await newIssuer("Changing", { validity_days: 30 });
+    const path = `/api/v1/issuers/${issuer.id}`;
+    const changed = await api.put<Issuer>(path, { config: { validity_days: 10 }, enabled: false });
+    expect(changed).toMatchObject({
+      status: 200,
+      body: { name: "Changing", enabled: false, config: { validity_days: 10 } },
+    });
+    const again = await api.put<Issuer>(path, changed.body);
+    expect(again.status, JSON.stringify(again.body)).toBe(200);
+    expect(await api.put(path, { config: { key_algorithm: "RSA-2048" } })).toMatchObject({ status: 400 });
+    expect(await api.put(path, { config: { issuing_ca_id: "ica-nope" } })).toMatchObject({ status: 400 });
+    expect((await api.delete(path)).status).toBe(204);
+    expect((await api.get(path)).status).toBe(404);
+  });
+
+  it("a subordinate gives its request and takes the certificate that an outside root signs", async () => {
+    const issuer = await newIssuer("Waiting Sub", { subordinate: true, ca_common_name: "Waiting Sub CA" });
+    expect(issuer.config.ca_csr_pem).toContain("BEGIN CERTIFICATE REQUEST");
+    expect(await fetchBytes(`/.well-known/pki/ca/${issuer.id}`)).toMatchObject({ status: 404 });
+    const foreign = await newIssuer("Foreign Root");
+    const wrong = await api.put(`/api/v1/issuers/${issuer.id}`, {
+      config: { ca_cert_pem: foreign.config.ca_cert_pem },
+    });
+    expect(wrong).toMatchObject({ status: 400, body: { error: "ca_invalid" } });
+  });
+});
+
+describe("intermediates", () => {
+  it("are signed within path length, name constraints and life of their parent", async () => {
+    const issuer = await newIssuer("Tree", { path_len_constraint: 1 });
+    const path = `/api/v1/issuers/${issuer.id}/intermediates`;
+    const child = await api.create<Ca>(path, {
+      name: "Tree One",
+      path_len_constraint: 0,
+      name_constraints: [{ permitted: ["DNS:corp.example"] }],
+    });
+    const root = certificateOf(issuer.config.ca_cert_pem ?? "");
+    const certificate = certificateOf(child.cert_pem);
+    expect(await verifyIssued(certificate, root)).toBe(true);
+    expect(certificate.crlUrls).toEqual([`http://pki.test/.well-known/pki/crl/${issuer.id}`]);
+    const below = (body: Record<string, unknown>) => api.post(path, { name: "Too Far", ...body });
+    expect((await below({ parent_ca_id: child.id })).status).toBe(400);
+    expect((await below({ path_len_constraint: 1 })).status).toBe(400);
+    expect((await below({ ttl_days: 36_525 })).status).toBe(400);
+    expect((await below({ parent_ca_id: "ica-nope" })).status).toBe(400);
+    expect((await below({ root_cert_pem: "x" })).status).toBe(400);
+    expect((await below({ name: "Tree One" })).status).toBe(409);
+    const list = await api.get<{ data: Ca[] }>(path);
+    expect(list.body.data.map((ca) => ca.id)).toEqual(["ica-tree", child.id]);
+    expect((await fetchBytes(`/.well-known/pki/crl/${child.id}`)).status).toBe(200);
+  });
+
+  it("retire in two phases, and with a reason their parent says so under the issuer's id", async () => {
+    const issuer = await newIssuer("Retiring");
+    const child = await api.create<Ca>(`/api/v1/issuers/${issuer.id}/intermediates`, { name: "Retiring One" });
+    const retire = (body: unknown) => api.post<Ca>(`/api/v1/intermediates/${child.id}/retire`, body);
+    expect((await retire({})).body.state).toBe("retiring");
+    expect((await retire({})).status).toBe(409);
+    const done = await retire({ confirm: true, reason: "superseded" });
+    expect(done.body.state).toBe("retired");
+    expect(done.body.revoked_at).not.toBeNull();
+    const answer = await fetchBytes(`/.well-known/pki/ocsp/${issuer.id}/${child.serial_number}`);
+    const [single] = parseOcspResponse(answer.bytes).basic?.responses ?? [];
+    expect(single?.status).toMatchObject({ type: "revoked", reason: 4 });
+    expect(fromHex(child.serial_number).length).toBe(17);
+  });
+});
