@@ -183,6 +183,35 @@ describe("building", () => {
     }
   });
 
+  test("a list above 16 MB, whose lengths take four octets", async () => {
+    const serial = new Uint8Array(17).fill(0x5a);
+    const each = crlEntryLength(serial, Date.UTC(2026, 0), 1);
+    const count = 400_000;
+    function* entries(): Generator<Uint8Array> {
+      for (let from = 0; from < count; from += 1000) {
+        const out = new Uint8Array(1000 * each);
+        for (let i = 0; i < 1000; i++) {
+          new DataView(serial.buffer).setUint32(13, from + i);
+          writeCrlEntry(out, i * each, serial, Date.UTC(2026, 0, 1, 0, 0, i), 1);
+        }
+        yield out;
+      }
+    }
+    const signer = importStreamSigner(caKey);
+    const plan = planCrl(parameters(count * each));
+    const signature = await signCrl(plan, signer, entries());
+    const checker = new CrlChecker({ verifier: (id) => importStreamVerifier(parseSpki(caSpki), id) });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of crlChunks(plan, signature, entries())) {
+      checker.push(chunk);
+      chunks.push(chunk);
+    }
+    expect(checker.finish()).toMatchObject({ entryCount: count, length: crlLength(plan, signature.length) });
+    ca.files.write("large.crl", concat(...chunks));
+    const ran = ca.files.run("crl", "-inform", "DER", "-in", "large.crl", "-CAfile", "ca.pem", "-noout", "-crlnumber");
+    expect(ran.stderr).toContain("verify OK");
+  });
+
   test("entries have the length that is said before", () => {
     for (const { serial, revokedAt, reason } of ENTRIES) {
       const octets = fromHex(serial);
@@ -279,6 +308,16 @@ describe("reading", () => {
         checker.finish();
       };
       expect(run, `octet ${i}`).toThrow();
+    }
+  });
+
+  test("another key, of the same kind or not, is noticed", async () => {
+    const der = await built(encoded(ENTRIES));
+    for (const algorithm of ["ECDSA-P256", "ECDSA-P384", "RSA-2048", "Ed25519"] as const) {
+      const { spki } = await generateKeyPair(algorithm);
+      const checker = new CrlChecker({ verifier: (id) => importStreamVerifier(parseSpki(spki), id) });
+      checker.push(der);
+      expect(() => checker.finish()).toThrow(CrlError);
     }
   });
 
