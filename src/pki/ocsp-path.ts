@@ -5,9 +5,10 @@ import { MAX_OCSP_REQUEST, OcspError, type OcspRequest, parseOcspRequest } from 
 
 /** No request of 10 KB is longer, even when every character is percent-encoded. */
 const MAX_PATH = Math.ceil(MAX_OCSP_REQUEST / 3) * 4 * 3 + 64;
-/** Most characters that are taken for merged away, and most ways of putting them back that are tried. */
+/** Most characters that are taken for merged away; most ways of putting them back that are tried, and octets in all of them. */
 const MAX_MISSING = 8;
 const MAX_TRIES = 256;
+const MAX_TRIED_OCTETS = 65_536;
 
 const SLASH = 63;
 
@@ -131,9 +132,9 @@ function restoreSlashes(
   accept: (request: OcspRequest) => boolean,
 ): Bytes {
   let readable: Bytes | null = null;
-  let tries = 0;
+  let tries = Math.min(MAX_TRIES, Math.floor(MAX_TRIED_OCTETS / length));
   for (const places of choices(slashRuns(values), missing)) {
-    if (++tries > MAX_TRIES) break;
+    if (tries-- === 0) break;
     const candidate = withSlashes(values, places);
     const spare = (candidate.length * 6) % 8;
     if (((candidate.at(-1) ?? 0) & ((1 << spare) - 1)) !== 0) continue;
