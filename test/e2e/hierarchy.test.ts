@@ -151,15 +151,16 @@ describe("intermediates below an inside root", () => {
     const lower = await intermediate("Lower CA", {
       parent_ca_id: upperId,
       path_len_constraint: 0,
+      ttl_days: 180,
       name_constraints: [{ permitted: ["DNS:example.com"], excluded: ["DNS:secret.example.com"] }],
     });
     expect(lower.status, new TextDecoder().decode(lower.bytes)).toBe(201);
     const lowerId = text(lower.body, "id");
 
-    const wider = { parent_ca_id: upperId, path_len_constraint: 0 };
+    const wider = { parent_ca_id: upperId, path_len_constraint: 0, ttl_days: 180 };
     const refusals = [
-      await intermediate("Too deep", { parent_ca_id: lowerId }),
-      await intermediate("Longer path", { parent_ca_id: upperId, path_len_constraint: 5 }),
+      await intermediate("Too deep", { parent_ca_id: lowerId, ttl_days: 90 }),
+      await intermediate("Longer path", { ...wider, path_len_constraint: 5 }),
       await intermediate("Other names", { ...wider, name_constraints: [{ permitted: ["DNS:example.org"] }] }),
       await intermediate("Longer life", { ...wider, ttl_days: 36_500 }),
     ];

@@ -65,7 +65,7 @@ describe("the README's walk-through", () => {
   it("prints what it says, in one shell against a fresh npm start", async () => {
     server = await startServer();
     const port = String(server.port);
-    const body = steps.map((step, index) => `echo '${MARK}${index}'\n${step.script}`).join("\n");
+    const body = steps.map((step, index) => `printf '\\n%s\\n' '${MARK}${index}'\n${step.script}`).join("\n");
     const script = scratch.write("readme.sh", `${PREAMBLE}\n${body}\necho '${MARK}end'\n`);
     const env = {
       ...process.env,
