@@ -1,6 +1,7 @@
 /** `npm run bench [-- codec http ...]`: the suites named, all of them when none is. */
 const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   codec: async () => (await import("./codec.ts")).benchCodec(),
+  ledger: async () => (await import("./ledger.ts")).benchLedger(),
   http: async () => (await import("./http.ts")).benchHttp(),
 };
 
