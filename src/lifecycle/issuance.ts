@@ -31,11 +31,11 @@ export interface Settled {
  * Writes what a ledger issued into the inventory: version, certificate, job, audit event, in one transaction. Right however
  * often and late it comes: a serial has one version row, the status is computed from facts, a job that ended stays ended.
  */
-export async function settleIssuance(ctx: Context, certified: Certified): Promise<Settled> {
+export async function settleIssuance(ctx: Context, certified: Certified, known: Job | null = null): Promise<Settled> {
   const { issued } = certified;
   const of = settlement.parse(issued.settle);
   const version_id = `ver-${(await sha256Hex(`${certified.ledger_id}/${issued.serial}`)).slice(0, 32)}`;
-  const job = of.job_id === null ? null : await findJob(ctx, of.job_id);
+  const job = known ?? (of.job_id === null ? null : await findJob(ctx, of.job_id));
   const now = timestamp(ctx);
   await runBatch(ctx.db, [
     addVersion(ctx, versionOf(certified, of, version_id)),
@@ -89,8 +89,8 @@ function versionOf({ issued, ...certified }: Certified, of: Settlement, id: stri
     key_size: of.key_size,
     agent_id: of.agent_id,
     job_id: of.job_id,
-    revoked_at: null,
-    revocation_reason: null,
+    revoked_at: issued.revoked_at,
+    revocation_reason: issued.revocation_reason,
     created_at: issued.issued_at,
   };
 }
