@@ -25,7 +25,7 @@ import { configure, createRoot, createSubordinate, describe, importCa, install, 
 import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
-import { acknowledge, nextSettleDue, settleDue } from "./issuer/outbox.ts";
+import { acknowledge, handOverAgain, nextSettleDue, settleDue } from "./issuer/outbox.ts";
 import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
 import { lookup, release, revoke } from "./issuer/revocation.ts";
 import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
@@ -111,6 +111,10 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     acknowledge(this.core, requestIds);
   }
 
+  async handOverAgain(requestIds: readonly string[]): Promise<void> {
+    handOverAgain(this.core, requestIds);
+  }
+
   async lookup(serials: readonly string[]): Promise<SerialStatus[]> {
     return lookup(this.core, serials);
   }
@@ -146,6 +150,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
         certificate_id: row.certificate_id,
         kind: row.kind,
         not_after: iso(row.not_after),
+        spki_sha256: row.spki_sha256,
         acknowledged: row.acknowledged === 1,
         revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
         reason: row.reason === null ? null : reasonName(row.reason),

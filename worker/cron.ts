@@ -1,3 +1,4 @@
+import { reconcileLedgers } from "../src/authority/reconcile.ts";
 import { expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
@@ -20,6 +21,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   "jobs.resume": resumeJobs,
   "jobs.expire": expireJobs,
   "certificates.status": refreshCertificates,
+  "ledgers.reconcile": reconcileLedgers,
   prune: async (ctx) => {
     await pruneOutbox(ctx);
     await pruneIdempotencyKeys(ctx);
@@ -31,7 +33,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
   "* * * * *": ["outbox", "jobs.resume", "certificates.status"],
   "*/15 * * * *": ["jobs.expire"],
-  "17 3 * * *": ["prune"],
+  "17 3 * * *": ["prune", "ledgers.reconcile"],
 };
 
 export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {

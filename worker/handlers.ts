@@ -1,4 +1,5 @@
+import { authorityTopics } from "../src/authority/revocation.ts";
 import type { OutboxHandlers } from "../src/platform/outbox.ts";
 
 /** What each outbox topic does. */
-export const outboxHandlers: OutboxHandlers = {};
+export const outboxHandlers: OutboxHandlers = { ...authorityTopics };

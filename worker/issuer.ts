@@ -3,9 +3,9 @@ import type { Issued } from "../src/authority/ledger.ts";
 import { settleOutbox } from "../src/lifecycle/issuance.ts";
 import { makeContext } from "./context.ts";
 
-/** The ledger of a CA, which hands over to the inventory what nobody has acknowledged. */
+/** The ledger with its way to the inventory: what nobody acknowledged is written there by the rules of issuance. */
 export class Issuer extends Ledger {
-  protected override async settle(issued: readonly Issued[]): Promise<readonly string[]> {
+  protected override settle(issued: readonly Issued[]): Promise<readonly string[]> {
     return settleOutbox(makeContext(this.env, this.ctx), issued);
   }
 }

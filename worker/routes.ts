@@ -1,4 +1,4 @@
-import { authorityRoutes } from "../src/authority/issuers/api.ts";
+import { authorityRoutes } from "../src/authority/api.ts";
 import { publicRoutes } from "../src/authority/public/api.ts";
 import { fleetRoutes } from "../src/fleet/api.ts";
 import { identityRoutes } from "../src/identity/api.ts";

@@ -1,5 +1,5 @@
 import { describeError } from "../../src/platform/log.ts";
-import { type Core, caOf, nowOf } from "./core.ts";
+import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
 import { issuedOf, SETTLE_AFTER_MS, signOnce } from "./issue.ts";
 import type { EntryRow } from "./storage.ts";
 
@@ -11,6 +11,14 @@ const BATCH = 100;
 export function acknowledge(core: Core, requestIds: readonly string[]): void {
   for (const id of requestIds)
     core.sql.exec("update entries set acknowledged = 1 where request_id = ? and state = 1", id);
+}
+
+/** What was acknowledged and is missing all the same goes the way of what never was. */
+export function handOverAgain(core: Core, requestIds: readonly string[]): void {
+  for (const id of requestIds) {
+    core.sql.exec("update entries set acknowledged = 0 where request_id = ? and state = 1 and kind = 'leaf'", id);
+  }
+  wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
 /** When the oldest entry is to be handed over; null when there is none. */

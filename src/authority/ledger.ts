@@ -33,6 +33,8 @@ export interface Ledger {
   issueCa(request: IssueCaRequest): Promise<IssueResult>;
   /** The inventory has these: the outbox forgets them. */
   acknowledge(requestIds: readonly string[]): Promise<void>;
+  /** The inventory lacks these although they were acknowledged: the outbox takes them up again. */
+  handOverAgain(requestIds: readonly string[]): Promise<void>;
 
   /** In the order of the serials. `unknown` is what was never issued, also when it is reserved and not signed yet. */
   lookup(serials: readonly string[]): Promise<SerialStatus[]>;
@@ -266,6 +268,7 @@ export interface LedgerEntry {
   readonly certificate_id: string;
   readonly kind: "leaf" | "ca" | "responder" | "imported";
   readonly not_after: string;
+  readonly spki_sha256: string;
   readonly acknowledged: boolean;
   readonly revoked_at: string | null;
   readonly reason: RevocationReason | null;

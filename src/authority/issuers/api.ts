@@ -78,7 +78,7 @@ function configOf<T>(schema: z.ZodType<T>, value: unknown): T {
 
 const answered = (view: IssuerView) => ({ ETag: etagOf(view) });
 
-const issuerRoutes: Route[] = [
+const ownRoutes: Route[] = [
   route({
     operationId: "listIssuers",
     method: "get",
@@ -308,4 +308,4 @@ const intermediateRoutes: Route[] = [
   }),
 ];
 
-export const authorityRoutes: Route[] = [...issuerRoutes, ...intermediateRoutes];
+export const issuerRoutes: Route[] = [...ownRoutes, ...intermediateRoutes];

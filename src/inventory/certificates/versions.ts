@@ -1,7 +1,7 @@
 import { and, desc, eq, isNull, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { Context } from "../../platform/context.ts";
-import type { Statement } from "../../platform/database.ts";
+import { inList, type Statement } from "../../platform/database.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/resource.ts";
 import { certificateVersions } from "./table.ts";
@@ -89,4 +89,30 @@ export function latestNotAfter(certificateId: string): SQL {
     max(case when ${certificateVersions.revoked_at} is null then ${certificateVersions.not_after} end),
     max(${certificateVersions.not_after}))
     from ${certificateVersions} where ${certificateVersions.certificate_id} = ${certificateId})`;
+}
+
+/** The ledgers that issued versions of a certificate. */
+export async function ledgersOf(ctx: Context, certificateId: string): Promise<string[]> {
+  const rows = await ctx.db
+    .selectDistinct({ ledger_id: certificateVersions.ledger_id })
+    .from(certificateVersions)
+    .where(eq(certificateVersions.certificate_id, certificateId));
+  return rows.map((row) => row.ledger_id);
+}
+
+/** What the inventory knows of entries of one ledger. */
+export function versionsOfSerials(
+  ctx: Context,
+  ledgerId: string,
+  serials: readonly string[],
+): Promise<Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">[]> {
+  return ctx.db
+    .select({
+      certificate_id: certificateVersions.certificate_id,
+      serial_number: certificateVersions.serial_number,
+      revoked_at: certificateVersions.revoked_at,
+      revocation_reason: certificateVersions.revocation_reason,
+    })
+    .from(certificateVersions)
+    .where(and(eq(certificateVersions.ledger_id, ledgerId), inList(certificateVersions.serial_number, serials)));
 }

@@ -1,0 +1,111 @@
+import { z } from "@hono/zod-openapi";
+import { asc } from "drizzle-orm";
+import { type Context, timestamp } from "../platform/context.ts";
+import { describeError } from "../platform/log.ts";
+import { ok, type Route, route } from "../platform/route.ts";
+import { issuerRoutes } from "./issuers/api.ts";
+import { revocationReason } from "./issuers/config.ts";
+import { ledgerOf } from "./ledger.ts";
+import { releaseHold, revokeCertificate } from "./revocation.ts";
+import { certificateAuthorities } from "./table.ts";
+
+const params = z.object({ id: z.string() });
+const status = z.object({ status: z.string() });
+const dateTime = z.string().openapi({ format: "date-time" });
+
+const revocationRoutes: Route[] = [
+  route({
+    operationId: "revokeCertificate",
+    method: "post",
+    path: "/api/v1/certificates/{id}/revoke",
+    access: "cert.revoke",
+    tag: "Certificates",
+    summary: "Revoke every still valid version of a certificate",
+    description:
+      "The next OCSP answer says so; the list follows within seconds. With the same or no reason again nothing changes.",
+    params,
+    body: z.strictObject({ reason: revocationReason.nullish() }),
+    bodyOptional: true,
+    answers: { 200: { description: "Revoked", schema: status } },
+    handler: async (ctx, input) => {
+      await revokeCertificate(ctx, input.params.id, input.body.reason ?? null);
+      return ok({ status: "revoked" });
+    },
+  }),
+  route({
+    operationId: "releaseCertificateHold",
+    method: "post",
+    path: "/api/v1/certificates/{id}/release-hold",
+    access: "cert.revoke",
+    tag: "Certificates",
+    summary: "Lift certificateHold; any other revocation is final",
+    description: "Also needs `issuer.edit` on the certificate's issuer.",
+    params,
+    answers: { 200: { description: "Released", schema: status } },
+    errors: [409],
+    handler: async (ctx, input) => {
+      await releaseHold(ctx, input.params.id);
+      return ok({ status: "released" });
+    },
+  }),
+];
+
+const listState = z.object({
+  issuer_id: z.string(),
+  ca_id: z.string(),
+  shard: z.number().int(),
+  url: z.string(),
+  crl_number: z.number().int().nullable(),
+  this_update: dateTime.nullable(),
+  next_update: dateTime.nullable(),
+  entries: z.number().int(),
+  bytes: z.number().int(),
+  dirty_since: dateTime.nullable(),
+  last_error: z.string().nullable(),
+  /** Seconds since thisUpdate: the age of the product. */
+  age_seconds: z.number().int().nullable(),
+});
+
+const cacheRoute = route({
+  operationId: "listCRLCache",
+  method: "get",
+  path: "/api/v1/admin/crl/cache",
+  access: "crl.admin",
+  tag: "Public PKI",
+  summary: "The state of every list of every CA",
+  answers: {
+    200: {
+      description: "One row a list",
+      schema: z.object({ cache_rows: z.array(listState), row_count: z.number().int(), generated_at: dateTime }),
+    },
+  },
+  handler: async (ctx) => {
+    const cache_rows = await listStates(ctx);
+    return ok({ cache_rows, row_count: cache_rows.length, generated_at: timestamp(ctx) });
+  },
+});
+
+async function listStates(ctx: Context): Promise<z.output<typeof listState>[]> {
+  const { issuer_id, ca_id, ledger_id } = certificateAuthorities;
+  const cas = await ctx.db
+    .select({ issuer_id, ca_id, ledger_id })
+    .from(certificateAuthorities)
+    .orderBy(asc(issuer_id), asc(ca_id));
+  const now = ctx.clock.now().getTime();
+  const rows: z.output<typeof listState>[] = [];
+  for (const ca of cas) {
+    const lists = await ledgerOf(ctx, ca.ledger_id)
+      .crls()
+      .catch((error) => {
+        ctx.log.error("crl.state_failed", { ca_id: ca.ca_id, error: describeError(error) });
+        return [];
+      });
+    for (const { number, ...list } of lists) {
+      const age = list.this_update === null ? null : Math.floor((now - Date.parse(list.this_update)) / 1000);
+      rows.push({ issuer_id: ca.issuer_id, ca_id: ca.ca_id, ...list, crl_number: number, age_seconds: age });
+    }
+  }
+  return rows;
+}
+
+export const authorityRoutes: Route[] = [...issuerRoutes, ...revocationRoutes, cacheRoute];

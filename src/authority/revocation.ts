@@ -1,0 +1,172 @@
+import { eq } from "drizzle-orm";
+import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
+import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
+import { ledgersOf } from "../inventory/certificates/versions.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import type { Statement } from "../platform/database.ts";
+import { AppError, forbidden } from "../platform/errors.ts";
+import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
+import { sha256Hex } from "../platform/text.ts";
+import { ledgerOf, type Refusal, type RevocationReason, type RevokedEntry, type RevokeResult } from "./ledger.ts";
+import { ocspTag } from "./public/ocsp.ts";
+import { refusalError } from "./refusals.ts";
+import { blockedKeys, certificateAuthorities } from "./table.ts";
+
+/**
+ * Revoking: the ledgers first, so that the very next OCSP answer is right; then one D1 batch with versions, certificate, audit
+ * event, blocked key and the outbox entry for the edge. All of it may be repeated: what a crash left undone is done then.
+ */
+
+/** An entry with the ledger that holds it. */
+interface Found extends RevokedEntry {
+  readonly ledger_id: string;
+}
+
+const PURGE_TOPIC = "pki.purge";
+
+/**
+ * Revokes every still valid version of a certificate, also one that the inventory does not know yet. The same or no reason
+ * again: the first time and reason stand. Throws 404 for what does not exist or was never issued, 400 for a reason that the
+ * present one cannot become, and for a certificate that has expired.
+ */
+export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
+  const record = await mustFindCertificate(ctx, id);
+  const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
+  const entries = await inEachLedger(ledgers, (ledgerId) =>
+    ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason }),
+  );
+  await writeRevocation(ctx, id, entries);
+}
+
+/** Lifts certificateHold; 409 for any other state. The caller also needs issuer.edit on the certificate's issuer. */
+export async function releaseHold(ctx: Context, id: string): Promise<void> {
+  const record = await mustFindCertificate(ctx, id);
+  if (!mayEditIssuer(ctx, record.issuer_id)) {
+    throw forbidden(`this also needs the permission issuer.edit on issuer ${record.issuer_id}`);
+  }
+  const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
+  const entries = await inEachLedger(ledgers, (ledgerId) => ledgerOf(ctx, ledgerId).release({ certificate_id: id }));
+  const purge = purgeEntry(ctx, entries);
+  const versions = entries.map((entry) => ({ ledger_id: entry.ledger_id, serial_number: entry.serial }));
+  const statements = [
+    ...releaseStatements(ctx, id, versions, timestamp(ctx)),
+    event(ctx, "certificate.release_hold", id, { serial_numbers: entries.map((entry) => entry.serial) }),
+    purge.statement,
+  ];
+  await commit(ctx, statements, { wakeups: [purge.id] });
+}
+
+/** Brings the inventory to what ledgers say of revoked entries of one certificate. May be repeated. */
+export async function writeRevocation(ctx: Context, id: string, entries: readonly Found[]): Promise<void> {
+  const revoked = entries.flatMap((entry) =>
+    entry.revoked_at === null || entry.reason === null
+      ? []
+      : [{ ...entry, revoked_at: entry.revoked_at, reason: entry.reason }],
+  );
+  const [first] = [...revoked].sort(
+    (a, b) => Number(b.changed) - Number(a.changed) || (a.revoked_at < b.revoked_at ? -1 : 1),
+  );
+  if (!first) return;
+  const versions = revoked.map((entry) => ({
+    ledger_id: entry.ledger_id,
+    serial_number: entry.serial,
+    revoked_at: entry.revoked_at,
+    reason: entry.reason,
+  }));
+  // The same facts are one event, however often they are written down.
+  const facts = versions.map((version) => Object.values(version).join("|")).sort();
+  const purge = purgeEntry(ctx, revoked);
+  const statements: Statement[] = [
+    ...revokeStatements(ctx, id, { revoked_at: first.revoked_at, reason: first.reason }, versions, timestamp(ctx)),
+    ...revoked.filter((entry) => entry.reason === "keyCompromise").map((entry) => blockKey(ctx, id, entry)),
+    ctx.audit({
+      id: `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}`,
+      action: "certificate.revoke",
+      resource_type: "certificate",
+      resource_id: id,
+      category: "cert_lifecycle",
+      details: {
+        reason: first.reason,
+        revoked_at: first.revoked_at,
+        serial_numbers: versions.map((version) => version.serial_number),
+      },
+    }),
+    purge.statement,
+  ];
+  await commit(ctx, statements, { wakeups: [purge.id] });
+}
+
+function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement {
+  const row = { spki_sha256: entry.spki_sha256, reason: "keyCompromise", certificate_id, created_at: timestamp(ctx) };
+  return ctx.db.insert(blockedKeys).values(row).onConflictDoNothing();
+}
+
+/** Every ledger that may have issued for the record: those of its versions and all of its issuer. */
+async function ledgersFor(ctx: Context, certificateId: string, issuerId: string): Promise<string[]> {
+  const [known, rows] = await Promise.all([
+    ledgersOf(ctx, certificateId),
+    ctx.db
+      .select({ ledger_id: certificateAuthorities.ledger_id })
+      .from(certificateAuthorities)
+      .where(eq(certificateAuthorities.issuer_id, issuerId)),
+  ]);
+  return [...new Set([...known, ...rows.map((row) => row.ledger_id)])];
+}
+
+/** What the refusals of several ledgers come to: the one that says most. */
+const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", "not_issued"];
+
+async function inEachLedger(
+  ledgers: readonly string[],
+  change: (ledgerId: string) => Promise<RevokeResult>,
+): Promise<Found[]> {
+  const results = await Promise.all(ledgers.map(async (ledger_id) => ({ ledger_id, result: await change(ledger_id) })));
+  const refusals: Refusal[] = [];
+  const entries: Found[] = [];
+  for (const { ledger_id, result } of results) {
+    if (result.ok) entries.push(...result.entries.map((entry) => ({ ...entry, ledger_id })));
+    else refusals.push(result);
+  }
+  if (entries.length > 0) return entries;
+  const worst = [...refusals].sort((a, b) => WEIGHT.indexOf(a.code) - WEIGHT.indexOf(b.code))[0];
+  if (worst?.code === "not_issued" || !worst) throw neverIssued();
+  throw refusalError(worst);
+}
+
+function neverIssued(): AppError {
+  return new AppError(404, "not_issued", "nothing was ever issued for this certificate: there is nothing to revoke");
+}
+
+function mayEditIssuer(ctx: Context, issuerId: string): boolean {
+  return ctx.actor.permissions.some(
+    (held) =>
+      held.permission === "issuer.edit" &&
+      (held.scope_type === "global" || (held.scope_type === "issuer" && held.scope_id === issuerId)),
+  );
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
+}
+
+// ------------------------------------------------------------------------------------------------------------ edge purge
+
+function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_id" | "serial">[]) {
+  const tags = entries.map((entry) => ({
+    tag: ocspTag(entry.ledger_id, entry.serial),
+    whole: `ledger-${entry.ledger_id}`,
+  }));
+  return enqueue(ctx, PURGE_TOPIC, { tags });
+}
+
+interface PurgeBuffer {
+  add(tags: unknown): Promise<void>;
+}
+
+/** What the outbox does for this wing. */
+export const authorityTopics: OutboxHandlers = {
+  [PURGE_TOPIC]: async (ctx, payload) => {
+    await (ctx.bindings.PURGE.getByName("edge") as unknown as PurgeBuffer).add(payload.tags);
+  },
+};

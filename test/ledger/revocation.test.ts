@@ -1,0 +1,141 @@
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { describe, expect, it } from "vitest";
+import { crlKey } from "../../src/authority/ledger.ts";
+import { type CrlEntry, parseCrl } from "../../src/pki/crl.ts";
+import { BYTES, expectOk, inside, issueOne, newRoot, setClock } from "./support.ts";
+
+async function listOf(ledgerId: string, shard = 0) {
+  const object = await BYTES.get(crlKey(ledgerId, shard));
+  if (!object) throw new Error("no list");
+  return parseCrl(new Uint8Array(await object.arrayBuffer()));
+}
+
+const serials = (list: { entries: readonly CrlEntry[] }) => list.entries.map((entry) => entry.serial).sort();
+
+describe("revoking", () => {
+  it("inv 4: the very next lookup says so, the next list shows it, and neither un-shows it", async () => {
+    const { id, ledger, stub } = await newRoot();
+    const issued = await issueOne(ledger, "job-1");
+    expect(await ledger.lookup([issued.serial, "0badc0de"])).toEqual([{ status: "good" }, { status: "unknown" }]);
+    const result = expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: "superseded" }));
+    expect(result.entries).toMatchObject([{ serial: issued.serial, changed: true, reason: "superseded" }]);
+    const revoked = [{ status: "revoked", reason: "superseded", revoked_at: result.entries[0]?.revoked_at }];
+    expect(await ledger.lookup([issued.serial])).toEqual(revoked);
+    await setClock(stub, Date.now() + 3_000);
+    await runDurableObjectAlarm(stub);
+    expect((await listOf(id)).entries).toMatchObject([{ serial: issued.serial, reason: 4 }]);
+    await evictDurableObject(stub);
+    expect(await ledger.lookup([issued.serial])).toEqual(revoked);
+  });
+
+  it("inv 4: repeated, the first time and reason stand; only a hold or keyCompromise changes them", async () => {
+    const { ledger } = await newRoot();
+    await issueOne(ledger, "job-1");
+    const target = { certificate_id: "mc-test" };
+    const first = expectOk(await ledger.revoke({ target, reason: "superseded" })).entries[0];
+    for (const reason of ["superseded", null] as const) {
+      expect(expectOk(await ledger.revoke({ target, reason })).entries).toEqual([{ ...first, changed: false }]);
+    }
+    for (const reason of ["unspecified", "certificateHold", "caCompromise"] as const) {
+      expect(await ledger.revoke({ target, reason })).toMatchObject({ ok: false, code: "already_revoked" });
+    }
+    const worse = expectOk(await ledger.revoke({ target, reason: "keyCompromise" })).entries[0];
+    expect(worse).toEqual({ ...first, reason: "keyCompromise", changed: true });
+    expect(await ledger.release(target)).toMatchObject({ ok: false, code: "not_on_hold" });
+    expect(await ledger.revoke({ target: { certificate_id: "mc-other" }, reason: null })).toMatchObject({
+      code: "not_issued",
+    });
+  });
+
+  it("inv 4: a hold can be lifted, comes off the list, and can become final", async () => {
+    const { id, ledger, stub } = await newRoot();
+    const a = await issueOne(ledger, "job-a");
+    const b = await issueOne(ledger, "job-b", { certificate_id: "mc-b" });
+    for (const certificate_id of ["mc-test", "mc-b"]) {
+      expectOk(await ledger.revoke({ target: { certificate_id }, reason: "certificateHold" }));
+    }
+    await setClock(stub, Date.now() + 3_000);
+    await runDurableObjectAlarm(stub);
+    expect(serials(await listOf(id))).toEqual([a.serial, b.serial].sort());
+    expectOk(await ledger.release({ certificate_id: "mc-test" }));
+    expectOk(await ledger.revoke({ target: { certificate_id: "mc-b" }, reason: "unspecified" }));
+    expect(await ledger.lookup([a.serial, b.serial])).toMatchObject([
+      { status: "good" },
+      { status: "revoked", reason: "unspecified" },
+    ]);
+    await setClock(stub, Date.now() + 10_000);
+    await runDurableObjectAlarm(stub);
+    expect((await listOf(id)).entries).toMatchObject([{ serial: b.serial, reason: 0 }]);
+  });
+
+  it("inv 2: the list's number rises, also when the clock goes back and when a higher one is published already", async () => {
+    const { id, ledger, stub } = await newRoot();
+    const numbers = [(await listOf(id)).number ?? 0n];
+    const base = Date.now();
+    for (const [i, at] of [base + 10_000, base - 3_600_000, base + 20_000].entries()) {
+      await issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` });
+      await setClock(stub, at);
+      expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: null }));
+      await inside(stub, (_, state) => void state.storage.sql.exec("update crls set due_at = 0"));
+      await runDurableObjectAlarm(stub);
+      numbers.push((await listOf(id)).number ?? 0n);
+    }
+    expect(numbers).toEqual([...numbers].sort((x, y) => (x < y ? -1 : 1)));
+    expect(new Set(numbers).size).toBe(4);
+    // A ledger that was restored to an earlier point in time knows less than what it published.
+    await inside(stub, (issuer, state) => {
+      state.storage.sql.exec("update ca set crl_number = 1");
+      state.storage.sql.exec("update crls set number = null, due_at = 0");
+      issuer.core.ca = undefined;
+      issuer.clock = { now: () => new Date(base - 7_200_000) };
+    });
+    await inside(stub, (issuer) => issuer.alarm());
+    const [last = 0n] = numbers.slice(-1);
+    expect((await listOf(id)).number).toBeGreaterThan(last);
+  });
+
+  it("keeps an entry until a list that was made after the certificate's end has shown it", async () => {
+    const { id, ledger, stub } = await newRoot();
+    const issued = await issueOne(ledger, "job-1", { ttl_seconds: 3_600 });
+    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: null }));
+    const end = Date.parse(issued.not_after);
+    for (const [at, expected] of [
+      [end - 60_000, [issued.serial]],
+      [end + 120_000, [issued.serial]],
+      [end + 240_000, []],
+    ] as const) {
+      await setClock(stub, at);
+      await inside(stub, (issuer, state) => {
+        state.storage.sql.exec("update crls set due_at = 0");
+        return issuer.alarm();
+      });
+      expect(serials(await listOf(id))).toEqual(expected);
+    }
+    expect(await ledger.lookup([issued.serial])).toMatchObject([{ status: "revoked" }]);
+  });
+
+  it("with partitions, a certificate's list is the one baked into it, with a critical scope of the same octets", async () => {
+    const { id, ledger, stub, ca } = await newRoot({ crl_shards: 4 });
+    const issued = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` })),
+    );
+    expect(new Set(issued.map((one) => one.shard)).size).toBeGreaterThan(1);
+    for (let i = 0; i < 12; i++) expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: null }));
+    expectOk(await ledger.configure({ crl_shards: 2 }));
+    await inside(stub, (issuer, state) => {
+      state.storage.sql.exec("update crls set due_at = 0");
+      return issuer.alarm();
+    });
+    expect(serials(await listOf(id))).toEqual(issued.map((one) => one.serial).sort());
+    for (const shard of new Set(issued.map((one) => one.shard))) {
+      const list = await listOf(id, shard);
+      expect(list.distributionPoint).toBe(`http://pki.test/.well-known/pki/crl/${ca.ca_id}/${shard}`);
+      expect(serials(list)).toEqual(
+        issued
+          .filter((one) => one.shard === shard)
+          .map((one) => one.serial)
+          .sort(),
+      );
+    }
+  });
+});
