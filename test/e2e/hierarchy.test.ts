@@ -183,4 +183,32 @@ describe("intermediates below an inside root", () => {
     const answer = await ocspBy("post", server.url, "iss-tree", issued, scratch);
     expect(ocspVerdict(answer)).toMatchObject({ verified: true, status: "revoked" });
   });
+
+  it("retire in two phases; with a reason the parent revokes them", async () => {
+    const made = await intermediate("Retiring CA", { path_len_constraint: 0 });
+    expect(made.status, new TextDecoder().decode(made.bytes)).toBe(201);
+    const id = text(made.body, "id");
+    const path = `/api/v1/intermediates/${id}/retire`;
+    expect((await scene.admin.post(path)).state).toBe("retiring");
+    expect((await scene.admin.ask("POST", path)).status).toBe(409);
+    const reason = "cessationOfOperation";
+    expect((await scene.admin.post(path, { confirm: true, reason })).state).toBe("retired");
+    const root = await fetchCa(scene, "iss-tree");
+    const leaf = await fetchCa(scene, id);
+    const { text: line } = await must("openssl", ["x509", "-in", leaf, "-noout", "-serial"]);
+    const serial = line.trim().replace("serial=", "").toLowerCase();
+    // To its parent the CA's certificate is one that it issued, like any other.
+    const retired: Issued = { certificateId: "", serial, leaf, chain: leaf, issuer: root, root, key: "" };
+    for (const way of WAYS) {
+      await eventually(async () => {
+        const verdict = ocspVerdict(await ocspBy(way, server.url, "iss-tree", retired, scratch));
+        expect(verdict).toEqual({ verified: true, status: "revoked", reason });
+      });
+    }
+    await eventually(async () => {
+      const { bytes } = await scene.admin.send("GET", "/.well-known/pki/crl/iss-tree");
+      const { text: list } = await must("openssl", ["crl", "-inform", "DER", "-noout", "-text"], { input: bytes });
+      expect(list.toLowerCase()).toContain(serial);
+    });
+  });
 });
