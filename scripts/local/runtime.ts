@@ -24,10 +24,12 @@ export interface Project {
   readonly worker: V4WorkerOptions;
 }
 
-/** Reads wrangler.toml. Wrangler loads the project's own `.dev.vars` along with it: of its variables nothing is taken. */
+/** Reads wrangler.toml alone: of the project's `.dev.vars`, which wrangler would load along with it, nothing is read. */
 export function readProject(project = PROJECT): Project {
   const config = readConfig({ config: path.join(project, "wrangler.toml") });
-  const { workerOptions } = workerOptionsOf(config, undefined, { overrides: {} });
+  // A named env file takes the place of .dev.vars; this one is none.
+  const options = { overrides: {}, envFiles: [path.join(project, ".build/no-such-env-file")] };
+  const { workerOptions } = workerOptionsOf(config, undefined, options);
   const { modulesRules: _rules, rootPath: _root, bindings: _bindings, ...worker } = workerOptions;
   const vars = Object.entries(config.vars).filter((entry): entry is [string, string] => typeof entry[1] === "string");
   return {
