@@ -105,6 +105,7 @@ const SQUARES_256: Uint8Array = (() => {
 })();
 
 function isSquare(n: bigint): boolean {
+  if (n === 0n) return true;
   if (SQUARES_256[Number(n & 255n)] !== 1 || SQUARES_3465[Number(n % 3465n)] !== 1) return false;
   const root = squareRoot(n);
   return root * root === n;
@@ -166,7 +167,7 @@ const ED_D = ((ED_P - 121_665n) * power(121_666n, ED_P - 2n, ED_P)) % ED_P;
 
 /** The y coordinates of the eight points of small order (RFC 7748 section 7 asks to refuse them in kind). */
 const ED_SMALL_ORDER_Y: readonly bigint[] = (() => {
-  const order8 = 0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd83d3d706a17c7n;
+  const order8 = 0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7n;
   return [0n, 1n, ED_P - 1n, order8, ED_P - order8];
 })();
 

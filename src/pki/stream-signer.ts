@@ -18,7 +18,8 @@ export interface StreamSigner {
 export function importStreamSigner(pkcs8: Bytes, options: { pss?: boolean } = {}): StreamSigner {
   const parsed = parsePrivateKey(pkcs8);
   const scheme = schemeFor(parsed.algorithm, parsed.curve, options.pss ?? false);
-  const key = createPrivateKey({ key: Buffer.from(parsed.pkcs8), format: "der", type: "pkcs8" });
+  const der = { key: Buffer.from(parsed.pkcs8), format: "der", type: "pkcs8" } as const;
+  const key = createPrivateKey(der);
   const algorithmIdentifier = encodeSignatureAlgorithm(scheme);
   if (scheme.kind === "ed25519") {
     const chunks: Uint8Array[] = [];
@@ -37,7 +38,8 @@ export function importStreamSigner(pkcs8: Bytes, options: { pss?: boolean } = {}
     finish: () =>
       new Uint8Array(
         scheme.kind === "pss"
-          ? signature.sign({ key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength })
+          ? // workerd takes no KeyObject beside a padding.
+            signature.sign({ ...der, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength })
           : signature.sign(key),
       ),
   };
