@@ -1,8 +1,9 @@
 import { eq } from "drizzle-orm";
 import { z } from "zod";
 import { type Certified, certify } from "../authority/gate.ts";
-import { type Issued, ledgerOf } from "../authority/ledger.ts";
-import { issuedStatements } from "../inventory/certificates/state.ts";
+import { type Issued, ledgerOf, type RevocationReason } from "../authority/ledger.ts";
+import { revokeCertificate } from "../authority/revocation.ts";
+import { issuedStatements, revocationOf } from "../inventory/certificates/state.ts";
 import { addVersion } from "../inventory/certificates/versions.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, type Statement } from "../platform/database.ts";
@@ -37,7 +38,7 @@ export async function settleIssuance(ctx: Context, certified: Certified, known: 
   const version_id = `ver-${(await sha256Hex(`${certified.ledger_id}/${issued.serial}`)).slice(0, 32)}`;
   const job = known ?? (of.job_id === null ? null : await findJob(ctx, of.job_id));
   const now = timestamp(ctx);
-  await runBatch(ctx.db, [
+  const results = await runBatch(ctx.db, [
     addVersion(ctx, versionOf(certified, of, version_id)),
     ...(job ? completed(ctx, job, version_id) : []),
     ...issuedStatements(
@@ -62,7 +63,11 @@ export async function settleIssuance(ctx: Context, certified: Certified, known: 
         not_after: issued.not_after,
       },
     }),
+    revocationOf(ctx, issued.certificate_id),
   ]);
+  // Revoked while this was being signed: then this version is revoked as well.
+  const [revocation] = results.at(-1) as { reason: string | null }[];
+  if (revocation) await revokeCertificate(ctx, issued.certificate_id, revocation.reason as RevocationReason | null);
   return { version_id, certificate_id: issued.certificate_id };
 }
 

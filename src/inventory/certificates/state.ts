@@ -1,4 +1,4 @@
-import { and, eq, type SQL, sql } from "drizzle-orm";
+import { and, eq, isNotNull, type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { guard, type Statement } from "../../platform/database.ts";
 import { certificates, certificateVersions } from "./table.ts";
@@ -142,6 +142,14 @@ export function issuedStatements(
       .where(eq(certificates.id, certificateId)),
     refreshStatus(ctx, certificateId, now),
   ];
+}
+
+/** Answers `[{reason}]` while the certificate is revoked, else `[]`. */
+export function revocationOf(ctx: Context, certificateId: string): Statement {
+  return ctx.db
+    .select({ reason: certificates.revocation_reason })
+    .from(certificates)
+    .where(and(eq(certificates.id, certificateId), isNotNull(certificates.revoked_at)));
 }
 
 export interface StatusChange {

@@ -1,0 +1,265 @@
+import { env } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import { auditCount, Client } from "../support/api.ts";
+import { addAgent, type Fleet, makeFleet } from "../support/fleet.ts";
+
+let fleet: Fleet;
+let n = 0;
+const path = "/api/v1/certificates";
+
+beforeAll(async () => {
+  fleet = await makeFleet();
+});
+
+const body = (more: Record<string, unknown> = {}) => {
+  n++;
+  return { name: `record ${n}`, common_name: `r${n}.example.com`, ...fleet.record, ...more };
+};
+const one = (more: Record<string, unknown> = {}) => fleet.admin.create(path, body(more));
+const at = (certificate: { id?: unknown }) => `${path}/${certificate.id}`;
+
+describe("a certificate record", () => {
+  it("is Pending and without an end when it is new", async () => {
+    const sent = body({ sans: ["API.Example.com", "bücher.example", "10.0.0.1", "2001:DB8:0:0::1", "a@example.com"] });
+    const answer = await fleet.admin.post(path, sent);
+    expect(answer.status).toBe(201);
+    expect(answer.body).toMatchObject({
+      id: `mc-record-${n}`,
+      common_name: sent.common_name,
+      sans: ["api.example.com", "xn--bcher-kva.example", "10.0.0.1", "2001:db8::1", "a@example.com"],
+      environment: "",
+      target_ids: [],
+      tags: {},
+      certificate_profile_id: null,
+      status: "Pending",
+      expires_at: null,
+      revoked_at: null,
+    });
+    expect((await fleet.admin.get(at(answer.body))).body).toEqual(answer.body);
+    expect(await auditCount("certificate.create", String(answer.body.id))).toBe(1);
+  });
+
+  const refused: [string, Record<string, unknown>, string][] = [
+    ["an unknown field", { wings: 2 }, "wings"],
+    ["no name", { name: undefined }, "name"],
+    ["no common name", { common_name: undefined }, "common_name"],
+    ["a common name that is no name", { common_name: "not a host" }, "common_name"],
+    ["a wildcard that is not leftmost", { sans: ["a.*.example.com"] }, "sans.0"],
+    ["an absent owner", { owner_id: "o-none" }, "owner_id"],
+    ["an absent team", { team_id: "t-none" }, "team_id"],
+    ["an absent issuer", { issuer_id: "iss-none" }, "issuer_id"],
+    ["an absent policy", { renewal_policy_id: "rp-none" }, "renewal_policy_id"],
+    ["an absent profile", { certificate_profile_id: "prof-none" }, "certificate_profile_id"],
+    ["an absent target", { target_ids: ["tgt-none"] }, "target_ids"],
+    ["tags that are no texts", { tags: { a: 1 } }, "tags.a"],
+  ];
+  it.each(refused)("is refused with %s, which the message names", async (_what, more, field) => {
+    const answer = await fleet.admin.post(path, body(more));
+    expect(answer.status).toBe(400);
+    expect(answer.body.message).toContain(field);
+  });
+
+  it("has a name of its own, also against archived ones", async () => {
+    const first = await one();
+    expect((await fleet.admin.delete(at(first))).status).toBe(204);
+    const again = await fleet.admin.post(path, body({ name: first.name }));
+    expect(again.status).toBe(409);
+    expect(again.body.message).toContain("name");
+  });
+
+  it("inv 11: takes no server-managed field, neither new nor changed", async () => {
+    const managed = {
+      status: "Active",
+      expires_at: "2030-01-01T00:00:00Z",
+      last_renewal_at: "2030-01-01T00:00:00Z",
+      revoked_at: "2020-01-01T00:00:00Z",
+      revocation_reason: "keyCompromise",
+      created_at: "2001-01-01T00:00:00Z",
+    };
+    const created = await fleet.admin.post(path, body(managed));
+    expect(created.body).toMatchObject({
+      status: "Pending",
+      expires_at: null,
+      revoked_at: null,
+      last_renewal_at: null,
+    });
+    const changed = await fleet.admin.put(at(created.body), { ...created.body, ...managed });
+    expect(changed.status).toBe(200);
+    const { updated_at: _, ...same } = created.body;
+    expect(changed.body).toMatchObject(same);
+    expect((await fleet.admin.put(at(created.body), { status: "Broken" })).status).toBe(400);
+  });
+
+  it("keeps what an update leaves out, clears what it nulls, and maps targets", async () => {
+    const record = await one({ environment: "prod", tags: { a: "b" }, target_ids: [fleet.targetId] });
+    const kept = await fleet.admin.put(at(record), { environment: "dev" });
+    expect(kept.body).toMatchObject({ environment: "dev", tags: { a: "b" }, target_ids: [fleet.targetId] });
+    const cleared = await fleet.admin.put(at(record), { environment: null, tags: null, target_ids: null, sans: null });
+    expect(cleared.body).toMatchObject({ environment: "", tags: {}, target_ids: [], sans: [] });
+    const mapped = await fleet.admin.put(at(record), { target_ids: [fleet.targetId, fleet.targetId] });
+    expect(mapped.body).toMatchObject({ target_ids: [fleet.targetId] });
+    expect((await fleet.admin.put(at(record), { owner_id: null })).status).toBe(400);
+    expect(await auditCount("certificate.update", String(record.id))).toBe(3);
+  });
+
+  it("honours If-Match, and an Idempotency-Key", async () => {
+    const record = await one();
+    const etag = (await fleet.admin.get(at(record))).headers.get("ETag") ?? "";
+    expect((await fleet.admin.put(at(record), { environment: "x" }, { "If-Match": etag })).status).toBe(200);
+    expect((await fleet.admin.put(at(record), { environment: "y" }, { "If-Match": etag })).status).toBe(412);
+    expect((await fleet.admin.delete(at(record), { "If-Match": etag })).status).toBe(412);
+    const sent = body();
+    const key = { "Idempotency-Key": "certificate-1" };
+    const [a, b] = await Promise.all([fleet.admin.post(path, sent, key), fleet.admin.post(path, sent, key)]);
+    expect(a.status).toBe(201);
+    expect(b.body).toEqual(a.body);
+  });
+
+  it("answers 404, 405 and 415 as every route", async () => {
+    expect((await fleet.admin.get(`${path}/none`)).status).toBe(404);
+    expect((await fleet.admin.put(`${path}/none`, {})).status).toBe(404);
+    expect((await fleet.admin.delete(`${path}/none`)).status).toBe(404);
+    expect((await fleet.admin.get(`${path}/none/versions`)).status).toBe(404);
+    expect((await fleet.admin.get(`${path}/none/export/pem`)).status).toBe(404);
+    expect((await fleet.admin.post(`${path}/none/export/pkcs12`)).status).toBe(404);
+    expect((await fleet.admin.post(`${path}/none/renew`)).status).toBe(404);
+    expect((await fleet.admin.send("PATCH", path)).status).toBe(405);
+    expect((await fleet.admin.post(path, "x", { "Content-Type": "text/plain" })).status).toBe(415);
+    expect((await new Client(null).get(path)).status).toBe(401);
+    expect((await fleet.agent.post(path, body())).status).toBe(403);
+  });
+});
+
+describe("the list", () => {
+  const ids = async (query: string) => {
+    const answer = await fleet.admin.get<{ data: { id: string }[]; total: number }>(`${path}?per_page=500&${query}`);
+    expect(answer.status, JSON.stringify(answer.body)).toBe(200);
+    expect(answer.body.total).toBe(answer.body.data.length);
+    return answer.body.data.map((row) => row.id);
+  };
+
+  it("filters, sorts and pages", async () => {
+    const profile = await fleet.admin.create("/api/v1/profiles", { name: "Listed" });
+    const a = await one({ environment: "list", common_name: "b.list.example", certificate_profile_id: profile.id });
+    const b = await one({ environment: "list", common_name: "a.list.example", target_ids: [fleet.targetId] });
+    const c = await one({ environment: "list", common_name: "c.list.example" });
+    await env.DB.prepare("update certificates set expires_at = '2031-05-05T00:00:00.000Z' where id = ?")
+      .bind(b.id)
+      .run();
+    const all = [a.id, b.id, c.id];
+    expect(await ids("environment=list")).toEqual(all);
+    expect(await ids("environment=list&sort=-createdAt")).toEqual([...all].reverse());
+    expect(await ids("environment=list&sort=createdAt&sort_desc=true")).toEqual([...all].reverse());
+    expect(await ids("environment=list&sort=commonName")).toEqual([b.id, a.id, c.id]);
+    expect(await ids(`profile_id=${profile.id}`)).toEqual([a.id]);
+    expect(await ids(`environment=list&agent_id=${fleet.agentId}`)).toEqual([b.id]);
+    expect(await ids("environment=list&agent_id=agent-none")).toEqual([]);
+    expect(await ids("environment=list&expires_before=2031-05-05T02:00:00%2B01:00")).toEqual([b.id]);
+    expect(await ids("environment=list&expires_after=2031-05-05T00:00:00Z")).toEqual([]);
+    expect(await ids(`environment=list&status=Pending&owner_id=${fleet.record.owner_id}`)).toEqual(all);
+    const page = await fleet.admin.get(`${path}?environment=list&per_page=2&page=2`);
+    expect(page.body).toMatchObject({ data: [{ id: c.id }], total: 3, page: 2, per_page: 2 });
+  });
+
+  it.each(["status=Nope", "expires_before=yesterday", "sort=colour", "page=0", "per_page=501"])(
+    "refuses %s",
+    async (query) => {
+      expect((await fleet.admin.get(`${path}?${query}`)).status).toBe(400);
+    },
+  );
+});
+
+describe("what a certificate uses", () => {
+  it("is not deleted: team, owner, policy, profile, issuer, target", async () => {
+    const profile = await fleet.admin.create("/api/v1/profiles", { name: "Used" });
+    const record = await one({ certificate_profile_id: profile.id, target_ids: [fleet.targetId] });
+    const used = [
+      `/api/v1/teams/${fleet.record.team_id}`,
+      `/api/v1/owners/${fleet.record.owner_id}`,
+      `/api/v1/renewal-policies/${fleet.record.renewal_policy_id}`,
+      `/api/v1/profiles/${profile.id}`,
+      `/api/v1/issuers/${fleet.record.issuer_id}`,
+      `/api/v1/targets/${fleet.targetId}`,
+    ];
+    for (const use of used) expect((await fleet.admin.delete(use)).status, use).toBe(409);
+    for (const use of used) expect((await fleet.admin.get(use)).status, use).toBe(200);
+    expect((await fleet.admin.get(at(record))).body).toMatchObject({ target_ids: [fleet.targetId] });
+  });
+});
+
+describe("renewing", () => {
+  const renew = (certificate: { id?: unknown }, query = "") => fleet.admin.post(`${at(certificate)}/renew${query}`);
+
+  it("needs a target, and an agent that is not retired", async () => {
+    const bare = await renew(await one());
+    expect(bare.status).toBe(400);
+    expect(bare.body).toMatchObject({ error: "certificate_without_target" });
+    const { agentId } = await addAgent(fleet.admin, "retired-1");
+    const target = await fleet.admin.create("/api/v1/targets", { name: "t", type: "NGINX", agent_id: agentId });
+    await env.DB.prepare("update agents set retired_at = '2026-01-01T00:00:00.000Z' where id = ?").bind(agentId).run();
+    expect((await renew(await one({ target_ids: [target.id] }))).body).toMatchObject({ error: "agents_retired" });
+  });
+
+  it("is refused while it is under way; force starts it anew", async () => {
+    const record = await one({ target_ids: [fleet.targetId] });
+    const first = await renew(record);
+    expect(first.status).toBe(202);
+    const again = await renew(record);
+    expect(again.status).toBe(409);
+    expect(again.body.error).toBe("renewal_in_progress");
+    const forced = await renew(record, "?force=true");
+    expect(forced.status).toBe(202);
+    expect(forced.body.job_id).not.toBe(first.body.job_id);
+    expect((await fleet.admin.get(`/api/v1/jobs/${first.body.job_id}`)).body).toMatchObject({ status: "Cancelled" });
+    const open = await fleet.admin.get(`/api/v1/jobs?certificate_id=${record.id}&status=AwaitingCSR`);
+    expect(open.body.total).toBe(1);
+  });
+
+  it("of racing requests one wins", async () => {
+    const record = await one({ target_ids: [fleet.targetId] });
+    const answers = await Promise.all(Array.from({ length: 8 }, () => renew(record)));
+    expect(answers.map((answer) => answer.status).sort()).toEqual([202, 409, 409, 409, 409, 409, 409, 409]);
+    expect((await fleet.admin.get(`/api/v1/jobs?certificate_id=${record.id}`)).body.total).toBe(1);
+  });
+
+  it("is refused for what is archived, and for what expired unless forced", async () => {
+    const archived = await one({ target_ids: [fleet.targetId] });
+    await renew(archived);
+    expect((await fleet.admin.delete(at(archived))).status).toBe(204);
+    expect((await fleet.admin.delete(at(archived))).status).toBe(204);
+    expect((await fleet.admin.get(at(archived))).body).toMatchObject({ status: "Archived" });
+    expect((await fleet.admin.get(`/api/v1/jobs?certificate_id=${archived.id}`)).body).toMatchObject({
+      data: [{ status: "Cancelled" }],
+    });
+    for (const query of ["", "?force=true"]) {
+      const answer = await renew(archived, query);
+      expect(answer.status).toBe(400);
+      expect(answer.body.error).toBe("certificate_archived");
+    }
+    expect(await auditCount("certificate.archive", String(archived.id))).toBe(1);
+
+    const expired = await one({ target_ids: [fleet.targetId] });
+    await env.DB.prepare(
+      "update certificates set status = 'Expired', expires_at = '2020-01-01T00:00:00.000Z' where id = ?",
+    )
+      .bind(expired.id)
+      .run();
+    expect((await renew(expired)).body.error).toBe("certificate_expired");
+    expect((await renew(expired, "?force=true")).status).toBe(202);
+    expect((await fleet.admin.get(at(expired))).body).toMatchObject({ status: "RenewalInProgress" });
+  });
+
+  it("says what is wrong with the issuer", async () => {
+    const issuer = await fleet.admin.create("/api/v1/issuers", {
+      name: "Off",
+      type: "GenericCA",
+      enabled: false,
+      config: { ca_common_name: "Off" },
+    });
+    const record = await one({ issuer_id: issuer.id, target_ids: [fleet.targetId] });
+    const answer = await renew(record);
+    expect(answer.status).toBe(400);
+    expect(answer.body.error).toBe("issuer_disabled");
+    expect((await fleet.admin.get(at(record))).body).toMatchObject({ status: "Pending" });
+  });
+});
