@@ -45,7 +45,7 @@ describe(`kill -9 under load, ${ROUNDS} times (FAULT_SEED=${SEED})`, () => {
     let fleet = await makeFleet(await bootstrap(server.url, server.bootstrapToken), "crash");
     for (let round = 0; round < ROUNDS; round++) {
       const victim = round % 2 === 0 ? "workerd" : "parent";
-      await killUnderLoad(server, fleet, history, victim, 30 + next() * 900);
+      await killUnderLoad(server, fleet, history, victim, Math.floor(next() * 12), next() * 60);
       server = await startServer({ stateDir });
       fleet = at(fleet, server.url);
       await checkAfterCrash(fleet, history, seen);
@@ -71,16 +71,20 @@ function at(fleet: Fleet, url: string): Fleet {
   return { ...fleet, admin: fleet.admin.at(url), agent: fleet.agent.at(url) };
 }
 
+/** Kills after so many more answers and a moment on: in the middle of whatever is under way then. */
 async function killUnderLoad(
   server: RunningServer,
   fleet: Fleet,
   history: History,
   victim: "workerd" | "parent",
-  afterMs: number,
+  answers: number,
+  delayMs: number,
 ): Promise<void> {
   let dead = false;
   const load = loadUntilDeath(fleet, history, PARALLEL, () => dead);
-  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  const enough = history.answers + answers;
+  await expect.poll(() => history.answers, { timeout: 60_000, interval: 5 }).toBeGreaterThanOrEqual(enough);
+  await new Promise((resolve) => setTimeout(resolve, delayMs));
   await (victim === "workerd" ? server.killWorkerd() : server.killParent());
   dead = true;
   await load;

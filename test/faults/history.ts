@@ -10,10 +10,12 @@ export interface History {
   readonly revocationAsked: Set<string>;
   /** Names so far, so that no name is used twice. */
   names: number;
+  /** CSRs and revocations that were answered. */
+  answers: number;
 }
 
 export function newHistory(): History {
-  return { jobs: new Map(), revoked: new Set(), revocationAsked: new Set(), names: 0 };
+  return { jobs: new Map(), revoked: new Set(), revocationAsked: new Set(), names: 0, answers: 0 };
 }
 
 /**
@@ -50,8 +52,10 @@ async function issueAndPerhapsRevoke(fleet: Fleet, history: History): Promise<vo
   };
   history.jobs.set(job.jobId, entry);
   entry.answer = await submitCsr(fleet, job, entry.csr);
+  history.answers++;
   if (n % 2 === 0) return;
   history.revocationAsked.add(job.certificateId);
   await fleet.admin.call("POST", `/api/v1/certificates/${job.certificateId}/revoke`, { reason: "superseded" });
   history.revoked.add(job.certificateId);
+  history.answers++;
 }
