@@ -19,7 +19,8 @@ const KINDS = { ecdsa: "ECDSA", rsa: "RSA", pss: "RSA", ed25519: "Ed25519" } as 
 export function importStreamVerifier(key: PublicKeyInfo, algorithmIdentifier: Bytes): StreamVerifier {
   const scheme = parseSignatureAlgorithm(algorithmIdentifier);
   if (KINDS[scheme.kind] !== key.algorithm) return { update: () => undefined, finish: () => false };
-  const publicKey = createPublicKey({ key: Buffer.from(key.spki), format: "der", type: "spki" });
+  const der = { key: Buffer.from(key.spki), format: "der", type: "spki" } as const;
+  const publicKey = createPublicKey(der);
   if (scheme.kind === "ed25519") {
     const chunks: Uint8Array[] = [];
     return {
@@ -32,8 +33,9 @@ export function importStreamVerifier(key: PublicKeyInfo, algorithmIdentifier: By
     update: (chunk) => void verification.update(chunk),
     finish: (signature) =>
       scheme.kind === "pss"
-        ? verification.verify(
-            { key: publicKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength },
+        ? // workerd takes no KeyObject beside a padding.
+          verification.verify(
+            { ...der, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength },
             signature,
           )
         : verification.verify(publicKey, signature),
