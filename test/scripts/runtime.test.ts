@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -7,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { startSchedules } from "../../scripts/local/cron.ts";
 import { chooseSockets } from "../../scripts/local/listen.ts";
 import { type Runtime, readProject, startWorker } from "../../scripts/local/runtime.ts";
-import { placesOf } from "../../scripts/local/settings.ts";
+import { PROJECT, placesOf } from "../../scripts/local/settings.ts";
 
 /** A Worker that reaches out from itself and from an object, and remembers what was scheduled. */
 const PROBE = `
@@ -89,6 +90,19 @@ test("nothing that the Worker or its objects fetch reaches a reserved address (i
     }
     expect(reached).toBe(0);
   });
+});
+
+test("the project's own .dev.vars is not read along with wrangler.toml, and nothing is said on stdout", () => {
+  const project = path.join(directory, "project");
+  mkdirSync(project);
+  copyFileSync(path.join(PROJECT, "wrangler.toml"), path.join(project, "wrangler.toml"));
+  writeFileSync(path.join(project, ".dev.vars"), "CANARY=from the project\n");
+  const script = `import { readProject } from "./scripts/local/runtime.ts"; process.stderr.write(JSON.stringify(readProject(process.argv[1])));`;
+  const args = ["--disable-warning=ExperimentalWarning", "--input-type=module-typescript", "-e", script, project];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: PROJECT, encoding: "utf8" });
+  expect(stdout).toBe("");
+  expect(JSON.parse(stderr).worker.name).toBe("certctl-edge");
+  expect(stderr).not.toContain("CANARY");
 });
 
 test("what OUTBOUND_ALLOW names is reached; only the given variables are bound", async () => {

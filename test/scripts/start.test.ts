@@ -167,6 +167,7 @@ describe("whatever dies, workerd ends with it", () => {
     const running = await startServer();
     const workerd = processId(running.workerdPid);
     await running.stop();
+    expect(running.output()).toBe(`${running.readyLine}\n`);
     expect(workerd && isAlive(workerd)).toBe(false);
     expect(running.log()).toContain("SIGTERM; stopping");
   });

@@ -28,6 +28,8 @@ export interface RunningServer {
   readonly pid: number;
   readonly workerdPid: number;
   readonly readyLine: string;
+  /** Everything written to stdout until now: the ready line and nothing else. */
+  output(): string;
   /** Everything written to stderr until now. */
   log(): string;
   /** kill -9 of the Node process alone; resolves when workerd has ended too. The state stays. */
@@ -55,6 +57,10 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
     env: environment({ STATE_DIR: stateDir, PORT: String(options.port ?? 0), EXIT_WITH_PARENT: "1", ...options.vars }),
   });
   let errors = "";
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     errors += text;
   });
@@ -72,6 +78,7 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
       pid: parent.pid,
       workerdPid: workerd.pid,
       readyLine,
+      output: () => output,
       log: () => errors,
       async killParent() {
         child.kill("SIGKILL");
