@@ -2,8 +2,10 @@ import fc from "fast-check";
 import { type Bytes, concat } from "../../src/pki/bytes.ts";
 import { children, type Element, tlv } from "../../src/pki/der.ts";
 
-/** How many inputs each property tries: `FUZZ_RUNS`, else `usual`. */
-export function runs(usual = 3_000): { numRuns: number } {
+/** How long each property is tried: `FUZZ_SECONDS` of it, else `FUZZ_RUNS` inputs, else `usual` inputs. */
+export function runs(usual = 3_000): { numRuns: number; interruptAfterTimeLimit?: number } {
+  const seconds = Number(process.env.FUZZ_SECONDS);
+  if (seconds > 0) return { numRuns: 1_000_000_000, interruptAfterTimeLimit: seconds * 1000 };
   const asked = Number(process.env.FUZZ_RUNS);
   return { numRuns: Number.isInteger(asked) && asked > 0 ? asked : usual };
 }
