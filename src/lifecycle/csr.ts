@@ -117,22 +117,20 @@ async function begin(ctx: Context, job: Job, pem: string, digest: string): Promi
   checkIssuable(certificate, job);
   const { approved, csr_pem } = await approve(ctx, certificate, pem);
   const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
+  const change = { approved, csr_pem, csr_digest: digest, lease_until, last_error: null };
   try {
-    await runBatch(ctx.db, [
-      guard(ctx.db, unchangedSince(certificate)),
-      ...transition(ctx, job, "Running", { approved, csr_pem, csr_digest: digest, lease_until, last_error: null }),
-    ]);
+    await runBatch(ctx.db, [guard(ctx.db, unchangedSince(certificate)), ...transition(ctx, job, "Running", change)]);
   } catch (error) {
     if (error instanceof GuardFailed) return null;
     throw error;
   }
-  return findJob(ctx, job.id);
+  return { ...job, ...change, status: "Running" };
 }
 
 function checkIssuable(certificate: Certificate, job: Job): void {
   if (certificate.status === "Archived")
     throw conflict("certificate_archived", "certificate_id: the certificate is archived");
-  if (certificate.revoked_at !== null && certificate.revoked_at > job.created_at)
+  if (certificate.revocation_noted_at !== null && certificate.revocation_noted_at >= job.created_at)
     throw conflict(
       "certificate_revoked",
       "certificate_id: the certificate was revoked after this job was made: renew it again",

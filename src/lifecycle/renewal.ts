@@ -29,10 +29,12 @@ export async function triggerRenewal(ctx: Context, id: string, force: boolean): 
   return repeatedly(async () => {
     const certificate = await mustFindCertificate(ctx, id);
     checkRenewable(ctx, certificate, force);
-    await findSigningCa(ctx, certificate.issuer_id);
-    const agents = await agentsToAsk(ctx, certificate);
-    const open = await openJobs(ctx, id);
-    const policy = await renewalPolicies.find(ctx, certificate.renewal_policy_id);
+    const [agents, open, policy] = await Promise.all([
+      agentsToAsk(ctx, certificate),
+      openJobs(ctx, id),
+      renewalPolicies.find(ctx, certificate.renewal_policy_id),
+      findSigningCa(ctx, certificate.issuer_id),
+    ]);
     const created = await Promise.all(
       agents.map(async (agent_id) =>
         newCsrJob(ctx, {

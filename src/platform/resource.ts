@@ -418,11 +418,11 @@ export async function checkReferences(
   row: Record<string, unknown>,
   changed: Record<string, unknown> = row,
 ): Promise<void> {
-  for (const [field, { table, kind }] of Object.entries(spec.references ?? {})) {
+  const wanted = Object.entries(spec.references ?? {}).flatMap(([field, { table, kind }]) => {
     const id = row[field];
-    if (typeof id !== "string" || changed[field] === undefined) continue;
-    await requireRow(ctx, table, id, field, kind);
-  }
+    return typeof id === "string" && changed[field] !== undefined ? [{ field, table, kind, id }] : [];
+  });
+  await Promise.all(wanted.map(({ field, table, kind, id }) => requireRow(ctx, table, id, field, kind)));
 }
 
 /** 400 naming `field` unless `table` has a row `id`. */

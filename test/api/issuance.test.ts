@@ -83,7 +83,11 @@ describe("the main flow", () => {
     expect(leaf.verify(root.publicKey)).toBe(true);
 
     const after = await read(id);
-    expect(after).toMatchObject({ status: "Active", expires_at: new Date(leaf.validTo).toISOString(), revoked_at: null });
+    expect(after).toMatchObject({
+      status: "Active",
+      expires_at: new Date(leaf.validTo).toISOString(),
+      revoked_at: null,
+    });
     expect(await job(job_id)).toMatchObject({ status: "Completed", version_id: answer.body.version_id, attempts: 1 });
     const versions = await fleet.admin.get<{ data: Record<string, unknown>[] }>(`/api/v1/certificates/${id}/versions`);
     expect(versions.body).toMatchObject({ total: 1 });

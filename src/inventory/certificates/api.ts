@@ -10,7 +10,7 @@ import {
   mustFindCertificate,
   SORT_KEYS,
   updateCertificate,
-  viewsOf,
+  viewOf,
 } from "./certificates.ts";
 import { exportPem, exportPkcs12 } from "./export.ts";
 import { certificates } from "./table.ts";
@@ -177,8 +177,7 @@ export const certificateRoutes: Route[] = [
     answers: { 200: { description: "The certificate", schema: certificateAnswer } },
     handler: async (ctx, input) => {
       const row = await mustFindCertificate(ctx, input.params.id);
-      const [view] = await viewsOf(ctx, [row]);
-      return ok(view, { ETag: etagOf(row) });
+      return ok(await viewOf(ctx, row), { ETag: etagOf(row) });
     },
   }),
   route({

@@ -28,7 +28,7 @@ import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificate
 export { CERTIFICATE_STATUSES };
 export type Certificate = typeof certificates.$inferSelect;
 /** As the API shows it. */
-export type CertificateView = Certificate & { readonly target_ids: readonly string[] };
+export type CertificateView = Omit<Certificate, "revocation_noted_at"> & { readonly target_ids: readonly string[] };
 
 /** What a caller may set. */
 export interface CertificateFields {
@@ -84,10 +84,16 @@ export async function viewsOf(ctx: Context, rows: readonly Certificate[]): Promi
     .from(certificateTargets)
     .where(inList(certificateTargets.certificate_id, ids))
     .orderBy(asc(certificateTargets.target_id));
-  return rows.map((row) => ({
+  return rows.map(({ revocation_noted_at: _, ...row }) => ({
     ...row,
     target_ids: mappings.filter((mapping) => mapping.certificate_id === row.id).map((mapping) => mapping.target_id),
   }));
+}
+
+export async function viewOf(ctx: Context, row: Certificate): Promise<CertificateView> {
+  const [view] = await viewsOf(ctx, [row]);
+  if (!view) throw new Error("one row has one view");
+  return view;
 }
 
 /** A new record: Pending, nothing is issued yet. */
@@ -108,12 +114,14 @@ export async function createCertificate(
     last_deployment_at: null,
     revoked_at: null,
     revocation_reason: null,
+    revocation_noted_at: null,
     created_at: now,
     updated_at: now,
   };
   await checkReferences(ctx, SPEC, { ...row });
   const targets = await checkTargets(ctx, target_ids);
-  const view: CertificateView = { ...row, target_ids: targets };
+  const { revocation_noted_at: _, ...shown } = row;
+  const view: CertificateView = { ...shown, target_ids: targets };
   const statements = [
     ctx.db.insert(certificates).values(row),
     ...mapStatements(ctx, row.id, targets),
@@ -123,7 +131,7 @@ export async function createCertificate(
       issuer_id: row.issuer_id,
     }),
   ];
-  await save(ctx, statements, view, { status: 201, body: view });
+  await save(ctx, statements, row, { status: 201, body: view });
   return view;
 }
 
@@ -150,8 +158,7 @@ export async function updateCertificate(
     event(ctx, "certificate.update", id, { fields: Object.keys(values) }),
   ];
   await save(ctx, statements, row);
-  const [view] = await viewsOf(ctx, [row]);
-  return view ?? { ...row, target_ids: targets ?? [] };
+  return viewOf(ctx, row);
 }
 
 /** Holds while nobody has written the row since it was read. */

@@ -23,14 +23,14 @@ export function raisedUpdatedAt(now: string): SQL {
  * at the last third of the life of what lives shorter than that.
  */
 export function statusAt(now: string): SQL {
-  const { id, status, expires_at, revoked_at, renewal_policy_id } = certificates;
+  const { id, status, expires_at, revoked_at, revocation_noted_at, renewal_policy_id } = certificates;
   const left = sql`(julianday(${expires_at}) - julianday(${now}))`;
   const life = sql`(select julianday(v.not_after) - julianday(v.not_before) from certificate_versions v
     where v.certificate_id = ${id} and v.not_after = ${expires_at} limit 1)`;
   const policyWindow = sql`(select p.renewal_window_days from renewal_policies p where p.id = ${renewal_policy_id})`;
   const renewing = sql`exists (select 1 from jobs j where j.certificate_id = ${id} and j.status in ${OPEN}
     and j.type in ('Issuance', 'Renewal')
-    and (${revoked_at} is null or j.created_at >= ${revoked_at})
+    and (${revoked_at} is null or j.created_at > ${revocation_noted_at})
     and (${expires_at} is null or ${expires_at} > ${now} or j.created_at >= ${expires_at}))`;
   const lastFailed = sql`(select j.status from jobs j where j.certificate_id = ${id}
     and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
@@ -80,7 +80,13 @@ export function revokeStatements(
     ),
     ctx.db
       .update(certificates)
-      .set({ revoked_at: of.revoked_at, revocation_reason: of.reason, updated_at: raisedUpdatedAt(now) })
+      .set({
+        revoked_at: of.revoked_at,
+        revocation_reason: of.reason,
+        revocation_noted_at: sql`case when ${certificates.revoked_at} is null then ${now}
+          else ${certificates.revocation_noted_at} end`,
+        updated_at: raisedUpdatedAt(now),
+      })
       .where(eq(certificates.id, certificateId)),
     refreshStatus(ctx, certificateId, now),
   ];
@@ -99,7 +105,7 @@ export function releaseStatements(
     ),
     ctx.db
       .update(certificates)
-      .set({ revoked_at: null, revocation_reason: null, updated_at: raisedUpdatedAt(now) })
+      .set({ revoked_at: null, revocation_reason: null, revocation_noted_at: null, updated_at: raisedUpdatedAt(now) })
       .where(eq(certificates.id, certificateId)),
     refreshStatus(ctx, certificateId, now),
   ];
@@ -124,10 +130,10 @@ export function archiveStatement(ctx: Context, certificateId: string, now: strin
 export function issuedStatements(
   ctx: Context,
   certificateId: string,
-  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string | null },
+  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string },
   now: string,
 ): Statement[] {
-  const heals = sql`(${certificates.revoked_at} is null or (${certificates.revoked_at} <= ${of.asked_at ?? ""}
+  const heals = sql`(${certificates.revoked_at} is null or (${certificates.revocation_noted_at} < ${of.asked_at}
     and exists (select 1 from certificate_versions v where v.id = ${of.version_id} and v.revoked_at is null)))`;
   return [
     ctx.db
@@ -137,6 +143,7 @@ export function issuedStatements(
         last_renewal_at: sql`max(coalesce(${certificates.last_renewal_at}, ''), ${of.issued_at})`,
         revoked_at: sql`case when ${heals} then null else ${certificates.revoked_at} end`,
         revocation_reason: sql`case when ${heals} then null else ${certificates.revocation_reason} end`,
+        revocation_noted_at: sql`case when ${heals} then null else ${certificates.revocation_noted_at} end`,
         updated_at: raisedUpdatedAt(now),
       })
       .where(eq(certificates.id, certificateId)),

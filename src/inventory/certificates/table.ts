@@ -48,6 +48,11 @@ export const certificates = sqliteTable(
     /** Set while what was issued last is revoked; a later issuance empties it. */
     revoked_at: text(),
     revocation_reason: text(),
+    /**
+     * When the inventory heard of that, by its own clock (the ledger's time has whole seconds): a job from before is void, one
+     * from after heals.
+     */
+    revocation_noted_at: text(),
     created_at: text().notNull(),
     updated_at: text().notNull(),
   },

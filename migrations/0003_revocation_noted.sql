@@ -1,0 +1,1 @@
+ALTER TABLE `certificates` ADD `revocation_noted_at` text;

@@ -1,0 +1,262 @@
+import { env } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import { approve, certify } from "../../src/authority/gate.ts";
+import { ledgerOf } from "../../src/authority/ledger.ts";
+import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";
+import { newestVersion } from "../../src/inventory/certificates/versions.ts";
+import { settleIssuance, settleOutbox } from "../../src/lifecycle/issuance.ts";
+import { findJob } from "../../src/lifecycle/jobs.ts";
+import { expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
+import { auditCount } from "../support/api.ts";
+import { contextAhead } from "../support/context.ts";
+import { makeCsr } from "../support/csr.ts";
+import { type Fleet, makeFleet } from "../support/fleet.ts";
+
+const DAY = 86_400;
+let fleet: Fleet;
+let n = 0;
+
+beforeAll(async () => {
+  fleet = await makeFleet();
+});
+
+async function record(more: Record<string, unknown> = {}) {
+  const common_name = `life-${++n}.example.com`;
+  const { id } = await fleet.admin.create("/api/v1/certificates", {
+    name: `life ${n}`,
+    common_name,
+    target_ids: [fleet.targetId],
+    ...fleet.record,
+    ...more,
+  });
+  return { id: String(id), common_name };
+}
+
+const read = async (id: string) => (await fleet.admin.get(`/api/v1/certificates/${id}`)).body;
+const job = async (id: string) => (await fleet.admin.get(`/api/v1/jobs/${id}`)).body;
+const revoke = (id: string, reason: string) => fleet.admin.post(`/api/v1/certificates/${id}/revoke`, { reason });
+
+async function trigger(id: string, query = "") {
+  const answer = await fleet.admin.post<{ job_id: string }>(`/api/v1/certificates/${id}/renew${query}`);
+  expect(answer.status, JSON.stringify(answer.body)).toBe(202);
+  return answer.body.job_id;
+}
+
+async function submit(job_id: string, common_name: string) {
+  const csr_pem = await makeCsr({ commonName: common_name });
+  return fleet.agent.post<{ version_id: string }>(`/api/v1/agents/${fleet.agentId}/csr`, { csr_pem, job_id });
+}
+
+async function issue(certificate: { id: string; common_name: string }) {
+  const job_id = await trigger(certificate.id);
+  const answer = await submit(job_id, certificate.common_name);
+  expect(answer.status, JSON.stringify(answer.body)).toBe(202);
+  return { job_id, version_id: answer.body.version_id };
+}
+
+async function version(id: string) {
+  const found = await newestVersion(contextAhead(), id);
+  if (!found) throw new Error("no version");
+  return found;
+}
+
+/** Leaves the job as a crash between taking it and asking the ledger does. */
+async function takenAndLeft(certificate: { id: string; common_name: string }, job_id: string) {
+  const ctx = contextAhead();
+  const csr = await makeCsr({ commonName: certificate.common_name });
+  const { approved, csr_pem } = await approve(ctx, await mustFindCertificate(ctx, certificate.id), csr);
+  await env.DB.prepare(
+    "update jobs set status = 'Running', approved = ?, csr_pem = ?, csr_digest = 'd', lease_until = ?, attempts = 1, started_at = created_at where id = ?",
+  )
+    .bind(JSON.stringify(approved), csr_pem, new Date(Date.now() + 60_000).toISOString(), job_id)
+    .run();
+}
+
+describe("inv 6: a job whose holder is gone", () => {
+  it("is finished by the sweep once the lease is over, and not before", async () => {
+    const certificate = await record();
+    const job_id = await trigger(certificate.id);
+    await takenAndLeft(certificate, job_id);
+    await resumeJobs(contextAhead(0), null);
+    expect(await job(job_id)).toMatchObject({ status: "Running" });
+    await resumeJobs(contextAhead(61), null);
+    expect(await job(job_id)).toMatchObject({ status: "Completed", attempts: 2 });
+    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+  });
+
+  it("has the same certificate when the ledger had signed already", async () => {
+    const certificate = await record();
+    const { job_id, version_id } = await issue(certificate);
+    const { serial_number } = await version(certificate.id);
+    await env.DB.batch([
+      env.DB.prepare("delete from certificate_versions where certificate_id = ?").bind(certificate.id),
+      env.DB.prepare("update certificates set status = 'RenewalInProgress', expires_at = null where id = ?").bind(
+        certificate.id,
+      ),
+      env.DB.prepare(
+        "update jobs set status = 'Running', version_id = null, completed_at = null, lease_until = created_at where id = ?",
+      ).bind(job_id),
+    ]);
+    await resumeJobs(contextAhead(0), null);
+    expect(await job(job_id)).toMatchObject({ status: "Completed", version_id });
+    expect(await version(certificate.id)).toMatchObject({ id: version_id, serial_number });
+    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+  });
+
+  it("fails with the ledger's own words when the CA signs no more", async () => {
+    const issuer = await fleet.admin.create("/api/v1/issuers", {
+      name: "Ending",
+      type: "GenericCA",
+      config: { ca_common_name: "Ending" },
+    });
+    const certificate = await record({ issuer_id: issuer.id });
+    const job_id = await trigger(certificate.id);
+    await takenAndLeft(certificate, job_id);
+    const ctx = contextAhead();
+    const ledger = (await findJob(ctx, job_id))?.approved?.ledger_id ?? "";
+    await ledgerOf(ctx, ledger).retire("retiring");
+    await resumeJobs(contextAhead(61), null);
+    expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringMatching(/retiring/) });
+    expect(await read(certificate.id)).toMatchObject({ status: "Failed" });
+    expect(await auditCount("job.failed", job_id)).toBe(1);
+  });
+});
+
+describe("a job that nobody answers", () => {
+  it("fails after a day, and the certificate shows what it has", async () => {
+    const never = await record();
+    const neverJob = await trigger(never.id);
+    const before = await record();
+    await issue(before);
+    const beforeJob = await trigger(before.id);
+    await expireJobs(contextAhead(DAY - 60), null);
+    expect(await job(neverJob)).toMatchObject({ status: "AwaitingCSR" });
+    await expireJobs(contextAhead(DAY + 1), null);
+    expect(await job(neverJob)).toMatchObject({ status: "Failed", last_error: expect.stringContaining("24 hours") });
+    expect(await read(never.id)).toMatchObject({ status: "Failed", expires_at: null });
+    expect(await job(beforeJob)).toMatchObject({ status: "Failed" });
+    expect(await read(before.id)).toMatchObject({ status: "Active" });
+    const late = await submit(neverJob, never.common_name);
+    expect(late.status).toBe(409);
+    await issue(never);
+    expect(await read(never.id)).toMatchObject({ status: "Active" });
+  });
+});
+
+describe("time", () => {
+  it("makes a certificate Expiring within its policy's window, then Expired; one never issued neither", async () => {
+    const certificate = await record();
+    const pending = await record();
+    await issue(certificate);
+    const days = async (count: number) => {
+      await refreshCertificates(contextAhead(count * DAY), null);
+      return (await read(certificate.id)).status;
+    };
+    expect(await days(59)).toBe("Active");
+    expect(await days(61)).toBe("Expiring");
+    expect(await days(61)).toBe("Expiring");
+    expect(await days(91)).toBe("Expired");
+    expect(await auditCount("certificate.status", certificate.id)).toBe(2);
+    expect(await read(pending.id)).toMatchObject({ status: "Pending", expires_at: null });
+  });
+
+  it("shows that a certificate expired behind a renewal that goes on", async () => {
+    const certificate = await record();
+    await issue(certificate);
+    const job_id = await trigger(certificate.id);
+    await refreshCertificates(contextAhead(80 * DAY), null);
+    expect(await read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
+    await refreshCertificates(contextAhead(91 * DAY), null);
+    expect(await read(certificate.id)).toMatchObject({ status: "Expired" });
+    expect((await submit(job_id, certificate.common_name)).status).toBe(202);
+    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+  });
+
+  it("begins the window of a short life at its last third", async () => {
+    const profile = await fleet.admin.create("/api/v1/profiles", { name: "Nine hours", max_ttl_seconds: 9 * 3600 });
+    const certificate = await record({ certificate_profile_id: profile.id });
+    await issue(certificate);
+    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    await refreshCertificates(contextAhead(5 * 3600), null);
+    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    await refreshCertificates(contextAhead(7 * 3600), null);
+    expect(await read(certificate.id)).toMatchObject({ status: "Expiring" });
+  });
+});
+
+describe("revocation and issuance", () => {
+  /** What the ledger hands over for a version, as its outbox would. */
+  async function handedOver(id: string) {
+    const { ledger_id, job_id } = await version(id);
+    const { approved } = (await findJob(contextAhead(), job_id ?? "")) ?? {};
+    if (!approved) throw new Error("no approved request");
+    const [issued] = await ledgerOf(contextAhead(), ledger_id).issue([
+      {
+        request_id: job_id ?? "",
+        certificate_id: id,
+        subject: approved.subject,
+        sans: approved.sans,
+        spki: Uint8Array.from(approved.spki.match(/../g) ?? [], (octet) => Number.parseInt(octet, 16)),
+        ekus: approved.ekus,
+        must_staple: approved.must_staple,
+        ttl_seconds: approved.ttl_seconds,
+        settle: {},
+      },
+    ]);
+    if (!issued?.ok) throw new Error("the ledger does not repeat itself");
+    return issued;
+  }
+
+  it("inv 6: what the ledger hands over late or again changes nothing, also after a revocation", async () => {
+    const certificate = await record();
+    await issue(certificate);
+    const issued = await handedOver(certificate.id);
+    const before = await read(certificate.id);
+    expect(await settleOutbox(contextAhead(), [issued, issued])).toEqual([issued.request_id, issued.request_id]);
+    const { updated_at: _, ...same } = before;
+    expect(await read(certificate.id)).toMatchObject(same);
+    expect(await auditCount("certificate.issue", certificate.id)).toBe(1);
+
+    expect((await revoke(certificate.id, "superseded")).status).toBe(200);
+    await settleIssuance(contextAhead(), await certify(contextAhead(), issued));
+    expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "superseded" });
+    expect(await version(certificate.id)).toMatchObject({ revocation_reason: "superseded" });
+  });
+
+  it("inv 4: what is being signed while the certificate is revoked is revoked as well", async () => {
+    const certificate = await record();
+    await issue(certificate);
+    const job_id = await trigger(certificate.id);
+    await takenAndLeft(certificate, job_id);
+    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    await resumeJobs(contextAhead(61), null);
+    expect(await job(job_id)).toMatchObject({ status: "Completed" });
+    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+    const { ledger_id, serial_number, revoked_at } = await version(certificate.id);
+    expect(revoked_at).not.toBeNull();
+    expect(await ledgerOf(contextAhead(), ledger_id).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
+  });
+
+  it("a job from before a revocation takes no CSR; a new renewal heals the certificate", async () => {
+    const certificate = await record();
+    const { version_id } = await issue(certificate);
+    const old = await trigger(certificate.id);
+    expect((await revoke(certificate.id, "superseded")).status).toBe(200);
+    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+    const refused = await submit(old, certificate.common_name);
+    expect(refused.status).toBe(409);
+    expect(refused.body).toMatchObject({ error: "certificate_revoked" });
+    const job_id = await trigger(certificate.id);
+    expect(await job(old)).toMatchObject({ status: "Cancelled" });
+    expect(await read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
+    expect((await submit(job_id, certificate.common_name)).status).toBe(202);
+    expect(await read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null, revocation_reason: null });
+    const versions = await fleet.admin.get<{ data: Record<string, unknown>[] }>(
+      `/api/v1/certificates/${certificate.id}/versions`,
+    );
+    expect(versions.body.data.map((row) => [row.id === version_id, row.revocation_reason])).toEqual([
+      [false, null],
+      [true, "superseded"],
+    ]);
+  });
+});
