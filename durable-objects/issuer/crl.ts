@@ -285,7 +285,8 @@ async function dropExpired(core: Core, shot: Snapshot): Promise<void> {
       const rows = core.sql
         .exec<{ length: number }>(
           `delete from crl_entries where seq in (
-             select seq from crl_entries where not_after < ? and shard = ? and seq <= ? limit ${PRUNE_ROWS})
+             select seq from crl_entries indexed by crl_entries_expiry
+             where not_after < ? and shard = ? and seq <= ? limit ${PRUNE_ROWS})
            returning length(entry) as length`,
           shot.thisUpdate,
           shot.row.shard,

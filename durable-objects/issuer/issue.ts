@@ -20,7 +20,7 @@ import { PkiError } from "../../src/pki/errors.ts";
 import { keyIdentifier, type PublicKeyInfo, parseSpki, type Signer } from "../../src/pki/keys.ts";
 import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName } from "../../src/pki/names.ts";
-import { type Core, cached, caOf, caSigner, chainOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
 import { currentShards } from "./shards.ts";
 import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
@@ -66,6 +66,7 @@ async function issueLeaf(core: Core, request: IssueRequest): Promise<IssueResult
   const subject = encodeName(request.subject);
   const prepared = await prepare(request, [subject, request.sans], request.settle);
   const subjectKeyIdentifier = await keyIdentifier(prepared.key);
+  await commonTurn(core);
 
   // From here to the insert nothing is awaited.
   const known = findRequest(core, prepared);
@@ -233,26 +234,30 @@ function findRequest(core: Core, prepared: Prepared): Promise<IssueResult> | Iss
 /** Writes down what will be signed. The unique index on serials is the proof that none is used twice (invariant 2). */
 function reserve(core: Core, what: Reserving): EntryRow {
   const now = nowOf(core);
-  const row = core.sql
-    .exec<EntryRow>(
-      `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
-         spki_sha256, tbs, settle, acknowledged) values (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0) returning *`,
-      toHex(what.serial),
-      what.request_id,
-      what.digest,
-      what.kind,
-      what.certificate_id,
-      what.shard,
-      what.notBefore,
-      what.notAfter,
-      now,
-      what.spki_sha256,
+  const row = {
+    serial: toHex(what.serial),
+    request_id: what.request_id,
+    digest: what.digest,
+    kind: what.kind,
+    certificate_id: what.certificate_id,
+    shard: what.shard,
+    not_before: what.notBefore,
+    not_after: what.notAfter,
+    created_at: now,
+    spki_sha256: what.spki_sha256,
+    settle: what.settle,
+  };
+  const { cursor } = core.sql
+    .exec<{ cursor: number }>(
+      `insert into entries (serial, request_id, digest, kind, certificate_id, shard, not_before, not_after, created_at,
+         spki_sha256, settle, state, acknowledged, tbs) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?) returning cursor`,
+      ...Object.values(row),
       what.tbs,
-      what.settle,
     )
     .one();
   wakeAt(core, now + SETTLE_AFTER_MS);
-  return row;
+  const tbs = what.tbs.buffer.slice(what.tbs.byteOffset, what.tbs.byteOffset + what.tbs.length);
+  return { ...row, cursor, state: 0, acknowledged: 0, tbs, der: null, revoked_at: null, reason: null };
 }
 
 /** One signature for a reserved row, however many wait for it. */
