@@ -90,6 +90,26 @@ describeWith("Java", ["java", "javac", "keytool"], () => {
     await eventually(async () => expect(await validate(issued, "crl")).toMatch(/^invalid REVOKED/));
   });
 
+  it("follows a certificate to its own list when there are several", async () => {
+    const config = { ca_common_name: "Sharded Root", key_algorithm: "ECDSA-P256", crl_shards: 4 };
+    await createIssuer(scene, "iss-sharded", config);
+    const issued = await issue(scene, "iss-sharded", "java-shard");
+    const { text } = await must("openssl", ["x509", "-in", issued.leaf, "-noout", "-ext", "crlDistributionPoints"]);
+    const list = /URI:(\S+\/crl\/iss-sharded\/[1-4])$/m.exec(text)?.[1];
+    if (list === undefined) throw new Error(`no list of its own: ${text}`);
+    expect(await validate(issued, "crl")).toBe("valid");
+    await revoke(scene, issued, "keyCompromise");
+    await eventually(async () => expect(await validate(issued, "crl")).toMatch(/^invalid REVOKED/));
+    const { stdout } = await must("curl", ["-sf", list]);
+    const der = scratch.write("shard.der", stdout);
+    await must("openssl", ["crl", "-inform", "DER", "-in", der, "-out", scratch.file("shard.pem")]);
+    const verified = await run("openssl", [
+      ...["verify", "-crl_check", "-extended_crl", "-CRLfile", scratch.file("shard.pem")],
+      ...["-CAfile", issued.root, issued.leaf],
+    ]);
+    expect(verified.text).toContain("certificate revoked");
+  });
+
   it("keytool lists every certificate of a PKCS#12 export as trusted", async () => {
     const issued = await issue(scene, "iss-clients", "keytool");
     const path = `/api/v1/certificates/${issued.certificateId}/export/pkcs12`;

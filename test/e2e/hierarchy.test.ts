@@ -81,6 +81,26 @@ describe("a CA brought in", () => {
     });
   }
 
+  it("may be a subordinate with its chain", async () => {
+    const root = await outsideRoot("far", NEW_KEY["RSA-2048"] ?? []);
+    await must("openssl", [
+      ...["req", "-new", ...(NEW_KEY["ECDSA-P256"] ?? []), "-nodes", "-keyout", scratch.file("near.key")],
+      ...["-subj", "/O=Example/CN=near", "-out", scratch.file("near.csr")],
+    ]);
+    await must("openssl", [
+      ...["x509", "-req", "-in", scratch.file("near.csr"), "-CA", root, "-CAkey", scratch.file("far.key")],
+      ...["-days", "1825", "-extfile", scratch.write("near.ext", `${CA_EXTENSIONS}authorityKeyIdentifier=keyid\n`)],
+      ...["-out", scratch.file("near.pem")],
+    ]);
+    await createIssuer(scene, "iss-near", {
+      ca_cert_pem: scratch.read("near.pem") + scratch.read("far.pem"),
+      ca_key_pem: scratch.read("near.key"),
+    });
+    const issued = await issue(scene, "iss-near", "under-near");
+    expect((await verify(root, issued)).text).toContain(": OK");
+    await answersFor("iss-near", issued);
+  });
+
   it("is refused with a key that is not the certificate's", async () => {
     await outsideRoot("one", NEW_KEY["ECDSA-P256"] ?? []);
     await outsideRoot("other", NEW_KEY["ECDSA-P256"] ?? []);

@@ -117,6 +117,20 @@ describe("what openssl asks", () => {
     }
   });
 
+  it("again, with what it has: 304 for an answer and a list that have not changed", async () => {
+    for (const path of [`ocsp/iss-asked/${issued.serial}`, "crl/iss-asked", "ca/iss-asked"]) {
+      const address = `${server.url}/.well-known/pki/${path}`;
+      const status = async (...more: string[]) =>
+        (await must("curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", ...more, address])).text;
+      const etags = scratch.file("etags");
+      // An OCSP answer is made anew every two seconds: the second question may just miss the first one's answer.
+      await eventually(async () => {
+        expect(await status("--etag-save", etags)).toBe("200");
+        expect(await status("--etag-compare", etags), path).toBe("304");
+      });
+    }
+  });
+
   it("exports PEM and PKCS#12 that openssl opens, without a private key", async () => {
     const { bytes } = await scene.admin.send("POST", `/api/v1/certificates/${issued.certificateId}/export/pkcs12`, {
       password: "pass word",
