@@ -2,6 +2,7 @@ import ipaddr from "ipaddr.js";
 import { ascii, type Bytes, toHex } from "./bytes.ts";
 import { asciiText, type Element, oidFromContent, oidOf, Reader, sequence, TAG, tlv } from "./der.ts";
 import { DerError, NameError } from "./errors.ts";
+import { decodePunycode } from "./punycode.ts";
 
 /** A subject alternative name of one of the four types that are certified here, its value in canonical text. */
 export interface GeneralName {
@@ -91,13 +92,19 @@ export function dnsName(text: string): string {
   for (const label of labels) {
     if (!LABEL.test(label)) throw wrong(label === "" ? "has an empty label" : `has the label ${quote(label)}`);
     if (label.startsWith("xn--")) {
-      if (!foreign && toAscii(label) !== label) throw wrong(`has the label ${quote(label)} that does not decode`);
+      if (!isEncodedLabel(label)) throw wrong(`has the label ${quote(label)} that does not decode`);
     } else if (label.slice(2, 4) === "--") {
       throw wrong(`has the reserved label ${quote(label)}`);
     }
   }
   if (/^[0-9]+$/.test(labels.at(-1) ?? "")) throw wrong("ends in a number");
   return name;
+}
+
+/** An A-label: decodes to letters beyond ASCII that encode to the same label again. */
+function isEncodedLabel(label: string): boolean {
+  const decoded = decodePunycode(label.slice(4));
+  return decoded !== null && /[\u{80}-\u{10ffff}]/u.test(decoded) && toAscii(decoded) === label;
 }
 
 /** UTS 46 ToASCII as the URL standard does it: the same in workerd and Node. */

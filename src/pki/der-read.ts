@@ -1,0 +1,362 @@
+import type { Bytes } from "./bytes.ts";
+import { TAG } from "./der-tags.ts";
+import { DerError } from "./errors.ts";
+
+/** The strict reader of `der.ts`. */
+
+/** One tag-length-value. `bytes` (the whole TLV) and `content` are views into the input. */
+export interface Element {
+  readonly tag: number;
+  readonly bytes: Bytes;
+  readonly content: Bytes;
+}
+
+export interface DecodeLimits {
+  /** Largest input in octets; 65,536 unless told. */
+  maxBytes?: number;
+  /** Deepest nesting of constructed elements; 32 unless told. */
+  maxDepth?: number;
+}
+
+/** Reads the header at `at` (strict) and returns where the element ends, at most `limit`. */
+function elementEnd(bytes: Uint8Array, at: number, limit: number): number {
+  if (at + 2 > limit) throw new DerError("truncated: no room for a tag and a length");
+  if (((bytes[at] as number) & 0x1f) === 0x1f) throw new DerError("tag numbers above 30 are not used here");
+  const first = bytes[at + 1] as number;
+  let start = at + 2;
+  let length = first;
+  if (first >= 0x80) {
+    const octets = first & 0x7f;
+    if (octets === 0) throw new DerError("indefinite length is not DER");
+    if (octets > 4) throw new DerError("length of more than four octets");
+    if (start + octets > limit) throw new DerError("truncated inside a length");
+    length = 0;
+    for (let i = 0; i < octets; i++) length = length * 256 + (bytes[start + i] as number);
+    if (length < 0x80 || (octets > 1 && bytes[start] === 0)) throw new DerError("length is not minimal");
+    start += octets;
+  }
+  if (length > limit - start) throw new DerError("truncated: length runs past the end");
+  return start + length;
+}
+
+/** Octets of tag and length of the element at `at`, after `elementEnd` accepted it. */
+function headerLength(bytes: Uint8Array, at: number): number {
+  const first = bytes[at + 1] as number;
+  return first < 0x80 ? 2 : 2 + (first & 0x7f);
+}
+
+function elementAt(bytes: Bytes, at: number, limit: number): Element {
+  const end = elementEnd(bytes, at, limit);
+  const start = at + headerLength(bytes, at);
+  return { tag: bytes[at] as number, bytes: bytes.subarray(at, end), content: bytes.subarray(start, end) };
+}
+
+function checkInteger(bytes: Uint8Array, start: number, end: number): void {
+  if (end === start) throw new DerError("INTEGER without content");
+  if (end - start === 1) return;
+  const first = bytes[start] as number;
+  const second = bytes[start + 1] as number;
+  if ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))
+    throw new DerError("INTEGER is not minimal");
+}
+
+function checkOid(bytes: Uint8Array, start: number, end: number): void {
+  if (end === start) throw new DerError("OBJECT IDENTIFIER without content");
+  if (end - start > 128) throw new DerError("OBJECT IDENTIFIER longer than 128 octets");
+  if ((bytes[end - 1] as number) >= 0x80) throw new DerError("OBJECT IDENTIFIER ends inside an arc");
+  let fresh = true;
+  for (let i = start; i < end; i++) {
+    const octet = bytes[i] as number;
+    if (fresh && octet === 0x80) throw new DerError("OBJECT IDENTIFIER arc is not minimal");
+    fresh = octet < 0x80;
+  }
+}
+
+function checkBitString(bytes: Uint8Array, start: number, end: number): void {
+  if (end === start) throw new DerError("BIT STRING without content");
+  const unused = bytes[start] as number;
+  if (unused > 7 || (unused > 0 && end - start === 1))
+    throw new DerError("BIT STRING with a wrong count of unused bits");
+  if (unused > 0 && ((bytes[end - 1] as number) & ((1 << unused) - 1)) !== 0) {
+    throw new DerError("BIT STRING with unused bits set");
+  }
+}
+
+function checkTime(bytes: Uint8Array, start: number, end: number, digits: number): void {
+  for (let i = 0; i < digits; i++) {
+    const octet = bytes[start + i] as number;
+    if (start + i >= end || octet < 0x30 || octet > 0x39) throw new DerError("time is not all digits and seconds");
+  }
+  if (end - start !== digits + 1 || bytes[end - 1] !== 0x5a) throw new DerError("time must end in seconds and Z");
+}
+
+/** Strictness that belongs to one universal primitive type. */
+function checkPrimitive(bytes: Uint8Array, tag: number, start: number, end: number): void {
+  switch (tag) {
+    case TAG.BOOLEAN:
+      if (end - start !== 1 || (bytes[start] !== 0 && bytes[start] !== 0xff)) {
+        throw new DerError("BOOLEAN must be 00 or FF");
+      }
+      return;
+    case TAG.INTEGER:
+    case TAG.ENUMERATED:
+      checkInteger(bytes, start, end);
+      return;
+    case TAG.BIT_STRING:
+      checkBitString(bytes, start, end);
+      return;
+    case TAG.NULL:
+      if (end !== start) throw new DerError("NULL with content");
+      return;
+    case TAG.OID:
+      checkOid(bytes, start, end);
+      return;
+    case TAG.UTC_TIME:
+      checkTime(bytes, start, end, 12);
+      return;
+    case TAG.GENERALIZED_TIME:
+      checkTime(bytes, start, end, 14);
+      return;
+    case 0x00:
+    case 0x10:
+    case 0x11:
+      throw new DerError("universal tag that DER does not allow here");
+  }
+}
+
+function checkTree(bytes: Uint8Array, from: number, limit: number, depth: number): void {
+  let at = from;
+  while (at < limit) {
+    const end = elementEnd(bytes, at, limit);
+    const start = at + headerLength(bytes, at);
+    const tag = bytes[at] as number;
+    if ((tag & 0x20) !== 0) {
+      if (tag < 0x40 && tag !== TAG.SEQUENCE && tag !== TAG.SET) throw new DerError("constructed string is not DER");
+      if (depth === 0) throw new DerError("nested too deeply");
+      checkTree(bytes, start, end, depth - 1);
+    } else if (tag < 0x40) {
+      checkPrimitive(bytes, tag, start, end);
+    }
+    at = end;
+  }
+}
+
+/**
+ * Exactly one element, strict DER over the whole tree, nothing after it. GeneralizedTime is the form of RFC 5280 section
+ * 4.1.2.5.2 (no fraction). Throws DerError.
+ */
+export function decode(bytes: Bytes, limits: DecodeLimits = {}): Element {
+  const maxBytes = limits.maxBytes ?? 65_536;
+  if (bytes.length > maxBytes) throw new DerError(`longer than ${maxBytes} octets`);
+  const element = elementAt(bytes, 0, bytes.length);
+  if (element.bytes.length !== bytes.length) throw new DerError("octets after the element");
+  checkTree(bytes, 0, bytes.length, limits.maxDepth ?? 32);
+  return element;
+}
+
+/** The elements inside a constructed element, in order. */
+export function children(element: Element): Element[] {
+  if ((element.tag & 0x20) === 0) throw new DerError("expected a constructed element");
+  const found: Element[] = [];
+  const { content } = element;
+  let at = 0;
+  while (at < content.length) {
+    const child = elementAt(content, at, content.length);
+    found.push(child);
+    at += child.bytes.length;
+  }
+  return found;
+}
+
+/**
+ * Walks the elements inside a constructed element, or those that stand in raw octets one after another. Headers are checked
+ * strictly as they are read, contents only if `decode` saw them before. All methods throw DerError.
+ */
+export class Reader {
+  private readonly source: Bytes;
+  private at = 0;
+
+  constructor(source: Element | Bytes) {
+    if (source instanceof Uint8Array) {
+      this.source = source;
+      return;
+    }
+    if ((source.tag & 0x20) === 0) throw new DerError("expected a constructed element");
+    this.source = source.content;
+  }
+
+  /** Whether an element is left. */
+  get more(): boolean {
+    return this.at < this.source.length;
+  }
+
+  /** The next element; with `tag`, it must have that tag. */
+  next(tag?: number): Element {
+    if (this.at >= this.source.length) throw new DerError("an element is missing");
+    if (tag !== undefined && this.source[this.at] !== tag) {
+      throw new DerError(
+        `expected tag 0x${tag.toString(16)}, found 0x${(this.source[this.at] as number).toString(16)}`,
+      );
+    }
+    const element = elementAt(this.source, this.at, this.source.length);
+    this.at += element.bytes.length;
+    return element;
+  }
+
+  /** The next element if it has that tag, else null. */
+  optional(tag: number): Element | null {
+    return this.at < this.source.length && this.source[this.at] === tag ? this.next() : null;
+  }
+
+  /** Nothing may be left. */
+  end(): void {
+    if (this.at < this.source.length) throw new DerError("an element too many");
+  }
+}
+
+function expectTag(element: Element, tag: number, what: string): void {
+  if (element.tag !== tag) throw new DerError(`expected ${what}, found tag 0x${element.tag.toString(16)}`);
+}
+
+/** The octets of a non-negative INTEGER, most significant first, without a sign octet (zero is one octet 00). */
+export function integerBytes(element: Element): Bytes {
+  expectTag(element, TAG.INTEGER, "INTEGER");
+  const { content } = element;
+  checkInteger(content, 0, content.length);
+  if ((content[0] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
+  return content.length > 1 && content[0] === 0 ? content.subarray(1) : content;
+}
+
+/** The value of a non-negative INTEGER or ENUMERATED below 2^48. */
+export function smallInteger(element: Element): number {
+  if (element.tag !== TAG.INTEGER) expectTag(element, TAG.ENUMERATED, "INTEGER");
+  const { content } = element;
+  checkInteger(content, 0, content.length);
+  if ((content[0] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
+  if (content.length > 6) throw new DerError("INTEGER is too large");
+  let value = 0;
+  for (const octet of content) value = value * 256 + octet;
+  return value;
+}
+
+/** The dotted form of an OBJECT IDENTIFIER. */
+export function oidOf(element: Element): string {
+  expectTag(element, TAG.OID, "OBJECT IDENTIFIER");
+  return oidFromContent(element.content);
+}
+
+/** The dotted form of an OBJECT IDENTIFIER's content octets (also of an implicitly tagged one, as registeredID). */
+export function oidFromContent(content: Uint8Array): string {
+  checkOid(content, 0, content.length);
+  let text = "";
+  let arc = 0n;
+  let small = 0;
+  let octets = 0;
+  for (const octet of content) {
+    octets++;
+    if (octets > 6) arc = (octets === 7 ? BigInt(small) : arc) * 128n + BigInt(octet & 0x7f);
+    else small = small * 128 + (octet & 0x7f);
+    if (octet >= 0x80) continue;
+    const value = octets > 6 ? arc : small;
+    if (text === "") {
+      const root = value < 40 ? 0 : value < 80 ? 1 : 2;
+      text = `${root}.${typeof value === "bigint" ? value - BigInt(40 * root) : value - 40 * root}`;
+    } else {
+      text += `.${value}`;
+    }
+    small = 0;
+    octets = 0;
+  }
+  return text;
+}
+
+/** The instant of a UTCTime or GeneralizedTime in the form of RFC 5280 section 4.1.2.5 (UTC, seconds, no fraction). */
+export function timeOf(element: Element): Date {
+  const short = element.tag === TAG.UTC_TIME;
+  if (!short) expectTag(element, TAG.GENERALIZED_TIME, "a time");
+  const { content } = element;
+  checkTime(content, 0, content.length, short ? 12 : 14);
+  const two = (at: number): number => ((content[at] as number) - 0x30) * 10 + ((content[at + 1] as number) - 0x30);
+  const rest = short ? 2 : 4;
+  const year = short ? two(0) + (two(0) < 50 ? 2000 : 1900) : two(0) * 100 + two(2);
+  const [month, day, hour, minute, second] = [two(rest), two(rest + 2), two(rest + 4), two(rest + 6), two(rest + 8)];
+  const date = new Date(0);
+  date.setUTCFullYear(year, month - 1, day);
+  if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day || hour > 23 || minute > 59 || second > 59) {
+    throw new DerError("time that does not exist");
+  }
+  date.setUTCHours(hour, minute, second);
+  return date;
+}
+
+/** A BIT STRING's octets (view) and its count of unused bits at the end. */
+export function bitStringOf(element: Element): { bytes: Bytes; unused: number } {
+  expectTag(element, TAG.BIT_STRING, "BIT STRING");
+  checkBitString(element.content, 0, element.content.length);
+  return { bytes: element.content.subarray(1), unused: element.content[0] as number };
+}
+
+/** A BOOLEAN. */
+export function booleanOf(element: Element): boolean {
+  expectTag(element, TAG.BOOLEAN, "BOOLEAN");
+  checkPrimitive(element.content, TAG.BOOLEAN, 0, element.content.length);
+  return element.content[0] === 0xff;
+}
+
+/** An OCTET STRING's octets (view). */
+export function octetStringOf(element: Element): Bytes {
+  expectTag(element, TAG.OCTET_STRING, "OCTET STRING");
+  return element.content;
+}
+
+const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text of UTF8String, PrintableString, IA5String, NumericString, VisibleString, TeletexString, BMPString, UniversalString. */
+export function stringOf(element: Element): string {
+  const { tag, content } = element;
+  switch (tag) {
+    case TAG.UTF8_STRING:
+      try {
+        return utf8Decoder.decode(content);
+      } catch {
+        throw new DerError("UTF8String is not UTF-8");
+      }
+    case TAG.PRINTABLE_STRING:
+    case TAG.NUMERIC_STRING:
+    case TAG.IA5_STRING:
+    case TAG.VISIBLE_STRING:
+      return asciiText(content);
+    case TAG.TELETEX_STRING:
+      return wideText(content, 1);
+    case TAG.BMP_STRING:
+      return wideText(content, 2);
+    case TAG.UNIVERSAL_STRING:
+      return wideText(content, 4);
+    default:
+      throw new DerError(`expected a string, found tag 0x${tag.toString(16)}`);
+  }
+}
+
+/** Octets as ASCII text; DerError on an octet above 7F. */
+export function asciiText(content: Uint8Array): string {
+  let text = "";
+  for (let i = 0; i < content.length; i++) {
+    const octet = content[i] as number;
+    if (octet > 0x7f) throw new DerError("string holds an octet that is not ASCII");
+    text += String.fromCharCode(octet);
+  }
+  return text;
+}
+
+function wideText(content: Uint8Array, width: 1 | 2 | 4): string {
+  if (content.length % width !== 0) throw new DerError("string ends inside a character");
+  let text = "";
+  for (let i = 0; i < content.length; i += width) {
+    let code = 0;
+    for (let j = 0; j < width; j++) code = code * 256 + (content[i + j] as number);
+    if (code > 0x10ffff) throw new DerError("string holds a character that does not exist");
+    if (code >= 0xd800 && code <= 0xdfff) throw new DerError("string holds a surrogate");
+    text += String.fromCodePoint(code);
+  }
+  return text;
+}
