@@ -1,12 +1,9 @@
-import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { chooseSockets, urlOf } from "../scripts/local/listen.ts";
-import { type Project, type Runtime, readProject, startWorker } from "../scripts/local/runtime.ts";
-import { wranglerScript } from "../scripts/local/wrangler.ts";
+import { type Project, readProject } from "../scripts/local/runtime.ts";
+import { type BenchServer, bundle, memory, startBench, timed } from "./harness.ts";
 
 /**
  * What the codecs cost inside workerd, without signing, against pkijs doing the same job in the same run. Timed from outside
@@ -33,48 +30,8 @@ const MEASURED: readonly Measured[] = [
   { what: "OCSP GET path, decoded and parsed", op: "path.ours", limit: null, against: null },
 ];
 
-async function bundle(directory: string, compatibilityDate: string): Promise<string> {
-  const config = path.join(directory, "wrangler.json");
-  const settings = { name: "bench-codec", main: WORKER, compatibility_date: compatibilityDate };
-  writeFileSync(config, JSON.stringify(settings));
-  const outdir = path.join(directory, "out");
-  await promisify(execFile)(
-    process.execPath,
-    [wranglerScript(), "deploy", "--dry-run", "--minify", "--config", config, "--outdir", outdir],
-    { env: { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_WRITE_LOGS: "false", CI: "1" } },
-  );
-  return path.join(outdir, "codec-worker.js");
-}
-
-interface Server {
-  readonly runtime: Runtime;
-  get(query: string): Promise<string>;
-}
-
-async function start(directory: string, script: string, project: Project): Promise<Server> {
-  const places = { stateDir: directory, secretsFile: "", persistDir: path.join(directory, "state") };
-  const listen = await chooseSockets({ hosts: [{ address: "127.0.0.1", optional: false }], port: 0 });
-  const url = urlOf(listen);
-  const runtime = await startWorker(project, places, { script, vars: {}, listen });
-  return {
-    runtime,
-    get: async (query) => {
-      const answer = await fetch(url + query);
-      const text = await answer.text();
-      if (!answer.ok) throw new Error(`${query}: ${answer.status} ${text}`);
-      return text;
-    },
-  };
-}
-
-async function timed(run: () => Promise<unknown>): Promise<number> {
-  const from = performance.now();
-  await run();
-  return performance.now() - from;
-}
-
 /** Microseconds an operation, for each of the jobs: the best of several rounds taken in turn. */
-async function measure(server: Server, ops: readonly string[]): Promise<Map<string, number>> {
+async function measure(server: BenchServer, ops: readonly string[]): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
   for (const op of ops) {
     let count = 50;
@@ -109,15 +66,9 @@ function print(best: ReadonlyMap<string, number>): void {
   }
 }
 
-/** A line of /proc/<pid>/status in megabytes, where the system has it. */
-function memory(pid: number, line: "VmHWM" | "VmRSS"): number {
-  const found = new RegExp(`${line}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-  return Number(found?.[1] ?? Number.NaN) / 1024;
-}
-
 /** One size in a process of its own: the first list counts, as it would in a Worker that was just started. */
 async function measureCrl(directory: string, script: string, project: Project, count: number): Promise<void> {
-  const server = await start(directory, script, project);
+  const server = await startBench(directory, script, project);
   try {
     await server.get("/run?op=leaf.ours&n=1");
     const { pid } = server.runtime.workerd;
@@ -145,10 +96,10 @@ export async function benchCodec(): Promise<void> {
   try {
     const compatibilityDate = readProject().worker.compatibilityDate;
     if (compatibilityDate === undefined) throw new Error("wrangler.toml has no compatibility_date");
-    const script = await bundle(directory, compatibilityDate);
+    const script = await bundle(directory, WORKER, compatibilityDate);
     const worker = { name: "bench-codec", compatibilityDate, modules: true, scriptPath: script };
     const project: Project = { vars: {}, crons: [], worker };
-    const server = await start(directory, script, project);
+    const server = await startBench(directory, script, project);
     try {
       print(
         await measure(

@@ -16,7 +16,7 @@ export interface Sealer {
   seal(plaintext: Uint8Array<ArrayBuffer>, purpose: string): Promise<string>;
   /** Throws SealingError when the key is not configured or the envelope is not what was sealed for this purpose. */
   open(envelope: string, purpose: string): Promise<Uint8Array<ArrayBuffer>>;
-  /** Puts the ids of the configured keys on record, before anything sealed by them is stored. */
+  /** Puts the id of the key that seals on record, before anything sealed by it is stored. */
   register(db: Database, now: Date): Promise<void>;
 }
 
@@ -58,10 +58,10 @@ export function makeSealer(keys: readonly SealingKey[]): Sealer {
 
     async register(db, now) {
       if (registered) return;
-      for (const key of keys) {
-        const row = { id: key.id, check_value: await checkValue(key), created_at: now.toISOString() };
-        await db.insert(sealingKeys).values(row).onConflictDoNothing();
-      }
+      const first = keys[0];
+      if (!first) throw new SealingError("CERTCTL_SEALING_KEYS is not set: nothing can be sealed");
+      const row = { id: first.id, check_value: await checkValue(first), created_at: now.toISOString() };
+      await db.insert(sealingKeys).values(row).onConflictDoNothing();
       registered = true;
     },
   };
