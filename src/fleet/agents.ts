@@ -5,7 +5,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, UniqueViolation } from "../platform/database.ts";
 import { conflict, forbidden, gone, notFound } from "../platform/errors.ts";
 import type { PageRequest } from "../platform/paging.ts";
-import { freeId, listPage, nextUpdatedAt } from "../platform/resource.ts";
+import { freeId, listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
 
 export { AGENT_STATUSES };

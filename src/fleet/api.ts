@@ -2,8 +2,8 @@ import { z } from "@hono/zod-openapi";
 import { type Context, timestamp } from "../platform/context.ts";
 import { notFound } from "../platform/errors.ts";
 import { pageOf, pageQuery } from "../platform/paging.ts";
-import { etagOf, idSchema, nameSchema } from "../platform/resource.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
+import { etagOf, idSchema, nameSchema } from "../platform/rows.ts";
 import {
   AGENT_STATUSES,
   type Agent,

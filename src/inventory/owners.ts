@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
-import { nameSchema, resource } from "../platform/resource.ts";
+import { resource } from "../platform/resource.ts";
+import { nameSchema } from "../platform/rows.ts";
 import { owners as table } from "./table.ts";
 
 /** Who answers for a certificate. */

@@ -2,7 +2,8 @@ import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
-import { nameSchema, resource, textSchema } from "../platform/resource.ts";
+import { resource } from "../platform/resource.ts";
+import { nameSchema, textSchema } from "../platform/rows.ts";
 import { checkPattern, matchesPattern } from "./name-patterns.ts";
 import { KEY_FAMILIES, type KeyAlgorithmRule, profiles as table } from "./table.ts";
 

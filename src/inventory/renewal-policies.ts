@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
-import { nameSchema, resource } from "../platform/resource.ts";
+import { resource } from "../platform/resource.ts";
+import { nameSchema } from "../platform/rows.ts";
 import { renewalPolicies as table } from "./table.ts";
 
 const threshold = z.number().int().min(0).max(365);

@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
-import { nameSchema, resource, textSchema } from "../platform/resource.ts";
+import { resource } from "../platform/resource.ts";
+import { nameSchema, textSchema } from "../platform/rows.ts";
 import { teams as table } from "./table.ts";
 
 /** Groups of people that certificates and owners belong to. */

@@ -12,11 +12,13 @@ import { AppError, conflict, forbidden, invalid, notFound, unavailable } from ".
 import { describeError } from "../platform/log.ts";
 import { hex, sha256Hex } from "../platform/text.ts";
 import { acknowledgeLater, type Settlement, settleIssuance } from "./issuance.ts";
-import { findJob, type Job, jobsOfAgent, transition } from "./jobs.ts";
+import { findJob, type Job, jobsOfAgent, noteError, transition } from "./jobs.ts";
 
 /** Who begins to sign holds the job for so long; then the sweep takes it up. */
 const LEASE_MS = 60_000;
 const MAX_LEASE_MS = 3_600_000;
+/** What could not be signed in a day ends; should the ledger have signed it all the same, its outbox still brings it. */
+const GIVE_UP_MS = 24 * 3_600_000;
 /** So often a record may change under a submission before it gives up. */
 const TRIES = 5;
 
@@ -165,7 +167,9 @@ export async function finish(ctx: Context, job: Job): Promise<Signed> {
       await fail(ctx, job.id, error.message);
       throw error;
     }
-    ctx.log.error("issuance.failed", { job_id: job.id, error: describeError(error) });
+    const last_error = describeError(error);
+    ctx.log.error("issuance.failed", { job_id: job.id, error: last_error });
+    ctx.defer(noteError(ctx, job, last_error).catch(() => undefined));
     throw unavailable("issuance_pending", `job ${job.id} is not finished yet: submit the same CSR again`, 5, error);
   }
 }
@@ -189,8 +193,11 @@ export async function fail(ctx: Context, jobId: string, why: string): Promise<vo
 
 /** Takes up a job whose holder is gone. The next one may do so after a pause that doubles with each attempt. */
 export async function resume(ctx: Context, job: Job): Promise<void> {
+  const now = ctx.clock.now().getTime();
+  if (job.started_at !== null && now - Date.parse(job.started_at) > GIVE_UP_MS)
+    return fail(ctx, job.id, `not signed within 24 hours: ${job.last_error ?? "its holder was gone each time"}`);
   const pause = Math.min(MAX_LEASE_MS, LEASE_MS * 2 ** Math.min(job.attempts, 10));
-  const lease_until = new Date(ctx.clock.now().getTime() + pause).toISOString();
+  const lease_until = new Date(now + pause).toISOString();
   try {
     await runBatch(ctx.db, transition(ctx, job, "Running", { lease_until }));
   } catch (error) {

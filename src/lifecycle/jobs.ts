@@ -3,7 +3,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import type { PageRequest } from "../platform/paging.ts";
-import { listPage } from "../platform/resource.ts";
+import { listPage } from "../platform/rows.ts";
 import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType, jobs } from "./table.ts";
 
 export { JOB_STATUSES, JOB_TYPES };
@@ -96,6 +96,14 @@ export function newCsrJob(
     details: { type: of.type, certificate_id: of.certificate_id, agent_id: of.agent_id },
   });
   return { job, statements: [ctx.db.insert(jobs).values(job), event] };
+}
+
+/** Writes down why a job that goes on has not got further. */
+export async function noteError(ctx: Context, job: Job, last_error: string): Promise<void> {
+  await ctx.db
+    .update(jobs)
+    .set({ last_error })
+    .where(and(eq(jobs.id, job.id), eq(jobs.status, "Running")));
 }
 
 export async function findJob(ctx: Context, id: string): Promise<Job | null> {

@@ -8,7 +8,7 @@ import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, type Statement, UniqueViolation } from "../platform/database.ts";
 import { AppError, conflict } from "../platform/errors.ts";
-import { checkIfMatch } from "../platform/resource.ts";
+import { checkIfMatch } from "../platform/rows.ts";
 import { type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
 
 /** How often a change starts over when others write the same certificate at the same time. */

@@ -122,6 +122,18 @@ describe("inv 6: a job whose holder is gone", () => {
   });
 });
 
+describe("a job that cannot be signed", () => {
+  it("ends after a day of trying, and its certificate is not left behind it", async () => {
+    const certificate = await record();
+    const job_id = await trigger(certificate.id);
+    await takenAndLeft(certificate, job_id);
+    await env.DB.prepare("update jobs set last_error = 'ledger gone' where id = ?").bind(job_id).run();
+    await resumeJobs(contextAhead(DAY + 60), null);
+    expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringContaining("ledger gone") });
+    expect(await read(certificate.id)).toMatchObject({ status: "Failed" });
+  });
+});
+
 describe("a job that nobody answers", () => {
   it("fails after a day, and the certificate shows what it has", async () => {
     const never = await record();

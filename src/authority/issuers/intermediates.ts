@@ -9,7 +9,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { freeId, nextUpdatedAt, uniqueConflict } from "../../platform/resource.ts";
+import { freeId, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import {
   type CaDescription,
   caUrls,

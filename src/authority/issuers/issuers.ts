@@ -14,7 +14,7 @@ import {
 import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
-import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/resource.ts";
+import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { pageOf, pageQuery } from "../../platform/paging.ts";
-import { cleared, etagOf, idSchema, nameSchema, updateBodyOf, writable } from "../../platform/resource.ts";
 import { created, ok, type Route, raw, route } from "../../platform/route.ts";
+import { cleared, etagOf, idSchema, nameSchema, updateBodyOf, writable } from "../../platform/rows.ts";
 import {
   CERTIFICATE_STATUSES,
   type CertificateFields,

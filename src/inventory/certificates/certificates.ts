@@ -15,14 +15,7 @@ import {
 } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { PageRequest } from "../../platform/paging.ts";
-import {
-  checkIfMatch,
-  checkReferences,
-  freeId,
-  listPage,
-  nextUpdatedAt,
-  uniqueConflict,
-} from "../../platform/resource.ts";
+import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
 
 export { CERTIFICATE_STATUSES };
@@ -84,9 +77,10 @@ export async function viewsOf(ctx: Context, rows: readonly Certificate[]): Promi
     .from(certificateTargets)
     .where(inList(certificateTargets.certificate_id, ids))
     .orderBy(asc(certificateTargets.target_id));
+  const targets = Map.groupBy(mappings, (mapping) => mapping.certificate_id);
   return rows.map(({ revocation_noted_at: _, ...row }) => ({
     ...row,
-    target_ids: mappings.filter((mapping) => mapping.certificate_id === row.id).map((mapping) => mapping.target_id),
+    target_ids: (targets.get(row.id) ?? []).map((mapping) => mapping.target_id),
   }));
 }
 

@@ -3,7 +3,7 @@ import { alias } from "drizzle-orm/sqlite-core";
 import type { Context } from "../../platform/context.ts";
 import { inList, type Statement } from "../../platform/database.ts";
 import type { PageRequest } from "../../platform/paging.ts";
-import { listPage } from "../../platform/resource.ts";
+import { listPage } from "../../platform/rows.ts";
 import { certificateVersions } from "./table.ts";
 
 export type Version = typeof certificateVersions.$inferSelect;
