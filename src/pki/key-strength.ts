@@ -177,8 +177,10 @@ function assertGoodEdwardsPoint(keyBits: Bytes): void {
   const y = encoded & (2n ** 255n - 1n);
   if (y >= ED_P) throw new WeakKeyError("Ed25519 public key is not a canonical point");
   if (ED_SMALL_ORDER_Y.includes(y)) throw new WeakKeyError("Ed25519 public key is a point of small order");
+  // x^2 = (y^2 - 1) / (d y^2 + 1) has a root exactly when the product of the two does: no inversion is needed.
   const ySquared = (y * y) % ED_P;
-  const xSquared = ((ySquared + ED_P - 1n) * power(ED_D * ySquared + 1n, ED_P - 2n, ED_P)) % ED_P;
-  if (power(xSquared, (ED_P - 1n) / 2n, ED_P) !== 1n)
+  const product = ((ySquared + ED_P - 1n) * (ED_D * ySquared + 1n)) % ED_P;
+  if (power(product, (ED_P - 1n) / 2n, ED_P) !== 1n) {
     throw new WeakKeyError("Ed25519 public key is not a point on its curve");
+  }
 }
