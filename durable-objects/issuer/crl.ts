@@ -66,8 +66,10 @@ async function publishAll(core: Core): Promise<void> {
   }
 }
 
-/** When the next list is due; null when there is none. */
+/** When the next list is due; null when there is none, and once the CA has ended: it publishes no more. */
 export function nextCrlDue(core: Core): number | null {
+  const ca = caOf(core);
+  if (!ca || nowOf(core) >= ca.not_after) return null;
   return core.sql.exec<{ due: number | null }>("select min(due_at) as due from crls").one().due;
 }
 

@@ -31,7 +31,8 @@ export function lookup(core: Core, serials: readonly string[]): SerialStatus[] {
 
 /**
  * Revokes in one synchronous step: the next lookup is right. Idempotent: with the same or no reason the first time and
- * reason stand. certificateHold may become final, anything may become keyCompromise, nothing else changes (wire.md).
+ * reason stand. certificateHold may become final, anything may become keyCompromise, nothing else changes (wire.md). What an
+ * earlier revocation ended before a renewal keeps its reason: only holds among it become final with the rest.
  */
 export function revoke(core: Core, request: RevokeRequest): RevokeResult {
   const now = nowOf(core);
@@ -42,13 +43,16 @@ export function revoke(core: Core, request: RevokeRequest): RevokeResult {
     return refuse("expired", "every certificate of it has expired: there is nothing left to revoke");
 
   const code = REVOCATION_REASONS[request.reason ?? "unspecified"];
+  const good = live.some((row) => row.revoked_at === null);
+  const latest = latestRevoked(live);
   const changes: EntryRow[] = [];
   const standing: EntryRow[] = [];
   for (const row of live) {
-    if (row.revoked_at === null || mayBecome(row.reason ?? 0, code, request.reason !== null)) changes.push(row);
+    const open = !good || row.revoked_at === null || row.reason === HOLD;
+    if (open && mayBecome(row, code, request.reason !== null)) changes.push(row);
     else standing.push(row);
   }
-  const refusal = standing.find((row) => request.reason !== null && row.reason !== code);
+  const refusal = latest.find((row) => request.reason !== null && row.reason !== code);
   if (refusal && changes.length === 0) {
     return refuse(
       "already_revoked",
@@ -62,13 +66,16 @@ export function revoke(core: Core, request: RevokeRequest): RevokeResult {
   };
 }
 
-/** Lifts certificateHold from the target's entries; idempotent only in that nothing but a hold can be lifted. */
+/**
+ * Lifts certificateHold from the target's entries; idempotent only in that nothing but a hold can be lifted. A final
+ * revocation that a renewal has followed since does not stand in the way.
+ */
 export function release(core: Core, target: RevocationTarget): RevokeResult {
   const found = entriesOf(core, target);
   if (found.length === 0) return refuse("not_issued", "this CA never issued it");
-  const held = found.filter((row) => row.revoked_at !== null && row.reason === HOLD);
-  const final = found.find((row) => row.revoked_at !== null && row.reason !== HOLD);
+  const final = latestRevoked(found).find((row) => row.reason !== HOLD);
   if (final) return refuse("not_on_hold", `it is revoked for ${reasonName(final.reason ?? 0)}: that is final`);
+  const held = found.filter((row) => row.revoked_at !== null && row.reason === HOLD);
   if (held.length === 0) return refuse("not_on_hold", "it is not on hold");
   const now = nowOf(core);
   core.storage.transactionSync(() => {
@@ -84,11 +91,18 @@ export function release(core: Core, target: RevocationTarget): RevokeResult {
   return { ok: true, entries: held.map((row) => described(row, true)) };
 }
 
+/** What was revoked last. */
+function latestRevoked(rows: readonly EntryRow[]): EntryRow[] {
+  const last = Math.max(...rows.map((row) => row.revoked_at ?? 0));
+  return rows.filter((row) => row.revoked_at !== null && row.revoked_at === last);
+}
+
+/** A certificate's id names leaves only: who may choose it for a record must not reach a CA that bears the same. */
 function entriesOf(core: Core, target: RevocationTarget): EntryRow[] {
   if ("certificate_id" in target) {
     return core.sql
       .exec<EntryRow>(
-        "select * from entries where certificate_id = ? and state = 1 and kind <> 'responder'",
+        "select * from entries where certificate_id = ? and state = 1 and kind = 'leaf'",
         target.certificate_id,
       )
       .toArray();
@@ -99,10 +113,11 @@ function entriesOf(core: Core, target: RevocationTarget): EntryRow[] {
   return found.filter((row) => row !== undefined);
 }
 
-/** Whether a revocation for `from` changes when it is asked for `to`; `asked` is false where no reason was given. */
-function mayBecome(from: number, to: number, asked: boolean): boolean {
-  if (!asked || from === to) return false;
-  return from === HOLD || to === KEY_COMPROMISE;
+/** Whether a request for the reason `to` changes the entry; `asked` is false where no reason was given. */
+function mayBecome(row: EntryRow, to: number, asked: boolean): boolean {
+  if (row.revoked_at === null) return true;
+  if (!asked || row.reason === to) return false;
+  return row.reason === HOLD || to === KEY_COMPROMISE;
 }
 
 function write(core: Core, rows: EntryRow[], reason: number, now: number): void {

@@ -2,7 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { crlKey } from "../../src/authority/ledger.ts";
 import { type CrlEntry, parseCrl } from "../../src/pki/crl.ts";
-import { BYTES, expectOk, inside, issueOne, newRoot, setClock } from "./support.ts";
+import { BYTES, expectOk, inside, issueOne, newLedger, newRoot, setClock } from "./support.ts";
 
 async function listOf(ledgerId: string, shard = 0) {
   const object = await BYTES.get(crlKey(ledgerId, shard));
@@ -66,6 +66,62 @@ describe("revoking", () => {
     await setClock(stub, Date.now() + 10_000);
     await runDurableObjectAlarm(stub);
     expect((await listOf(id)).entries).toMatchObject([{ serial: b.serial, reason: 0 }]);
+  });
+
+  it("inv 4: a revocation that a renewal has followed neither changes nor keeps a hold from being lifted", async () => {
+    const { ledger, stub } = await newRoot();
+    const target = { certificate_id: "mc-test" };
+    const first = await issueOne(ledger, "job-1");
+    expectOk(await ledger.revoke({ target, reason: "superseded" }));
+    await setClock(stub, Date.now() + 60_000);
+    const second = await issueOne(ledger, "job-2");
+    const held = expectOk(await ledger.revoke({ target, reason: "certificateHold" }));
+    expect(held.entries.filter((entry) => entry.changed)).toMatchObject([{ serial: second.serial }]);
+    expect(expectOk(await ledger.release(target)).entries).toMatchObject([{ serial: second.serial, changed: true }]);
+    expectOk(await ledger.revoke({ target, reason: "keyCompromise" }));
+    expect(await ledger.lookup([first.serial, second.serial])).toMatchObject([
+      { status: "revoked", reason: "superseded" },
+      { status: "revoked", reason: "keyCompromise" },
+    ]);
+    expect(await ledger.release(target)).toMatchObject({ ok: false, code: "not_on_hold" });
+  });
+
+  it("inv 7: a record that bears a CA's id revokes no CA", async () => {
+    const { ledger, ca } = await newRoot();
+    const child = newLedger();
+    const made = { ledger_id: child.id, ca_id: "ica-child", crl_shards: 1, pss: false, path_len: 0 };
+    const subject = { common_name: "Child" };
+    const waiting = expectOk(
+      await child.ledger.createSubordinate({ ...made, subject, algorithm: "ECDSA-P256" as const }),
+    );
+    const issued = expectOk(
+      await ledger.issueCa({
+        request_id: "ca|child",
+        certificate_id: "ica-child",
+        subject,
+        spki: waiting.spki,
+        ttl_seconds: 86_400,
+        path_len: 0,
+        name_constraints: null,
+        ocsp_urls: [],
+      }),
+    );
+    for (const certificate_id of ["ica-child", ca.ca_id]) {
+      const target = { certificate_id };
+      expect(await ledger.revoke({ target, reason: "keyCompromise" })).toMatchObject({ code: "not_issued" });
+    }
+    expect(await ledger.lookup([issued.serial])).toEqual([{ status: "good" }]);
+  });
+
+  it("rests once its CA has ended: nothing is published and no alarm rings for it", async () => {
+    const { ledger, stub } = await newRoot();
+    await issueOne(ledger, "job-1");
+    await setClock(stub, Date.now() + 366 * 86_400_000);
+    await inside(stub, async (issuer, state) => {
+      await state.storage.deleteAlarm();
+      await issuer.alarm();
+      expect(await state.storage.getAlarm()).toBeNull();
+    });
   });
 
   it("inv 2: the list's number rises, also when the clock goes back and when a higher one is published already", async () => {
