@@ -52,11 +52,6 @@ export function integer(value: Uint8Array | number): Bytes {
   return tlv(TAG.INTEGER, integerContent(value));
 }
 
-/** ENUMERATED of a small non-negative number. */
-export function enumerated(value: number): Bytes {
-  return tlv(TAG.ENUMERATED, integerContent(value));
-}
-
 function integerContent(value: Uint8Array | number): Bytes {
   const magnitude = typeof value === "number" ? numberOctets(value) : value;
   let start = 0;
@@ -124,11 +119,6 @@ export function utf8String(text: string): Bytes {
 export function printableString(text: string): Bytes {
   if (!/^[A-Za-z0-9 '()+,\-./:=?]*$/.test(text)) throw new RangeError("not a PrintableString");
   return tlv(TAG.PRINTABLE_STRING, ascii(text));
-}
-
-/** IA5String of ASCII text. */
-export function ia5String(text: string): Bytes {
-  return tlv(TAG.IA5_STRING, ascii(text));
 }
 
 /** UTCTime from 1950 to 2049, else GeneralizedTime (RFC 5280 section 4.1.2.5); parts of a second are dropped. */

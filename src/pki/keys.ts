@@ -1,6 +1,6 @@
 /** Everything about keys and signatures that the wings use. */
 
-export { UnsupportedError, WeakKeyError } from "./errors.ts";
+export { WeakKeyError } from "./errors.ts";
 export { assertStrongKey } from "./key-strength.ts";
 export {
   encodeSignatureAlgorithm,
@@ -10,7 +10,6 @@ export {
   keyIdentifier,
   parseSignatureAlgorithm,
   publicKeyOf,
-  type SignatureScheme,
   type Signer,
   verify,
 } from "./signing.ts";
@@ -20,8 +19,5 @@ export {
   type PublicKeyInfo,
   parsePrivateKey,
   parseSpki,
-  pkcs8FromEc,
-  pkcs8FromRsa,
-  spkiOf,
 } from "./spki.ts";
-export { importStreamSigner, type StreamSigner } from "./stream-signer.ts";
+export { importStreamSigner } from "./stream-signer.ts";

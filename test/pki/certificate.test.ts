@@ -11,7 +11,8 @@ import {
   randomSerial,
   verifyIssued,
 } from "../../src/pki/certificate.ts";
-import { decode, integer, sequence } from "../../src/pki/der.ts";
+import { planCrl } from "../../src/pki/crl.ts";
+import { children, decode, integer, sequence } from "../../src/pki/der.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
 import { importSigner, KEY_ALGORITHMS, keyIdentifier, parseSpki } from "../../src/pki/keys.ts";
 import { EMPTY_NAME, encodeName, formatName } from "../../src/pki/names.ts";
@@ -207,6 +208,25 @@ describe("a leaf", () => {
         "30110603551d110101ff040730058203612e6230190603551d1f04123010300ea00ca00a8608687474703a2f2f63" +
         "301106082b0601050507011804053003020105",
     );
+  });
+
+  it("has the distribution point of its shard's CRL, octet for octet (CA/B BR 7.2.2.1)", async () => {
+    const root = await testRoot();
+    const leaf = parseCertificate(await issue(root, await testLeaf("ECDSA-P256", { shard: 1 })));
+    const { suffix } = planCrl({
+      issuer: root.certificate.subject.der,
+      algorithmIdentifier: root.signer.algorithmIdentifier,
+      thisUpdate: NOT_BEFORE,
+      nextUpdate: NOT_AFTER,
+      number: 1,
+      authorityKeyId: root.certificate.subjectKeyIdentifier ?? random(20),
+      distributionPoint: leaf.crlUrls[0] ?? null,
+      entriesLength: 0,
+    });
+    const cdp = leaf.extensions.find(({ oid }) => oid === "2.5.29.31");
+    const [point] = children(decode(cdp?.value ?? random(1)));
+    expect(leaf.crlUrls).toEqual(["http://pki.test/crl/1"]);
+    expect(toHex(suffix)).toContain(toHex(point?.content ?? random(40)));
   });
 
   it("takes its key usage from its key's type", () => {

@@ -75,7 +75,6 @@ export function keyPair(algorithm: KeyAlgorithm, label = ""): Promise<KeyPair> {
   return made;
 }
 
-export const DAY = 86_400_000;
 export const NOT_BEFORE = new Date("2026-11-01T00:00:00Z");
 export const NOT_AFTER = new Date("2046-11-01T00:00:00Z");
 
