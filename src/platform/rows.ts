@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import type { Context } from "./context.ts";
-import { rowOf, type UniqueViolation } from "./database.ts";
+import type { UniqueViolation } from "./database.ts";
 import { conflict, invalid, preconditionFailed } from "./errors.ts";
 import { ID_PATTERN, randomId, slugId } from "./ids.ts";
 import type { PageRequest } from "./paging.ts";
@@ -83,7 +83,7 @@ export async function listPage<R>(
     .orderBy(...options.order)
     .limit(page.per_page)
     .offset((page.page - 1) * page.per_page);
-  const [[count], rows] = await Promise.all([
+  const [[count], rows] = await ctx.db.batch([
     ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(options.where),
     ctx.db
       .select()
@@ -145,14 +145,15 @@ export async function checkReferences(
     const id = row[field];
     return typeof id === "string" && changed[field] !== undefined ? [{ field, table, kind, id }] : [];
   });
-  await Promise.all(wanted.map(({ field, table, kind, id }) => requireRow(ctx, table, id, field, kind)));
-}
-
-/** 400 naming `field` unless `table` has a row `id`. */
-export async function requireRow(ctx: Context, table: string, id: string, field: string, kind: string): Promise<void> {
-  const target = rowOf(table);
-  const [found] = await ctx.db.select({ id: target.id }).from(target).where(eq(target.id, id));
-  if (!found) throw invalid(field, `${kind} ${JSON.stringify(id)} does not exist`, "reference_not_found");
+  if (wanted.length === 0) return;
+  const found = wanted.map(
+    ({ field, table, id }) =>
+      sql`exists (select 1 from ${sql.identifier(table)} where id = ${id}) as ${sql.identifier(field)}`,
+  );
+  const [exists] = await ctx.db.all<Record<string, number>>(sql`select ${sql.join(found, sql`, `)}`);
+  const missing = wanted.find(({ field }) => exists?.[field] !== 1);
+  if (missing)
+    throw invalid(missing.field, `${missing.kind} ${JSON.stringify(missing.id)} does not exist`, "reference_not_found");
 }
 
 /** A 409 that names the field and its value; the violation itself where it is none of the spec's columns. */
