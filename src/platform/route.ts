@@ -66,6 +66,8 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly bodyOptional?: boolean;
   /** Bytes; 1 MiB unless told. */
   readonly bodyLimit?: number;
+  /** An agent's key may call it, and its handler holds the agent to what is its own. No other route is open to one. */
+  readonly forAgents?: boolean;
   /** Agents newer than the server may send more fields than we know; nobody else may. */
   readonly tolerant?: boolean;
   readonly answers: Readonly<Record<number, RouteAnswer>>;
@@ -81,6 +83,7 @@ export interface Route {
   readonly path: string;
   readonly access: Access;
   readonly creates: boolean;
+  readonly forAgents: boolean;
   /** Null when the reply is one that the route declares, else what is wrong with it. */
   undeclared(reply: Reply): string | null;
   register(registry: Registry): void;
@@ -123,6 +126,7 @@ export function route<
     method: spec.method,
     path: spec.path,
     access: spec.access,
+    forAgents: spec.forAgents ?? false,
     creates: spec.method === "post" && 201 in spec.answers,
     hasBody: spec.body !== undefined,
     bodyLimit: spec.bodyLimit ?? DEFAULT_BODY_LIMIT,
@@ -212,6 +216,14 @@ function queryOf(url: string): Record<string, string> {
   return query;
 }
 
+const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
+
+/** Half a surrogate pair is no text: the database would store another one. */
+function wellFormed(_name: string, value: unknown): unknown {
+  if (typeof value === "string" && !value.isWellFormed()) throw new SyntaxError("half a surrogate pair in a string");
+  return value;
+}
+
 function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint8Array): unknown {
   const type = request.headers.get("Content-Type");
   if (body.length === 0 && spec.bodyOptional) return {};
@@ -220,7 +232,8 @@ function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint
     throw unsupportedMediaType("application/json");
   if (body.length === 0) throw invalid("body", "a JSON body is required", "missing_body");
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body));
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body);
+    return JSON.parse(text, SURROGATE_ESCAPE.test(text) ? wellFormed : undefined);
   } catch (cause) {
     throw invalid(
       "body",

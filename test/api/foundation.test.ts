@@ -61,6 +61,10 @@ describe("bootstrap", () => {
       message: expect.stringContaining("extra"),
     });
     expect((await post("{")).status).toBe(400);
+    expect(await errorOf(await post('{"token":"t\\ud800","actor_name":"root-admin"}'))).toMatchObject({
+      error: "malformed_json",
+    });
+    expect((await post('{"token":"\\ud83d\\udd11","actor_name":"root-admin"}')).status).toBe(401);
     expect((await post({}, "text/plain")).status).toBe(415);
     expect((await post(`{"token":"${"x".repeat(5000)}","actor_name":"root-admin"}`)).status).toBe(413);
     expect((await post({ token: "wrong", actor_name: "root-admin" })).status).toBe(401);
