@@ -38,21 +38,20 @@ export function revoke(core: Core, request: RevokeRequest): RevokeResult {
   const now = nowOf(core);
   const found = entriesOf(core, request.target);
   if (found.length === 0) return refuse("not_issued", "this CA never issued it");
-  const live = found.filter((row) => row.not_after >= now || row.revoked_at !== null);
+  const over = pastOf(found);
+  const live = found.filter((row) => row.not_after >= now || (row.revoked_at !== null && !over(row)));
   if (live.length === 0)
     return refuse("expired", "every certificate of it has expired: there is nothing left to revoke");
 
   const code = REVOCATION_REASONS[request.reason ?? "unspecified"];
-  const good = live.some((row) => row.revoked_at === null);
-  const latest = latestRevoked(live);
   const changes: EntryRow[] = [];
   const standing: EntryRow[] = [];
   for (const row of live) {
-    const open = !good || row.revoked_at === null || row.reason === HOLD;
+    const open = row.reason === HOLD || !over(row);
     if (open && mayBecome(row, code, request.reason !== null)) changes.push(row);
     else standing.push(row);
   }
-  const refusal = latest.find((row) => request.reason !== null && row.reason !== code);
+  const refusal = standing.find((row) => request.reason !== null && row.reason !== code && !over(row));
   if (refusal && changes.length === 0) {
     return refuse(
       "already_revoked",
@@ -73,7 +72,8 @@ export function revoke(core: Core, request: RevokeRequest): RevokeResult {
 export function release(core: Core, target: RevocationTarget): RevokeResult {
   const found = entriesOf(core, target);
   if (found.length === 0) return refuse("not_issued", "this CA never issued it");
-  const final = latestRevoked(found).find((row) => row.reason !== HOLD);
+  const over = pastOf(found);
+  const final = found.find((row) => row.revoked_at !== null && row.reason !== HOLD && !over(row));
   if (final) return refuse("not_on_hold", `it is revoked for ${reasonName(final.reason ?? 0)}: that is final`);
   const held = found.filter((row) => row.revoked_at !== null && row.reason === HOLD);
   if (held.length === 0) return refuse("not_on_hold", "it is not on hold");
@@ -91,10 +91,10 @@ export function release(core: Core, target: RevocationTarget): RevokeResult {
   return { ok: true, entries: held.map((row) => described(row, true)) };
 }
 
-/** What was revoked last. */
-function latestRevoked(rows: readonly EntryRow[]): EntryRow[] {
-  const last = Math.max(...rows.map((row) => row.revoked_at ?? 0));
-  return rows.filter((row) => row.revoked_at !== null && row.revoked_at === last);
+/** Tells which of a target's entries belong to an earlier revocation: another one was issued in a later second. */
+function pastOf(rows: readonly EntryRow[]): (row: EntryRow) => boolean {
+  const newest = Math.floor(Math.max(...rows.map((row) => row.created_at)) / 1000) * 1000;
+  return (row) => row.revoked_at !== null && newest > row.revoked_at;
 }
 
 /** A certificate's id names leaves only: who may choose it for a record must not reach a CA that bears the same. */

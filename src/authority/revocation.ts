@@ -33,10 +33,15 @@ const PURGE_TOPIC = "pki.purge";
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
   const record = await mustFindCertificate(ctx, id);
   const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
-  const entries = await inEachLedger(ledgers, (ledgerId) =>
-    ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason }),
+  const revoke = (ledgerId: string) => ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason });
+  await writeRevocation(ctx, id, entriesOrThrow(await inEachLedger(ledgers, revoke)));
+  // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
+  const { entries } = await inEachLedger(ledgers, revoke);
+  await writeRevocation(
+    ctx,
+    id,
+    entries.filter((entry) => entry.changed),
   );
-  await writeRevocation(ctx, id, entries);
 }
 
 /** Lifts certificateHold; 409 for any other state. The caller also needs issuer.edit on the certificate's issuer. */
@@ -46,7 +51,8 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
     throw forbidden(`this also needs the permission issuer.edit on issuer ${record.issuer_id}`);
   }
   const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
-  const entries = await inEachLedger(ledgers, (ledgerId) => ledgerOf(ctx, ledgerId).release({ certificate_id: id }));
+  const release = (ledgerId: string) => ledgerOf(ctx, ledgerId).release({ certificate_id: id });
+  const entries = entriesOrThrow(await inEachLedger(ledgers, release));
   const purge = purgeEntry(ctx, entries);
   const versions = entries.map((entry) => ({ ledger_id: entry.ledger_id, serial_number: entry.serial }));
   const statements = [
@@ -65,7 +71,7 @@ export async function writeRevocation(ctx: Context, id: string, entries: readonl
       : [{ ...entry, revoked_at: entry.revoked_at, reason: entry.reason }],
   );
   const [first] = [...revoked].sort(
-    (a, b) => Number(b.changed) - Number(a.changed) || (a.revoked_at < b.revoked_at ? -1 : 1),
+    (a, b) => Number(b.changed) - Number(a.changed) || (a.revoked_at > b.revoked_at ? -1 : 1),
   );
   if (!first) return;
   const versions = revoked.map((entry) => ({
@@ -114,13 +120,15 @@ async function ledgersFor(ctx: Context, certificateId: string, issuerId: string)
   return [...new Set([...known, ...rows.map((row) => row.ledger_id)])];
 }
 
-/** What the refusals of several ledgers come to: the one that says most. */
-const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", "not_issued"];
+interface Outcome {
+  readonly entries: readonly Found[];
+  readonly refusals: readonly Refusal[];
+}
 
 async function inEachLedger(
   ledgers: readonly string[],
   change: (ledgerId: string) => Promise<RevokeResult>,
-): Promise<Found[]> {
+): Promise<Outcome> {
   const results = await Promise.all(ledgers.map(async (ledger_id) => ({ ledger_id, result: await change(ledger_id) })));
   const refusals: Refusal[] = [];
   const entries: Found[] = [];
@@ -128,6 +136,13 @@ async function inEachLedger(
     if (result.ok) entries.push(...result.entries.map((entry) => ({ ...entry, ledger_id })));
     else refusals.push(result);
   }
+  return { entries, refusals };
+}
+
+/** What the refusals of several ledgers come to: the one that says most. */
+const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", "not_issued"];
+
+function entriesOrThrow({ entries, refusals }: Outcome): readonly Found[] {
   if (entries.length > 0) return entries;
   const worst = [...refusals].sort((a, b) => WEIGHT.indexOf(a.code) - WEIGHT.indexOf(b.code))[0];
   if (worst?.code === "not_issued" || !worst) throw neverIssued();

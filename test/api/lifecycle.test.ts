@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { approve, certify } from "../../src/authority/gate.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
+import { writeRevocation } from "../../src/authority/revocation.ts";
 import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { settleIssuance, settleOutbox } from "../../src/lifecycle/issuance.ts";
@@ -58,6 +59,14 @@ async function version(id: string) {
   const found = await newestVersion(contextAhead(), id);
   if (!found) throw new Error("no version");
   return found;
+}
+
+/** The reasons of a certificate's versions, the newest first. */
+async function versionRevocations(id: string) {
+  const { body } = await fleet.admin.get<{ data: { revocation_reason: string | null }[] }>(
+    `/api/v1/certificates/${id}/versions`,
+  );
+  return body.data.map((row) => row.revocation_reason);
 }
 
 /** Leaves the job as a crash between taking it and asking the ledger does. */
@@ -270,5 +279,25 @@ describe("revocation and issuance", () => {
       [false, null],
       [true, "superseded"],
     ]);
+  });
+
+  it("what is told late of a revocation before the renewal marks its version and leaves the certificate Active", async () => {
+    const certificate = await record();
+    await issue(certificate);
+    const old = await version(certificate.id);
+    // Its ledger revoked it and whoever asked was gone before the inventory knew.
+    const ledger = ledgerOf(contextAhead(), old.ledger_id);
+    const told = await ledger.revoke({ target: { certificate_id: certificate.id }, reason: "superseded" });
+    if (!told.ok) throw new Error(told.message);
+    await issue(certificate);
+    await env.DB.prepare("update certificate_versions set created_at = ? where certificate_id = ? and id <> ?")
+      .bind(new Date(Date.now() + 2_000).toISOString(), certificate.id, old.id)
+      .run();
+    const entries = told.entries.map((entry) => ({ ...entry, ledger_id: old.ledger_id, changed: false }));
+    await writeRevocation(contextAhead(3), certificate.id, entries);
+    expect(await read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null });
+    expect(await versionRevocations(certificate.id)).toEqual([null, "superseded"]);
+    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "keyCompromise" });
   });
 });

@@ -61,8 +61,8 @@ export interface RevokedVersion {
 }
 
 /**
- * Marks versions, and the certificate with the time and reason of its revocation. May be repeated with the same facts; an
- * archived certificate stays archived.
+ * Marks versions, and the certificate with the time and reason of its revocation unless it was renewed since. May be repeated
+ * with the same facts, also late; an archived certificate stays archived.
  */
 export function revokeStatements(
   ctx: Context,
@@ -71,6 +71,8 @@ export function revokeStatements(
   versions: readonly RevokedVersion[],
   now: string,
 ): Statement[] {
+  const renewed = sql`exists (select 1 from certificate_versions v where v.certificate_id = ${certificateId}
+    and v.revoked_at is null and v.not_after > ${now} and v.created_at > ${of.revoked_at})`;
   return [
     ...versions.map((version) =>
       ctx.db
@@ -87,7 +89,7 @@ export function revokeStatements(
           else ${certificates.revocation_noted_at} end`,
         updated_at: raisedUpdatedAt(now),
       })
-      .where(eq(certificates.id, certificateId)),
+      .where(and(eq(certificates.id, certificateId), sql`not ${renewed}`)),
     refreshStatus(ctx, certificateId, now),
   ];
 }
