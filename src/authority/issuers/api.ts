@@ -1,8 +1,8 @@
 import { z } from "@hono/zod-openapi";
 import { invalid } from "../../platform/errors.ts";
 import { pageOf, pageQuery } from "../../platform/paging.ts";
-import { etagOf, idSchema, nameSchema, textSchema } from "../../platform/rows.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
+import { etagOf, idSchema, nameSchema, textSchema } from "../../platform/rows.ts";
 import { caSubject, genericCaConfig, ISSUER_TYPES, keyAlgorithm, revocationReason } from "./config.ts";
 import { createIntermediate, listCas, mustFindCa, retireCa, viewOf } from "./intermediates.ts";
 import {

@@ -162,29 +162,39 @@ async function crl(ctx: PublicContext, request: Request, caId: string, tail: str
   const { own } = await mustFind(ctx, caId);
   const shard = tail === "" ? 0 : Number(tail);
   const key = crlKey(own.ledger_id, shard);
-  const object = request.method === "HEAD" ? await ctx.bindings.BYTES.head(key) : await ctx.bindings.BYTES.get(key);
-  if (!object) {
-    if (shard > 0) throw notFound("CRL shard", tail);
-    throw unavailable("crl_not_published", "the first list of this CA is being made", 2);
+  const tags = [`ledger-${own.ledger_id}`, crlTag(own.ledger_id, shard)];
+  // What may end without a body is looked at without opening one.
+  if (request.method === "HEAD" || isConditional(request)) {
+    const object = await ctx.bindings.BYTES.head(key);
+    if (object && notModified(request, object.httpEtag, thisUpdateOf(object))) {
+      return new Response(null, { status: 304, headers: listHeaders(ctx, object, tags) });
+    }
+    if (object && request.method === "HEAD") return new Response(null, { headers: listHeaders(ctx, object, tags) });
   }
-  const { this_update, next_update } = object.customMetadata ?? {};
-  const thisUpdate = Date.parse(this_update ?? "") || object.uploaded.getTime();
+  const object = await ctx.bindings.BYTES.get(key);
+  if (object) return new Response(object.body, { headers: listHeaders(ctx, object, tags) });
+  if (shard > 0) throw notFound("CRL shard", tail);
+  throw unavailable("crl_not_published", "the first list of this CA is being made", 2);
+}
+
+function listHeaders(ctx: PublicContext, object: R2Object, tags: readonly string[]): Record<string, string> {
   const now = ctx.clock.now().getTime();
   const headers = cacheHeaders({
     etag: object.httpEtag,
     now,
-    thisUpdate,
-    nextUpdate: Date.parse(next_update ?? "") || now,
+    thisUpdate: thisUpdateOf(object),
+    nextUpdate: Date.parse(object.customMetadata?.next_update ?? "") || now,
     maxAge: CRL_MAX_AGE_SECONDS,
-    tags: [`ledger-${own.ledger_id}`, crlTag(own.ledger_id, shard)],
+    tags,
     type: "application/pkix-crl",
   });
-  const body = "body" in object ? (object as R2ObjectBody).body : null;
-  if (notModified(request, object.httpEtag, Math.floor(thisUpdate / 1000) * 1000)) {
-    await body?.cancel();
-    return new Response(null, { status: 304, headers });
-  }
-  return new Response(body, { headers: { ...headers, "Content-Length": String(object.size) } });
+  return { ...headers, "Content-Length": String(object.size) };
+}
+
+/** Whole seconds, as HTTP dates have them. */
+function thisUpdateOf(object: R2Object): number {
+  const at = Date.parse(object.customMetadata?.this_update ?? "") || object.uploaded.getTime();
+  return Math.floor(at / 1000) * 1000;
 }
 
 /** The tag under which the edge cache holds a list. */
@@ -222,6 +232,10 @@ async function conditional(request: Request, response: Response): Promise<Respon
   if (request.method !== "HEAD") return response;
   await response.body?.cancel();
   return new Response(null, response);
+}
+
+function isConditional(request: Request): boolean {
+  return request.headers.has("If-None-Match") || request.headers.has("If-Modified-Since");
 }
 
 /** RFC 9110 section 13: If-None-Match decides, If-Modified-Since only where that is absent. Only for GET and HEAD. */

@@ -3,7 +3,7 @@ import { parseCertificate } from "../../pki/certificate.ts";
 import { importSigner, parseSpki, type Signer } from "../../pki/keys.ts";
 import { compileOcspTemplate, type OcspTemplate } from "../../pki/ocsp.ts";
 import { ledgerOf } from "../ledger.ts";
-import { BoundedMap, type PublicContext } from "./context.ts";
+import { BoundedMap, CROSSES_REQUESTS, type PublicContext } from "./context.ts";
 
 /** What signs OCSP responses for one CA in this isolate. The key is not extractable and lives in this memory only. */
 export interface Responder {
@@ -38,7 +38,7 @@ export async function responderOf(ctx: PublicContext, ledgerId: string): Promise
 
 function load(ctx: PublicContext, ledgerId: string): Promise<Responder> {
   const underWay = loading.get(ledgerId);
-  if (underWay) return underWay;
+  if (underWay && CROSSES_REQUESTS) return underWay;
   const fresh = fetchResponder(ctx, ledgerId)
     .then((responder) => {
       known.set(ledgerId, responder);

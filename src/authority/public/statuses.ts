@@ -1,5 +1,5 @@
 import { ledgerOf, type SerialStatus } from "../ledger.ts";
-import type { PublicContext } from "./context.ts";
+import { CROSSES_REQUESTS, type PublicContext } from "./context.ts";
 
 /** Too much waits already: the answer is tryLater. */
 export class Overloaded extends Error {
@@ -32,6 +32,7 @@ const queues = new Map<string, Queue>();
  * call, led by the first that waits: so a thousand clients are a few calls. Throws Overloaded.
  */
 export async function statusOf(ctx: PublicContext, ledgerId: string, serial: string): Promise<SerialStatus> {
+  if (!CROSSES_REQUESTS) return alone(ctx, ledgerId, serial);
   let queue = queues.get(ledgerId);
   if (!queue) {
     queue = { waiting: [], runningSince: null };
@@ -88,6 +89,12 @@ function lead(ctx: PublicContext, queue: Queue, ledgerId: string, serial: string
   });
   ctx.defer(done.catch(() => undefined));
   return done;
+}
+
+async function alone(ctx: PublicContext, ledgerId: string, serial: string): Promise<SerialStatus> {
+  const [status] = await ask(ctx, ledgerId, [serial]);
+  if (!status) throw new Error("the ledger answered nothing");
+  return status;
 }
 
 async function ask(ctx: PublicContext, ledgerId: string, serials: string[]): Promise<SerialStatus[]> {

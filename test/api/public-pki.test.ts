@@ -1,0 +1,214 @@
+import { env, exports } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import { type Issued, type Ledger, ledgerOf } from "../../src/authority/ledger.ts";
+import { type Bytes, fromHex, toBase64 } from "../../src/pki/bytes.ts";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { generateKeyPair, verify } from "../../src/pki/keys.ts";
+import { buildCertId, buildOcspRequest, type CertIdHash, parseOcspResponse } from "../../src/pki/ocsp.ts";
+import { decodePem } from "../../src/pki/pem.ts";
+import type { Bindings } from "../../src/platform/context.ts";
+import { administrator, type Client } from "../support/api.ts";
+
+const bindings = env as unknown as Bindings;
+
+interface CaRow {
+  readonly ledger_id: string;
+  readonly cert_pem: string;
+  readonly name_hash_sha1: string;
+  readonly key_hash_sha1: string;
+  readonly name_hash_sha256: string;
+  readonly key_hash_sha256: string;
+}
+
+let api: Client;
+let issuer: string;
+let ca: CaRow;
+let ledger: Ledger;
+let good: Issued;
+let bad: Issued;
+
+beforeAll(async () => {
+  api = await administrator();
+  issuer = (await api.create<{ id: string }>("/api/v1/issuers", { name: "Public", type: "GenericCA" })).id;
+  ca = await rowOf(issuer);
+  ledger = ledgerOf({ bindings }, ca.ledger_id);
+  [good, bad] = [await leaf(ledger, "mc-good"), await leaf(ledger, "mc-bad")];
+  await ledger.revoke({ target: { certificate_id: "mc-bad" }, reason: "keyCompromise" });
+});
+
+async function rowOf(caId: string): Promise<CaRow> {
+  const row = await bindings.DB.prepare("select * from certificate_authorities where ca_id = ?")
+    .bind(caId)
+    .first<CaRow>();
+  if (!row) throw new Error("no CA");
+  return row;
+}
+
+async function leaf(of: Ledger, certificate_id: string): Promise<Issued> {
+  const { spki } = await generateKeyPair("ECDSA-P256");
+  const [issued] = await of.issue([
+    {
+      request_id: `job-${certificate_id}`,
+      certificate_id,
+      subject: { common_name: "leaf.test" },
+      sans: [{ type: "dns", value: "leaf.test" }],
+      spki,
+      ekus: ["serverAuth"],
+      must_staple: false,
+      ttl_seconds: 86_400,
+      settle: {},
+    },
+  ]);
+  if (!issued?.ok) throw new Error(JSON.stringify(issued));
+  await of.acknowledge([issued.request_id]);
+  return issued;
+}
+
+function certId(serial: string, hash: CertIdHash = "sha1", of: CaRow = ca): Bytes {
+  return hash === "sha1"
+    ? buildCertId("sha1", fromHex(of.name_hash_sha1), fromHex(of.key_hash_sha1), serial)
+    : buildCertId("sha256", fromHex(of.name_hash_sha256), fromHex(of.key_hash_sha256), serial);
+}
+
+function fetch(path: string, init: RequestInit = {}): Promise<Response> {
+  return exports.default.fetch(new Request(`http://localhost/.well-known/pki/${path}`, init));
+}
+
+async function statuses(response: Response) {
+  expect(response.status).toBe(200);
+  expect(response.headers.get("Content-Type")).toBe("application/ocsp-response");
+  const parsed = parseOcspResponse(new Uint8Array(await response.arrayBuffer()));
+  if (!parsed.basic) return [parsed.status];
+  return parsed.basic.responses.map((single) => single.status.type);
+}
+
+function post(request: Bytes, headers: Record<string, string> = { "Content-Type": "application/ocsp-request" }) {
+  return fetch(`ocsp/${issuer}`, { method: "POST", body: request, headers });
+}
+
+const get = (request: Bytes) => fetch(`ocsp/${issuer}/${encodeURIComponent(toBase64(request))}`);
+
+describe("OCSP", () => {
+  it("answers GET, POST and the hex form alike, for SHA-1 and SHA-256 CertIDs", async () => {
+    for (const [issued, status] of [
+      [good, "good"],
+      [bad, "revoked"],
+    ] as const) {
+      for (const hash of ["sha1", "sha256"] as const) {
+        const request = buildOcspRequest([certId(issued.serial, hash)]);
+        expect(await statuses(await get(request))).toEqual([status]);
+        expect(await statuses(await post(request))).toEqual([status]);
+      }
+      expect(await statuses(await fetch(`ocsp/${issuer}/${issued.serial}`))).toEqual([status]);
+      expect(await statuses(await fetch(`ocsp/${issuer}/000${issued.serial.toUpperCase()}`))).toEqual([status]);
+    }
+  });
+
+  it("is signed by a delegated responder that the CA certified for just that", async () => {
+    const response = await post(buildOcspRequest([certId(good.serial)]));
+    const { basic } = parseOcspResponse(new Uint8Array(await response.arrayBuffer()));
+    const [der] = basic?.certificates ?? [];
+    if (!basic || !der) throw new Error("no delegated certificate");
+    const responder = parseCertificate(der);
+    expect(responder).toMatchObject({ extendedKeyUsage: ["OCSPSigning"], ocspNoCheck: true });
+    const root = parseCertificate(decodePem(ca.cert_pem)[0]?.der ?? new Uint8Array(0));
+    expect(await verify(root.publicKey, responder.signatureAlgorithm, responder.signature, responder.tbs)).toBe(true);
+    expect(await verify(responder.publicKey, basic.algorithmIdentifier, basic.signature, basic.tbs)).toBe(true);
+  });
+
+  it("says unknown, never good, for a serial that was never issued, and compares both issuer hashes", async () => {
+    expect(await statuses(await post(buildOcspRequest([certId("0123456789")])))).toEqual(["unknown"]);
+    const name = buildCertId("sha1", fromHex("00".repeat(20)), fromHex(ca.key_hash_sha1), good.serial);
+    const key = buildCertId("sha1", fromHex(ca.name_hash_sha1), fromHex("00".repeat(20)), good.serial);
+    for (const foreign of [name, key]) {
+      const response = await post(buildOcspRequest([foreign]));
+      expect(response.headers.get("Cache-Control")).toContain("no-store");
+      expect(await statuses(response)).toEqual(["unauthorized"]);
+    }
+  });
+
+  it("answers several requests in one, and echoes a nonce without letting anybody store it", async () => {
+    const several = buildOcspRequest([certId(good.serial), certId(bad.serial), certId("77")]);
+    expect(await statuses(await post(several))).toEqual(["good", "revoked", "unknown"]);
+    const nonce = crypto.getRandomValues(new Uint8Array(32));
+    const response = await post(buildOcspRequest([certId(good.serial)], nonce));
+    expect(response.headers.get("Cache-Control")).toContain("no-store");
+    const { basic } = parseOcspResponse(new Uint8Array(await response.arrayBuffer()));
+    expect(basic?.nonce).toEqual(nonce);
+    expect(basic?.extensionOids).toEqual(["1.3.6.1.5.5.7.48.1.2"]);
+  });
+
+  it("may be cached for less than it is valid, and is not sent again to who has it", async () => {
+    const response = await get(buildOcspRequest([certId(good.serial)]));
+    const headers = response.headers;
+    expect(headers.get("Cache-Control")).toBe("max-age=300, public, no-transform, must-revalidate");
+    expect(headers.get("Cache-Tag")).toContain(`ocsp-${ca.ledger_id}-${good.serial}`);
+    const parsed = parseOcspResponse(new Uint8Array(await response.arrayBuffer())).basic?.responses[0];
+    expect(headers.get("Last-Modified")).toBe(parsed?.thisUpdate.toUTCString());
+    expect(headers.get("Expires")).toBe(parsed?.nextUpdate?.toUTCString());
+    const again = await fetch(
+      `ocsp/${issuer}/${encodeURIComponent(toBase64(buildOcspRequest([certId(good.serial)])))}`,
+      {
+        headers: { "If-None-Match": headers.get("ETag") ?? "" },
+      },
+    );
+    expect(again.status).toBe(304);
+  });
+
+  it("inv 10: bad paths, types, sizes and names have the status that says what is wrong", async () => {
+    expect((await fetch(`ocsp/${issuer}/hello`)).status).toBe(400);
+    expect((await fetch(`ocsp/${issuer}/${"1".repeat(41)}`)).status).toBe(400);
+    expect((await fetch("ocsp/iss-nobody/01")).status).toBe(404);
+    expect((await fetch(`ocsp/${issuer}`)).headers.get("Allow")).toBe("POST");
+    expect((await post(new Uint8Array(10), { "Content-Type": "text/plain" })).status).toBe(415);
+    expect((await post(new Uint8Array(11_000))).status).toBe(413);
+    expect(await statuses(await post(new Uint8Array([0x30, 0x80, 0, 0])))).toEqual(["malformedRequest"]);
+    expect(await statuses(await fetch(`ocsp/${issuer}/MAMA`))).toEqual(["malformedRequest"]);
+    const envelope = (await (await fetch("ocsp/iss-nobody/01")).json()) as Record<string, string>;
+    expect(Object.keys(envelope).sort()).toEqual(["error", "message", "request_id"]);
+  });
+
+  it("inv 4: under load each asker gets the answer to its own question", async () => {
+    const issued = await Promise.all(Array.from({ length: 40 }, (_, i) => leaf(ledger, `mc-load-${i}`)));
+    const half = issued.filter((_, i) => i % 2 === 0);
+    await Promise.all(
+      half.map((one) => ledger.revoke({ target: { certificate_id: one.certificate_id }, reason: "superseded" })),
+    );
+    const answers = await Promise.all(
+      issued.map(async (one) => (await statuses(await post(buildOcspRequest([certId(one.serial)]))))[0]),
+    );
+    expect(answers).toEqual(issued.map((_, i) => (i % 2 === 0 ? "revoked" : "good")));
+  });
+});
+
+describe("CRL and CA certificate", () => {
+  it("have their types and caching headers, answer HEAD and 304", async () => {
+    const list = await fetch(`crl/${issuer}`);
+    expect(list.status).toBe(200);
+    expect(list.headers.get("Content-Type")).toBe("application/pkix-crl");
+    expect(list.headers.get("Cache-Control")).toMatch(/^max-age=\d+, public, no-transform, must-revalidate$/);
+    const etag = list.headers.get("ETag") ?? "";
+    expect(etag).toMatch(/^"[^"]+"$/);
+    await list.arrayBuffer();
+    expect((await fetch(`crl/${issuer}`, { headers: { "If-None-Match": etag } })).status).toBe(304);
+    const head = await fetch(`crl/${issuer}`, { method: "HEAD" });
+    expect(head.headers.get("ETag")).toBe(etag);
+    const since = { "If-Modified-Since": list.headers.get("Last-Modified") ?? "" };
+    expect((await fetch(`crl/${issuer}`, { headers: since })).status).toBe(304);
+    expect((await fetch(`crl/${issuer}/1`)).status).toBe(404);
+    expect((await fetch(`crl/${issuer}`, { method: "DELETE" })).headers.get("Allow")).toBe("GET, HEAD");
+    expect((await fetch("ca/nobody")).status).toBe(404);
+    expect((await fetch(`ca/${issuer}`, { method: "HEAD" })).headers.get("Content-Type")).toBe("application/pkix-cert");
+    expect((await fetch("something/else")).status).toBe(404);
+  });
+
+  it("the state of every list is told to who may know it", async () => {
+    const answer = await api.get<{ row_count: number; cache_rows: { ca_id: string; crl_number: number }[] }>(
+      "/api/v1/admin/crl/cache",
+    );
+    expect(answer.body.row_count).toBe(answer.body.cache_rows.length);
+    expect(answer.body.cache_rows).toContainEqual(
+      expect.objectContaining({ ca_id: issuer, crl_number: expect.any(Number) }),
+    );
+  });
+});
