@@ -50,7 +50,7 @@ async function answer(
   const requestId = requestIdOf(request);
   try {
     const anonymous = makeContext(env, waiter, { requestId });
-    const actor = await authenticate(anonymous, request, entry.access);
+    const actor = await authenticate(anonymous, request, entry);
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
     const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
     const ctx = makeContext(env, waiter, { requestId, actor, idempotency });

@@ -114,6 +114,7 @@ export const fleetRoutes: Route[] = [
     method: "post",
     path: "/api/v1/agents/{id}/heartbeat",
     access: "agent.heartbeat",
+    forAgents: true,
     tag,
     summary: "An agent is alive and tells what it is",
     params: z.object({ id: z.string() }),

@@ -101,6 +101,7 @@ const agentRoutes = [
     method: "get",
     path: "/api/v1/agents/{id}/work",
     access: "agent.job.poll",
+    forAgents: true,
     tag: "Agents",
     summary: "What waits for this agent",
     params,
@@ -121,6 +122,7 @@ const agentRoutes = [
     method: "post",
     path: "/api/v1/agents/{id}/csr",
     access: "agent.job.poll",
+    forAgents: true,
     tag: "Agents",
     summary: "Submit the CSR that a job waits for; the certificate is stored when this is answered",
     description:
@@ -150,6 +152,7 @@ const agentRoutes = [
     method: "get",
     path: "/api/v1/agents/{id}/certificates/{cert_id}",
     access: "cert.read",
+    forAgents: true,
     tag: "Agents",
     summary: "This agent's current version of a certificate",
     params: z.object({ id: z.string(), cert_id: z.string() }),

@@ -130,8 +130,11 @@ describe("inv 7: an agent's key", () => {
     expect((await other.agent.post(`${own}/csr`, { csr_pem, certificate_id: certificate.id })).status).toBe(403);
     expect((await other.agent.post(`${own}/csr`, { csr_pem, job_id })).status).toBe(403);
     expect((await other.agent.get(`${own}/certificates/${certificate.id}`)).status).toBe(403);
-    for (const path of ["/api/v1/agents", "/api/v1/jobs", "/api/v1/targets", `/api/v1/jobs/${job_id}`])
+    const record = `/api/v1/certificates/${certificate.id}`;
+    const others = [`/api/v1/jobs/${job_id}`, record, `${record}/versions`, `${record}/export/pem`];
+    for (const path of ["/api/v1/agents", "/api/v1/certificates", "/api/v1/jobs", "/api/v1/targets", ...others])
       expect((await other.agent.get(path)).status, path).toBe(403);
+    expect((await other.agent.post(`${record}/export/pkcs12`, { password: "x" })).status).toBe(403);
     expect((await fleet.admin.get(`/api/v1/jobs/${job_id}`)).body).toMatchObject({ status: "AwaitingCSR" });
   });
 
