@@ -3,8 +3,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
+import { generateKeyPair } from "../../src/pki/keys.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
-import { decodePem } from "../../src/pki/pem.ts";
+import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import { administrator, type Client } from "../support/api.ts";
 
 interface Issuer {
@@ -75,6 +76,17 @@ describe("issuers", () => {
       config: { ca_cert_pem: made.config.ca_cert_pem },
     });
     expect(half).toMatchObject({ status: 400, body: { message: expect.stringContaining("config.ca_key_pem") } });
+    const revocation = { serial_number: "0a", revoked_at: "2026-01-01T00:00:00Z" };
+    const twice = await api.post("/api/v1/issuers", {
+      name: "Twice Revoked",
+      type: "GenericCA",
+      config: {
+        ca_cert_pem: made.config.ca_cert_pem,
+        ca_key_pem: encodePem("PRIVATE KEY", (await generateKeyPair("ECDSA-P256")).pkcs8),
+        revocations: [revocation, { ...revocation, serial_number: "A" }],
+      },
+    });
+    expect(twice).toMatchObject({ status: 400, body: { message: expect.stringContaining("revocations.1") } });
   });
 
   it("refuses what is not available, unknown fields and taken names", async () => {

@@ -6,7 +6,7 @@ import type { SubjectName } from "../../pki/names.ts";
 import { certificatesFromPem } from "../../pki/pem.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import { freeId, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
@@ -186,21 +186,27 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
 
   const ca = orThrow(await ledgerOf(ctx, row.ledger_id).retire(second ? "retired" : "retiring"));
   const revoked = parent && asked.reason ? await revokeAt(ctx, parent, row, asked.reason) : {};
-  const updated_at = nextUpdatedAt(ctx, row);
-  const after: CaAuthorityRow = {
-    ...row,
+  const set: Partial<CaAuthorityRow> = {
     ...(await fromLedger(ca, row.subject)),
     chain_pem: row.chain_pem,
     ...revoked,
     note: asked.note ?? row.note,
     retired_at: second ? (row.retired_at ?? timestamp(ctx)) : null,
-    updated_at,
+    updated_at: nextUpdatedAt(ctx, row),
   };
+  const after = { ...row, ...set };
   const action = second ? "intermediate_ca.retire" : "intermediate_ca.retiring";
-  await commit(ctx, [
-    ctx.db.update(certificateAuthorities).set(after).where(eq(certificateAuthorities.id, id)),
-    event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
-  ]);
+  const same = and(eq(certificateAuthorities.id, id), eq(certificateAuthorities.updated_at, row.updated_at));
+  try {
+    await commit(ctx, [
+      guard(ctx.db, sql`exists (select 1 from ${certificateAuthorities} where ${same})`),
+      ctx.db.update(certificateAuthorities).set(set).where(same),
+      event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
+    ]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    throw conflict("changed_meanwhile", `CA ${id} was changed by another request: repeat this one`);
+  }
   return after;
 }
 

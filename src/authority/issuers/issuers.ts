@@ -98,6 +98,9 @@ async function makeCa(
       revoked_at: new Date(one.revoked_at).toISOString(),
       reason: one.reason,
     }));
+    const seen = new Set<string>();
+    const twice = revocations.findIndex(({ serial }) => seen.size === seen.add(serial).size);
+    if (twice >= 0) throw invalid(`config.revocations.${twice}.serial_number`, "stands in the list twice");
     return ledger.importCa({ ...common, chain, pkcs8, revocations });
   }
   if (config.revocations?.length)
@@ -253,14 +256,15 @@ export async function updateIssuer(
     config: kept,
     updated_at: nextUpdatedAt(ctx, before),
   };
-  const caRow = ca ? { ...own, ...(await fromLedger(ca, own.subject)), updated_at: row.updated_at } : own;
+  const set = ca ? { ...(await fromLedger(ca, own.subject)), updated_at: row.updated_at } : {};
+  const caRow = { ...own, ...set };
   const statements = [
     guard(
       ctx.db,
       sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${before.updated_at})`,
     ),
     ctx.db.update(issuers).set(row).where(eq(issuers.id, id)),
-    ...(ca ? await caStatements(ctx, caRow) : []),
+    ...(ca ? await caStatements(ctx, caRow, set) : []),
     event(ctx, "issuer.update", id, {
       fields: [...Object.keys(changes).filter((name) => name !== "config"), ...Object.keys(config)],
     }),
@@ -316,14 +320,14 @@ async function changedConfig(ctx: Context, before: IssuerRow, config: Partial<Re
   return kept;
 }
 
-/** Writes a CA's new certificate, and the chain of every CA below it. */
-async function caStatements(ctx: Context, own: CaAuthorityRow): Promise<Statement[]> {
+/** Writes what changed of a CA (its certificate), and the chain of every CA below it; what else a row holds is another hand's. */
+async function caStatements(ctx: Context, own: CaAuthorityRow, set: Partial<CaAuthorityRow>): Promise<Statement[]> {
   const rows = await ctx.db
     .select()
     .from(certificateAuthorities)
     .where(eq(certificateAuthorities.issuer_id, own.issuer_id));
   const statements: Statement[] = [
-    ctx.db.update(certificateAuthorities).set(own).where(eq(certificateAuthorities.id, own.id)),
+    ctx.db.update(certificateAuthorities).set(set).where(eq(certificateAuthorities.id, own.id)),
   ];
   const below = (parent: CaAuthorityRow): void => {
     for (const child of rows.filter((row) => row.parent_ca_id === parent.id)) {
@@ -342,24 +346,21 @@ async function caStatements(ctx: Context, own: CaAuthorityRow): Promise<Statemen
 export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   const row = await mustFindIssuer(ctx, id);
   checkIfMatch(row, ifMatch);
-  const [live] = await ctx.db
-    .select({ n: sql<number>`count(*)` })
-    .from(certificateAuthorities)
-    .where(
-      and(
-        eq(certificateAuthorities.issuer_id, id),
-        isNotNull(certificateAuthorities.parent_ca_id),
-        ne(certificateAuthorities.state, "retired"),
-      ),
-    );
-  if (live && live.n > 0)
-    throw conflict("in_use", `the issuer has ${live.n} intermediates that are not retired; nothing was deleted`);
+  const live = and(
+    eq(certificateAuthorities.issuer_id, id),
+    isNotNull(certificateAuthorities.parent_ca_id),
+    ne(certificateAuthorities.state, "retired"),
+  );
+  const [found] = await ctx.db.select({ n: sql<number>`count(*)` }).from(certificateAuthorities).where(live);
+  if (found && found.n > 0)
+    throw conflict("in_use", `the issuer has ${found.n} intermediates that are not retired; nothing was deleted`);
   try {
     await commit(ctx, [
       guard(
         ctx.db,
         sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${row.updated_at})`,
       ),
+      guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${live})`),
       ctx.db.delete(certificateAuthorities).where(eq(certificateAuthorities.issuer_id, id)),
       ctx.db.delete(issuers).where(eq(issuers.id, id)),
       event(ctx, "issuer.delete", id, { name: row.name }),
