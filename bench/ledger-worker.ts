@@ -2,6 +2,9 @@ import { Issuer as Ledger } from "../durable-objects/issuer.ts";
 import type { Ledger as LedgerCalls } from "../src/authority/ledger.ts";
 import { encodeCrlEntry } from "../src/pki/crl.ts";
 import { generateKeyPair } from "../src/pki/keys.ts";
+import { makeApp } from "../worker/app.ts";
+import type { Env } from "../worker/env.ts";
+import { systemRoutes } from "../worker/system.ts";
 
 /** The ledger itself, driven from inside workerd: what `npm run bench -- ledger` measures. */
 export class Issuer extends Ledger {
@@ -65,16 +68,19 @@ export class Issuer extends Ledger {
 export { Purge } from "../durable-objects/purge.ts";
 
 type BenchLedger = LedgerCalls & { fill(count: number): Promise<number>; publish(): Promise<unknown> };
-type BenchEnv = { readonly ISSUER: DurableObjectNamespace };
+type BenchEnv = Env & { readonly ISSUER: DurableObjectNamespace };
+
+const app = makeApp(systemRoutes);
 
 let spki: Uint8Array<ArrayBuffer> | null = null;
 let turn = 0;
 
 export default {
-  async fetch(request: Request, env: BenchEnv): Promise<Response> {
+  async fetch(request: Request, env: BenchEnv, ctx: ExecutionContext): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
     const ledger = env.ISSUER.getByName("led-bench") as unknown as BenchLedger;
-    if (pathname === "/health") return new Response('{"status":"healthy"}');
+    // The trivial route, through the same middleware as in the product.
+    if (pathname === "/health") return app.fetch(request, env, ctx);
     if (pathname === "/create") {
       const made = await ledger.createRoot({
         ledger_id: "led-bench",

@@ -32,7 +32,7 @@ export async function benchLedger(seconds = Number(process.env.BENCH_SECONDS ?? 
       const trivial = await load("/health");
       const issued = await load("/issue");
       const ratio = issued.requestsPerSecond / trivial.requestsPerSecond;
-      console.log(`trivial request of the bench Worker   ${trivial.requestsPerSecond.toFixed(0)}/s`);
+      console.log(`trivial: GET /health                  ${trivial.requestsPerSecond.toFixed(0)}/s`);
       console.log(
         `issued and stored by one P-256 ledger ${issued.requestsPerSecond.toFixed(0)}/s, ${ratio.toFixed(3)} of trivial, p50 ${issued.p50Ms.toFixed(1)} ms, p99 ${issued.p99Ms.toFixed(1)} ms`,
       );
