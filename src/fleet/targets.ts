@@ -67,8 +67,6 @@ const targets = resource({
   alsoDelete: (ctx, id) => [rawStatement(ctx.db, sql`update jobs set target_id = null where target_id = ${id}`)],
 });
 
-export const findTarget = targets.find;
-
 /** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */
 async function check(ctx: Context, row: Row, before: Row | null): Promise<Row> {
   const agentId = String(row.agent_id);

@@ -58,5 +58,3 @@ export const renewalPolicies = resource({
   references: { certificate_profile_id: { table: "profiles", kind: "certificate profile" } },
   blocks: [{ table: "certificates", column: "renewal_policy_id", kind: "certificate" }],
 });
-
-export type RenewalPolicy = z.infer<typeof renewalPolicyAnswer>;

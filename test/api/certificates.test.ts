@@ -263,3 +263,29 @@ describe("renewing", () => {
     expect((await fleet.admin.get(at(record))).body).toMatchObject({ status: "Pending" });
   });
 });
+
+describe("the list of jobs", () => {
+  it("filters by certificate, status and type, and pages with a total", async () => {
+    const record = await one({ target_ids: [fleet.targetId] });
+    const first = await fleet.admin.post(`${at(record)}/renew`);
+    const second = await fleet.admin.post(`${at(record)}/renew?force=1`);
+    const list = async (query: string) =>
+      (
+        await fleet.admin.get<{ data: { id: string }[]; total: number }>(
+          `/api/v1/jobs?certificate_id=${record.id}&${query}`,
+        )
+      ).body;
+    expect((await list("")).data.map((job) => job.id)).toEqual([first.body.job_id, second.body.job_id]);
+    expect(await list("status=Cancelled")).toMatchObject({ total: 1, data: [{ id: first.body.job_id }] });
+    expect(await list("type=Renewal")).toMatchObject({ total: 0, data: [] });
+    expect(await list("type=Issuance&per_page=1&page=2")).toMatchObject({
+      total: 2,
+      data: [{ id: second.body.job_id }],
+    });
+    expect((await fleet.admin.get("/api/v1/jobs?status=Done")).status).toBe(400);
+    expect((await fleet.admin.get("/api/v1/jobs/job-none")).status).toBe(404);
+    const shown = (await fleet.admin.get(`/api/v1/jobs/${second.body.job_id}`)).body;
+    expect(shown).toMatchObject({ type: "Issuance", target_id: null, attempts: 0, max_attempts: 4, last_error: null });
+    expect(shown).not.toHaveProperty("approved");
+  });
+});

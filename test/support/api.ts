@@ -6,11 +6,6 @@ export interface Answer<T = Record<string, unknown>> {
   readonly body: T;
 }
 
-export interface Options {
-  readonly key?: string | null;
-  readonly headers?: Record<string, string>;
-}
-
 /** A client of the API that shows one key. */
 export class Client {
   readonly key: string | null;

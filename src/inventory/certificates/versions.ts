@@ -1,4 +1,4 @@
-import { and, desc, eq, isNull, type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { Context } from "../../platform/context.ts";
 import { inList, type Statement } from "../../platform/database.ts";
@@ -55,24 +55,6 @@ async function currentIds(ctx: Context, certificateId: string): Promise<Set<stri
       ),
     );
   return new Set(rows.map((row) => row.id));
-}
-
-/** Versions that relying parties would still accept at `now`. */
-export async function validVersions(ctx: Context, certificateId: string, now: string): Promise<Version[]> {
-  return ctx.db
-    .select()
-    .from(certificateVersions)
-    .where(
-      and(
-        eq(certificateVersions.certificate_id, certificateId),
-        isNull(certificateVersions.revoked_at),
-        sql`${certificateVersions.not_after} > ${now}`,
-      ),
-    );
-}
-
-export async function hasVersions(ctx: Context, certificateId: string): Promise<boolean> {
-  return (await newestVersion(ctx, certificateId)) !== null;
 }
 
 /** Adds a version; a second time nothing happens (a serial is used once in a ledger). */
