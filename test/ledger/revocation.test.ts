@@ -113,6 +113,14 @@ describe("revoking", () => {
     expect(await ledger.lookup([issued.serial])).toEqual([{ status: "good" }]);
   });
 
+  it("sets its alarm again when it was lost", async () => {
+    const { ledger, stub } = await newRoot();
+    await inside(stub, (_, state) => state.storage.deleteAlarm());
+    await evictDurableObject(stub);
+    await ledger.describe();
+    await inside(stub, async (_, state) => expect(await state.storage.getAlarm()).not.toBeNull());
+  });
+
   it("rests once its CA has ended: nothing is published and no alarm rings for it", async () => {
     const { ledger, stub } = await newRoot();
     await issueOne(ledger, "job-1");

@@ -1,7 +1,7 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Issuer } from "../../durable-objects/issuer.ts";
-import type { CaDescription, Issued, IssueRequest, Ledger } from "../../src/authority/ledger.ts";
+import type { Issued, IssueRequest, Ledger } from "../../src/authority/ledger.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
@@ -15,6 +15,11 @@ export function newLedger(): { id: string; stub: DurableObjectStub<Issuer>; ledg
   const id = randomId(systemRandom, "led-");
   const stub = bindings.ISSUER.getByName(id);
   return { id, stub, ledger: stub as unknown as Ledger };
+}
+
+/** Another stub of a ledger: one that was used breaks with its object. */
+export function ledgerById(id: string): Ledger {
+  return bindings.ISSUER.getByName(id) as unknown as Ledger;
 }
 
 /** A ledger with a root of one day's leaves. */
@@ -89,5 +94,3 @@ export function setClock(stub: DurableObjectStub<Issuer>, at: number): Promise<v
     issuer.clock = { now: () => new Date(at) };
   });
 }
-
-export type { CaDescription };

@@ -1,0 +1,187 @@
+import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { describe, expect, it } from "vitest";
+import { crlKey, type Issued } from "../../src/authority/ledger.ts";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { encodeCrlEntry, parseCrl } from "../../src/pki/crl.ts";
+import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";
+
+interface Row extends Record<string, SqlStorageValue> {
+  serial: string;
+  state: number;
+  acknowledged: number;
+}
+
+function rows(state: DurableObjectState): Row[] {
+  return state.storage.sql
+    .exec<Row>("select serial, state, acknowledged from entries where kind = 'leaf' order by cursor")
+    .toArray();
+}
+
+/** Leaves the ledger as a crash between reserving and signing would: the octets are written, the certificate is not. */
+function crashBeforeSigning(state: DurableObjectState): void {
+  const { der } = state.storage.sql
+    .exec<{ der: ArrayBuffer }>("select der from entries where kind = 'leaf' order by cursor desc limit 1")
+    .one();
+  const { tbs } = parseCertificate(new Uint8Array(der));
+  state.storage.sql.exec(
+    "update entries set state = 0, acknowledged = 0, der = null, tbs = ? where cursor = (select max(cursor) from entries)",
+    tbs,
+  );
+}
+
+describe("after a crash", () => {
+  it("inv 2: a reservation that was never signed is signed with its own serial and octets when the request comes again", async () => {
+    const { ledger, stub } = await newRoot();
+    const first = await issueOne(ledger, "job-1");
+    await inside(stub, (_, state) => crashBeforeSigning(state));
+    await evictDurableObject(stub);
+    expect(await ledger.lookup([first.serial])).toEqual([{ status: "unknown" }]);
+    const [a, b] = await Promise.all([issueOne(ledger, "job-1"), issueOne(ledger, "job-1")]);
+    expect([a.serial, b.serial]).toEqual([first.serial, first.serial]);
+    expect(parseCertificate(a.der).tbs).toEqual(parseCertificate(first.der).tbs);
+    expect(a.der).toEqual(b.der);
+  });
+
+  it("inv 6: nobody asks again: the alarm signs it and hands it to the inventory, once", async () => {
+    const { ledger, stub } = await newRoot();
+    const first = await issueOne(ledger, "job-1", { settle: { job_id: "job-1" } });
+    await inside(stub, (_, state) => crashBeforeSigning(state));
+    const handed: Issued[][] = [];
+    await inside(stub, async (issuer) => {
+      issuer.clock = { now: () => new Date(Date.now() + 10_000) };
+      issuer.core.settle = async (issued) => {
+        handed.push([...issued]);
+        return issued.map((one) => one.request_id);
+      };
+      await issuer.alarm();
+      await issuer.alarm();
+    });
+    expect(handed.map((batch) => batch.map((one) => one.serial))).toEqual([[first.serial]]);
+    expect(handed[0]?.[0]).toMatchObject({ request_id: "job-1", settle: { job_id: "job-1" } });
+    expect(await inside(stub, (_, state) => rows(state))).toEqual([
+      { serial: first.serial, state: 1, acknowledged: 1 },
+    ]);
+  });
+
+  it("inv 6: what the inventory does not take is handed over again, and a lost alarm is set again", async () => {
+    const { ledger, stub } = await newRoot();
+    await issueOne(ledger, "job-1");
+    let tries = 0;
+    await inside(stub, async (issuer, state) => {
+      issuer.clock = { now: () => new Date(Date.now() + 10_000) };
+      issuer.core.settle = async () => {
+        tries++;
+        if (tries < 3) throw new Error("the database is away");
+        return ["job-1"];
+      };
+      for (let i = 0; i < 4; i++) {
+        await issuer.alarm();
+        expect(await state.storage.getAlarm()).not.toBeNull();
+      }
+    });
+    expect(tries).toBe(3);
+  });
+
+  it("inv 1: every object is gone at once in the middle of the work, and what was answered is still there", async () => {
+    const { id, ledger } = await newRoot();
+    const issued = await Promise.all(Array.from({ length: 20 }, (_, i) => issueOne(ledger, `job-${i}`)));
+    await abortAllDurableObjects();
+    const statuses = await ledgerById(id).lookup(issued.map((one) => one.serial));
+    expect(statuses).toEqual(issued.map(() => ({ status: "good" })));
+  });
+});
+
+describe("the OCSP responder", () => {
+  it("is renewed at half of its week, and its predecessor stays valid", async () => {
+    const { ledger, stub } = await newRoot();
+    const first = expectOk(await ledger.responder());
+    expect(expectOk(await ledger.responder()).certificate).toEqual(first.certificate);
+    await setClock(stub, Date.now() + 4 * 86_400_000);
+    await runDurableObjectAlarm(stub);
+    const second = expectOk(await ledger.responder());
+    expect(second.certificate).not.toEqual(first.certificate);
+    expect(second.purpose).not.toBe(first.purpose);
+    expect(Date.parse(first.not_after)).toBeGreaterThan(Date.now() + 4 * 86_400_000);
+    expect(parseCertificate(second.certificate)).toMatchObject({
+      extendedKeyUsage: ["OCSPSigning"],
+      ocspNoCheck: true,
+    });
+  });
+
+  it("is P-256 whatever the CA's own key is", async () => {
+    for (const algorithm of ["Ed25519", "RSA-2048"] as const) {
+      const { ledger, id } = await newRoot({ algorithm });
+      const { certificate } = expectOk(await ledger.responder());
+      expect(parseCertificate(certificate).publicKey.name).toBe("ECDSA-P256");
+      expect(await BYTES.head(crlKey(id, 0))).not.toBeNull();
+      expect((await issueOne(ledger, "job-1")).serial).toHaveLength(34);
+    }
+  });
+});
+
+describe("keys", () => {
+  it("inv 5: are sealed wherever they are stored, and no answer holds one", async () => {
+    const { ledger, stub } = await newRoot();
+    const stored = await inside(stub, (_, state) => ({
+      ca: state.storage.sql.exec<{ sealed_key: string }>("select sealed_key from ca").one().sealed_key,
+      ocsp: state.storage.sql.exec<{ sealed_key: string }>("select sealed_key from responders").one().sealed_key,
+    }));
+    expect(stored.ca).toMatch(/^v1\.test\./);
+    expect(stored.ocsp).toMatch(/^v1\.test\./);
+    const answers = JSON.stringify([await ledger.describe(), await ledger.responder()]);
+    expect(answers).not.toContain(stored.ca);
+  });
+});
+
+describe("lists of many entries", () => {
+  it("are read in slices, checked before they are published, and begin again when a hold is lifted meanwhile", async () => {
+    const { id, ledger, stub } = await newRoot();
+    const held = await issueOne(ledger, "job-held");
+    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: "certificateHold" }));
+    const count = 40_000;
+    await inside(stub, async (issuer, state) => {
+      const at = new Date();
+      let bytes = 0;
+      state.storage.transactionSync(() => {
+        for (let i = 0; i < count; i++) {
+          const serial = `5a${i.toString(16).padStart(32, "0")}`;
+          const entry = encodeCrlEntry(serial, at, 4);
+          bytes += entry.length;
+          state.storage.sql.exec(
+            "insert into crl_entries (serial, shard, not_after, entry) values (?, 0, ?, ?)",
+            serial,
+            Date.now() + 86_400_000,
+            entry,
+          );
+        }
+      });
+      state.storage.sql.exec(
+        "update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ?, changes = changes + 1, due_at = 0",
+        count,
+        bytes,
+      );
+      const building = issuer.alarm();
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      expect(await issuer.release({ serials: [held.serial] })).toMatchObject({ ok: true });
+      await building;
+    });
+    const object = await BYTES.get(crlKey(id, 0));
+    const list = parseCrl(new Uint8Array((await object?.arrayBuffer()) ?? new ArrayBuffer(0)));
+    expect(list.entryCount).toBe(count);
+    expect(list.entries.some((entry) => entry.serial === held.serial)).toBe(false);
+  });
+});
+
+describe("a retiring CA", () => {
+  it("signs nothing more and goes on answering for what it signed", async () => {
+    const { ledger } = await newRoot();
+    const issued = await issueOne(ledger, "job-1");
+    expectOk(await ledger.retire("retiring"));
+    const [refused] = await ledger.issue([await leafRequest("job-2")]);
+    expect(refused).toMatchObject({ ok: false, code: "ca_not_active" });
+    expect(await issueOne(ledger, "job-1")).toMatchObject({ serial: issued.serial });
+    expect(await ledger.lookup([issued.serial])).toEqual([{ status: "good" }]);
+    expectOk(await ledger.responder());
+    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: null }));
+  });
+});
