@@ -54,6 +54,9 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     state.blockConcurrencyWhile(async () => {
       migrate(state.storage);
       this.core.alarmAt = await state.storage.getAlarm();
+      // The platform gives an alarm up that failed six times: who comes next sets it again.
+      const due = this.#nextDue();
+      if (due !== null) wakeAt(this.core, due);
     });
   }
 
@@ -157,6 +160,13 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
       }));
   }
 
+  /** When the next list, responder or settlement is due, Unix milliseconds; null when nothing is. */
+  #nextDue(): number | null {
+    const { core } = this;
+    const due = [nextCrlDue(core), nextResponderDue(core), nextSettleDue(core)].filter((at) => at !== null);
+    return due.length === 0 ? null : Math.min(...due);
+  }
+
   override async alarm(): Promise<void> {
     const { core } = this;
     core.alarmAt = null;
@@ -172,10 +182,9 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     await attempt("responder", () => renewResponder(core));
     await attempt("crl", () => publishDue(core));
     await attempt("settle", () => settleDue(core));
-    const due = [nextCrlDue(core), nextResponderDue(core), nextSettleDue(core)].filter((at) => at !== null);
-    if (due.length === 0) return;
+    const soonest = this.#nextDue();
+    if (soonest === null) return;
     // What is overdue has failed just now: again in a moment, for as long as it takes.
-    const soonest = Math.min(...due);
     wakeAt(core, failed.length > 0 ? Math.max(soonest, nowOf(core) + ALARM_RETRY_MS) : soonest);
   }
 }

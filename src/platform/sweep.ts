@@ -7,11 +7,13 @@ export type SweepStep = (ctx: Context, cursor: string | null) => Promise<string 
 
 const LEASE_SECONDS = 120;
 const BUDGET_MS = 20_000;
+/** D1 takes 1,000 queries of one invocation; a slice may need some hundred. */
+const MAX_SLICES = 4;
 
 /**
  * Runs a sweep from where it stood. One worker at a time: the lease is taken by a conditional update and its fence keeps
- * a worker that lost it from moving the cursor. After 20 seconds it stops and answers "more": the caller continues
- * through the queue. A missed, doubled or overlapping tick changes nothing.
+ * a worker that lost it from moving the cursor. After a few slices, or 20 seconds, it stops and answers "more": the caller
+ * continues through the queue. A missed, doubled or overlapping tick changes nothing.
  */
 export async function runSweep(ctx: Context, name: string, step: SweepStep): Promise<"finished" | "more" | "held"> {
   const started = ctx.clock.now().getTime();
@@ -26,6 +28,7 @@ export async function runSweep(ctx: Context, name: string, step: SweepStep): Pro
 
   const mine = and(eq(sweeps.name, name), eq(sweeps.fence, held.fence));
   let cursor = held.cursor;
+  let slices = 0;
   try {
     do {
       cursor = await step(ctx, cursor);
@@ -37,7 +40,7 @@ export async function runSweep(ctx: Context, name: string, step: SweepStep): Pro
         .where(mine)
         .returning({ name: sweeps.name });
       if (kept.length === 0) return "held";
-      if (cursor !== null && now - started > BUDGET_MS) return "more";
+      if (cursor !== null && (++slices === MAX_SLICES || now - started > BUDGET_MS)) return "more";
     } while (cursor !== null);
     return "finished";
   } finally {

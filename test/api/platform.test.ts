@@ -113,6 +113,17 @@ describe("sweeps", () => {
     expect(seen).toEqual([null, "1", "2"]);
   });
 
+  it("stop after a few slices, for the queue to go on where they stood", async () => {
+    const seen: number[] = [];
+    const step = async (_: Context, cursor: string | null) => {
+      seen.push(Number(cursor));
+      return seen.length < 6 ? String(seen.length) : null;
+    };
+    expect(await runSweep(context(), "long", step)).toBe("more");
+    expect(await runSweep(context(), "long", step)).toBe("finished");
+    expect(seen).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
   it("take over from a worker that died with the lease", async () => {
     const ctx = context();
     await ctx.db.run(

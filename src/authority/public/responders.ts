@@ -20,7 +20,9 @@ export class NoResponder extends Error {
 }
 
 const known = new BoundedMap<Responder>(256);
-const loading = new Map<string, Promise<Responder>>();
+const loading = new Map<string, { readonly responder: Promise<Responder>; readonly since: number }>();
+/** What takes longer belongs to a request that may be gone, and then never ends: the next one loads for itself. */
+const STALE_MS = 5_000;
 
 /** The responder of a CA; fetched from its ledger once, and again before it ends. Throws NoResponder. */
 export async function responderOf(ctx: PublicContext, ledgerId: string): Promise<Responder> {
@@ -37,15 +39,18 @@ export async function responderOf(ctx: PublicContext, ledgerId: string): Promise
 }
 
 function load(ctx: PublicContext, ledgerId: string): Promise<Responder> {
+  const now = Date.now();
   const underWay = loading.get(ledgerId);
-  if (underWay && CROSSES_REQUESTS) return underWay;
+  if (underWay && CROSSES_REQUESTS && now - underWay.since < STALE_MS) return underWay.responder;
   const fresh = fetchResponder(ctx, ledgerId)
     .then((responder) => {
       known.set(ledgerId, responder);
       return responder;
     })
-    .finally(() => loading.delete(ledgerId));
-  loading.set(ledgerId, fresh);
+    .finally(() => {
+      if (loading.get(ledgerId)?.responder === fresh) loading.delete(ledgerId);
+    });
+  loading.set(ledgerId, { responder: fresh, since: now });
   ctx.defer(fresh.catch(() => undefined));
   return fresh;
 }
