@@ -103,6 +103,37 @@ describe("issuers", () => {
     expect((await post({ name: "Taken", type: "GenericCA" })).status).toBe(409);
   });
 
+  it("an issuer and a CA never share an id: both stand in the same URLs", async () => {
+    const issuer = await newIssuer("Ids");
+    const path = `/api/v1/issuers/${issuer.id}/intermediates`;
+    const child = await api.create<Ca>(path, { name: "Ids Child" });
+    expect(await api.post("/api/v1/issuers", { id: child.id, name: "Ids Two", type: "GenericCA" })).toMatchObject({
+      status: 409,
+      body: { error: "already_exists", message: expect.stringContaining("id:") },
+    });
+    await api.create<Issuer>("/api/v1/issuers", { id: "ica-ids-later", name: "Ids Three", type: "GenericCA" });
+    const later = await api.create<Ca>(path, { name: "Ids Later" });
+    expect(later.id).toMatch(/^ica-ids-later-.+/);
+  });
+
+  it("is answered for as it is now: deleted, made again, with a CA below it that was not there before", async () => {
+    const id = "iss-again";
+    const make = () => api.create<Issuer>("/api/v1/issuers", { id, name: "Again", type: "GenericCA" });
+    const first = await make();
+    expect((await fetchBytes(`/.well-known/pki/ca/${id}`)).status).toBe(200);
+    expect((await api.delete(`/api/v1/issuers/${id}`)).status).toBe(204);
+    expect((await fetchBytes(`/.well-known/pki/ca/${id}`)).status).toBe(404);
+    const second = await make();
+    expect(second.config.ca_cert_pem).not.toBe(first.config.ca_cert_pem);
+    const served = await fetchBytes(`/.well-known/pki/ca/${id}`);
+    expect(encodePem("CERTIFICATE", served.bytes)).toBe(second.config.ca_cert_pem);
+    const path = `/api/v1/issuers/${id}/intermediates`;
+    const child = await api.create<Ca>(path, { name: "Again One" });
+    const grandchild = await api.create<Ca>(path, { name: "Again Two", parent_ca_id: child.id });
+    const answer = await fetchBytes(`/.well-known/pki/ocsp/${id}/${grandchild.serial_number}`);
+    expect(parseOcspResponse(answer.bytes).basic?.responses[0]?.status.type).toBe("good");
+  });
+
   it("keeps what a PUT leaves out, refuses what is fixed, and deletes what nothing uses", async () => {
     const issuer = await newIssuer("Changing", { validity_days: 30 });
     const path = `/api/v1/issuers/${issuer.id}`;
@@ -165,6 +196,9 @@ describe("intermediates", () => {
     const done = await retire({ confirm: true, reason: "superseded" });
     expect(done.body.state).toBe("retired");
     expect(done.body.revoked_at).not.toBeNull();
+    const other = (reason: string) => retire({ confirm: true, reason });
+    expect((await other("superseded")).status).toBe(200);
+    expect(await other("cessationOfOperation")).toMatchObject({ status: 400, body: { error: "already_revoked" } });
     const answer = await fetchBytes(`/.well-known/pki/ocsp/${issuer.id}/${child.serial_number}`);
     const [single] = parseOcspResponse(answer.bytes).basic?.responses ?? [];
     expect(single?.status).toMatchObject({ type: "revoked", reason: 4 });

@@ -9,7 +9,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { freeId, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import {
   type CaDescription,
   caUrls,
@@ -18,10 +18,11 @@ import {
   type Refusal,
   type RevocationReason,
 } from "../ledger.ts";
+import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { mustFindIssuer, ownCaOf } from "./issuers.ts";
-import { fromLedger, newCaRow } from "./rows.ts";
+import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
 
 export interface NewIntermediate {
   readonly name: string;
@@ -53,7 +54,7 @@ export async function createIntermediate(
   const ttl_seconds = lifetime(ctx, parent, asked.ttl_days ?? null);
   const name_constraints = constraintsOf(asked);
   const subject = asked.subject ?? { common_name: asked.name.slice(0, 64).trim() };
-  const id = await freeId(ctx, certificateAuthorities, "ica-", asked.name);
+  const id = await freeCaId(ctx, asked.name);
   const ledger_id = randomId(ctx.random, "led-");
   await ctx.sealer.register(ctx.db, ctx.clock.now());
   const child = ledgerOf(ctx, ledger_id);
@@ -96,6 +97,7 @@ export async function createIntermediate(
   ];
   try {
     await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
+    forgetAuthority(issuer.id);
   } catch (error) {
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
@@ -179,7 +181,7 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
   if (second && !asked.confirm) {
     throw conflict("confirmation_required", `CA ${id} is ${row.state}; "confirm": true retires it for good`);
   }
-  const revokes = second && asked.reason !== null && row.revoked_at === null;
+  const revokes = second && asked.reason !== null && asked.reason !== row.revocation_reason;
   if (row.state === "retired" && !revokes) return row;
   if (second) await refuseWithChildren(ctx, row);
   const parent = revokes ? await parentForRevocation(ctx, row) : null;

@@ -16,10 +16,11 @@ import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
+import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
-import { fromLedger, newCaRow } from "./rows.ts";
+import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { typeUnavailable } from "./signing.ts";
 
 /** An issuer as the API shows it: secrets masked, the certificate or request of its own CA in its configuration. */
@@ -62,7 +63,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     updated_at: now,
   };
   const caRow = await newCaRow(ctx, ca, {
-    id: await freeId(ctx, certificateAuthorities, "ica-", issuer.name),
+    id: await freeCaId(ctx, issuer.name),
     issuer_id: id,
     parent_ca_id: null,
     name: issuer.name,
@@ -365,6 +366,7 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
       ctx.db.delete(issuers).where(eq(issuers.id, id)),
       event(ctx, "issuer.delete", id, { name: row.name }),
     ]);
+    forgetAuthority(id);
   } catch (error) {
     if (error instanceof ReferenceViolation) {
       throw conflict("in_use", "certificates name this issuer or were issued by it; nothing was deleted");
@@ -414,22 +416,34 @@ function event(ctx: Context, action: string, id: string, details: Record<string,
   return ctx.audit({ action, resource_type: "issuer", resource_id: id, category: "config", details });
 }
 
-/** Before a key is made for nothing; the unique indexes decide in the end. */
+/** Before a key is made for nothing; the unique indexes decide in the end. A CA's id and an issuer's name the same URLs. */
 async function refuseTaken(ctx: Context, id: string, name: string): Promise<void> {
-  const [taken] = await ctx.db
-    .select({ id: issuers.id })
-    .from(issuers)
-    .where(sql`${issuers.id} = ${id} or ${issuers.name} = ${name}`);
-  if (!taken) return;
-  const field = taken.id === id ? "id" : "name";
-  throw conflict("already_exists", `${field}: an issuer with this ${field} exists already`);
+  const [[taken], [ca]] = await ctx.db.batch([
+    ctx.db.select({ id: issuers.id }).from(issuers).where(sql`${issuers.id} = ${id} or ${issuers.name} = ${name}`),
+    ctx.db
+      .select({ id: certificateAuthorities.id })
+      .from(certificateAuthorities)
+      .where(sql`${certificateAuthorities.id} = ${id} or ${certificateAuthorities.ca_id} = ${id}`),
+  ]);
+  if (taken) {
+    const field = taken.id === id ? "id" : "name";
+    throw conflict("already_exists", `${field}: an issuer with this ${field} exists already`);
+  }
+  if (ca) throw idOfCa(id);
+}
+
+function idOfCa(id: string): AppError {
+  return conflict("already_exists", `id: a CA of an issuer has the id ${JSON.stringify(id)} already`);
 }
 
 async function save(ctx: Context, statements: Statement[], row: IssuerRow, answer?: { status: number; body: unknown }) {
   try {
     await commit(ctx, statements, answer ? { answer } : {});
+    forgetAuthority(row.id);
   } catch (error) {
     if (error instanceof IdempotencyRace) throw error;
+    if (error instanceof UniqueViolation && error.columns.includes("certificate_authorities.ca_id"))
+      throw idOfCa(row.id);
     if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
     if (error instanceof GuardFailed) throw changedMeanwhile();
     throw error;

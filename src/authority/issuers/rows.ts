@@ -1,3 +1,4 @@
+import { eq } from "drizzle-orm";
 import { digest, toHex } from "../../pki/bytes.ts";
 import { parseCertificate } from "../../pki/certificate.ts";
 import { formatNameConstraints } from "../../pki/name-constraints.ts";
@@ -5,8 +6,10 @@ import type { SubjectName } from "../../pki/names.ts";
 import { subjectOf } from "../../pki/names.ts";
 import { encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import { randomId } from "../../platform/ids.ts";
+import { freeId } from "../../platform/rows.ts";
 import type { CaDescription } from "../ledger.ts";
-import type { CaAuthorityRow } from "../table.ts";
+import { type CaAuthorityRow, certificateAuthorities, issuers } from "../table.ts";
 
 /** What of a CA's row follows from its ledger. */
 type FromLedger = Pick<
@@ -71,6 +74,13 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
     name_hash_sha256: await hash("SHA-256", subject.der),
     key_hash_sha256: await hash("SHA-256", publicKey.keyBits),
   };
+}
+
+/** An id for a CA that no issuer has either: both stand in the same URLs. */
+export async function freeCaId(ctx: Context, name: string): Promise<string> {
+  const id = await freeId(ctx, certificateAuthorities, "ica-", name);
+  const [taken] = await ctx.db.select({ id: issuers.id }).from(issuers).where(eq(issuers.id, id));
+  return taken ? `${id.slice(0, 52)}-${randomId(ctx.random, "").slice(0, 10)}` : id;
 }
 
 /** A whole new row. */

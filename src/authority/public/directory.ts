@@ -44,16 +44,26 @@ export async function findAuthority(ctx: PublicContext, caId: string): Promise<P
 /** The CA that a CertID names (both hashes compared), or null. */
 export async function findByCertId(ctx: PublicContext, authority: PublicAuthority, caId: string, id: CertId) {
   const match = matching(authority, id);
-  const now = ctx.clock.now().getTime();
-  if (match || now - authority.loadedAt < RELOAD_AFTER_MS) return match;
-  known.delete(caId);
-  const fresh = await findAuthority(ctx, caId);
-  return fresh ? matching(fresh, id) : null;
+  if (match) return match;
+  const fresh = await reloaded(ctx, authority, caId);
+  return fresh && matching(fresh, id);
 }
 
-/** For tests and after changes in this isolate. */
-export function forgetAuthorities(): void {
-  known.clear();
+/** What the database says now; null when `authority` was read just before. */
+export async function reloaded(
+  ctx: PublicContext,
+  authority: PublicAuthority,
+  caId: string,
+): Promise<PublicAuthority | null> {
+  if (ctx.clock.now().getTime() - authority.loadedAt < RELOAD_AFTER_MS) return null;
+  // Others may have read it again meanwhile.
+  if (known.get(caId)?.authority === authority) known.delete(caId);
+  return findAuthority(ctx, caId);
+}
+
+/** After a change in this isolate: the next question reads what is so now. */
+export function forgetAuthority(caId: string): void {
+  known.delete(caId);
 }
 
 /** The CA of those already known that a CertID names, or null. */

@@ -14,7 +14,7 @@ import {
 } from "../../pki/ocsp.ts";
 import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
-import { findByCertId, type PublicAuthority, type PublicCa } from "./directory.ts";
+import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";
 import { NoResponder, responderOf } from "./responders.ts";
 import { Overloaded, statusOf } from "./statuses.ts";
 
@@ -111,20 +111,34 @@ export function requestOfCertId(der: Bytes): OcspRequest {
 export async function requestOfSerial(
   ctx: PublicContext,
   authority: PublicAuthority,
+  caId: string,
   serial: string,
 ): Promise<OcspRequest> {
-  const ca = await issuerOf(ctx, authority, serial);
+  const ca = await issuerOf(ctx, authority, caId, serial);
   const hashes = ca.hashes.sha1;
   return requestOfCertId(buildCertId("sha1", hashes.name, hashes.key, serial));
 }
 
-async function issuerOf(ctx: PublicContext, authority: PublicAuthority, serial: string): Promise<PublicCa> {
-  for (const ca of [authority.own, ...authority.all.filter((other) => other !== authority.own)]) {
-    if (authority.all.length === 1) return ca;
+/** A serial that nobody here knows may be of an intermediate that is newer than what is known of the issuer. */
+async function issuerOf(
+  ctx: PublicContext,
+  authority: PublicAuthority,
+  caId: string,
+  serial: string,
+): Promise<PublicCa> {
+  const found = await holderOf(ctx, authority, serial);
+  if (found) return found;
+  const fresh = await reloaded(ctx, authority, caId);
+  return (fresh && (await holderOf(ctx, fresh, serial))) ?? authority.own;
+}
+
+/** The CA whose ledger has the serial, the one of that name first; null when none has. */
+async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<PublicCa | null> {
+  for (const ca of [own, ...all.filter((other) => other !== own)]) {
     const { status } = await statusOf(ctx, ca.ledger_id, serial);
     if (status !== "unknown") return ca;
   }
-  return authority.own;
+  return null;
 }
 
 async function sign(

@@ -101,7 +101,7 @@ async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Ed
   allow(request, at.hasTail ? ["GET", "HEAD"] : ["POST"]);
   const authority = await mustFind(ctx, at.caId);
   try {
-    const asked = at.hasTail ? await askedByPath(ctx, authority, at.tail) : await askedByBody(request);
+    const asked = at.hasTail ? await askedByPath(ctx, authority, at) : await askedByBody(request);
     const key = repeatableKey(asked);
     if (edge && key !== null) {
       return conditional(request, await edge(`${PUBLIC_PKI_PREFIX}ocsp/${at.caId}/certid/${key}`));
@@ -116,11 +116,15 @@ async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Ed
 }
 
 /** The request in a GET's path: a serial in hex, or the base64 form (RFC 6960 appendix A.1). */
-async function askedByPath(ctx: PublicContext, authority: PublicAuthority, tail: string): Promise<OcspRequest> {
+async function askedByPath(
+  ctx: PublicContext,
+  authority: PublicAuthority,
+  { caId, tail }: Pick<OcspPath, "caId" | "tail">,
+): Promise<OcspRequest> {
   const canonical = CANONICAL.exec(tail)?.[1];
   if (canonical !== undefined && canonical.length % 2 === 0) return requestOfCertId(fromHex(canonical));
   const text = tail.replace(/^(?:\/|%2[fF])+/, "");
-  if (/^[0-9a-fA-F]+$/.test(text)) return requestOfSerial(ctx, authority, serialOf(text));
+  if (/^[0-9a-fA-F]+$/.test(text)) return requestOfSerial(ctx, authority, caId, serialOf(text));
   if (!/^(?:M|%4[dD])/.test(text)) {
     throw invalid(
       "path",
