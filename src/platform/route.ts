@@ -224,6 +224,24 @@ function wellFormed(_name: string, value: unknown): unknown {
   return value;
 }
 
+/** No body of ours nests deeper; what nests a thousand times deeper could be parsed but not written again. */
+const MAX_JSON_DEPTH = 64;
+
+function checkDepth(text: string): void {
+  let depth = 0;
+  let quoted = false;
+  for (let i = 0; i < text.length; i++) {
+    const character = text.charCodeAt(i);
+    if (quoted) {
+      if (character === 0x5c) i++;
+      else if (character === 0x22) quoted = false;
+    } else if (character === 0x22) quoted = true;
+    else if (character === 0x5b || character === 0x7b) {
+      if (++depth > MAX_JSON_DEPTH) throw new SyntaxError(`nests deeper than ${MAX_JSON_DEPTH} levels`);
+    } else if (character === 0x5d || character === 0x7d) depth--;
+  }
+}
+
 function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint8Array): unknown {
   const type = request.headers.get("Content-Type");
   if (body.length === 0 && spec.bodyOptional) return {};
@@ -233,6 +251,7 @@ function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint
   if (body.length === 0) throw invalid("body", "a JSON body is required", "missing_body");
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body);
+    checkDepth(text);
     return JSON.parse(text, SURROGATE_ESCAPE.test(text) ? wellFormed : undefined);
   } catch (cause) {
     throw invalid(

@@ -64,6 +64,9 @@ describe("bootstrap", () => {
     expect(await errorOf(await post('{"token":"t\\ud800","actor_name":"root-admin"}'))).toMatchObject({
       error: "malformed_json",
     });
+    expect(await errorOf(await post(`{"token":${"[".repeat(65)}${"]".repeat(65)}}`))).toMatchObject({
+      message: expect.stringContaining("nests deeper"),
+    });
     expect((await post('{"token":"\\ud83d\\udd11","actor_name":"root-admin"}')).status).toBe(401);
     expect((await post({}, "text/plain")).status).toBe(415);
     expect((await post(`{"token":"${"x".repeat(5000)}","actor_name":"root-admin"}`)).status).toBe(413);
