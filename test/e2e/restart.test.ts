@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RunningServer, startServer } from "../support/server.ts";
 import { Api, bootstrap } from "./support/api.ts";
@@ -66,6 +67,35 @@ describe("kill -9 and a start on the same state", () => {
     // One shot: the restart did not open the bootstrap again.
     const second = await survived.admin.ask("POST", "/api/v1/auth/bootstrap", { token: "any", actor_name: "second" });
     expect(second.status).toBe(410);
+  });
+
+  it("inv 5: a new sealing key goes in front of the old one; without the old one it does not start and names it", async () => {
+    const server = await start({ stateDir: scratch.file("rotated") });
+    const scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);
+    await createIssuer(scene, "iss-rotated", { ca_common_name: "Rotated Root", key_algorithm: "ECDSA-P256" });
+    await server.stop();
+    const secrets = scratch.read("rotated/.dev.vars");
+    const old = /^CERTCTL_SEALING_KEYS=(.+)$/m.exec(secrets)?.[1] ?? "";
+    const name = old.split(":")[0] ?? "";
+    const fresh = `k-next:${randomBytes(32).toString("base64")}`;
+    const withKeys = (keys: string) => scratch.write("rotated/.dev.vars", secrets.replace(old, keys));
+
+    withKeys(`${fresh},${old}`);
+    const both = await start({ stateDir: server.stateDir });
+    const after: Scene = {
+      ...scene,
+      admin: new Api(both.url, scene.admin.key),
+      agent: new Api(both.url, scene.agent.key),
+    };
+    const issued = await issue(after, "iss-rotated", "rotated");
+    expect(ocspVerdict(await ocspBy("post", both.url, "iss-rotated", issued, scratch)).status).toBe("good");
+    await createIssuer(after, "iss-sealed-anew", { ca_common_name: "Another", key_algorithm: "Ed25519" });
+    await both.stop();
+
+    withKeys(fresh);
+    await expect(start({ stateDir: server.stateDir })).rejects.toThrow(new RegExp(`sealing key ${name} is missing`));
+    withKeys(`k-other:${randomBytes(32).toString("base64")}`);
+    await expect(start({ stateDir: server.stateDir })).rejects.toThrow(/k-next.*missing|missing.*k-next/);
   });
 
   it("a second start on a state in use refuses and names the holder", async () => {
