@@ -5,11 +5,11 @@ import { type Certificate, mustFindCertificate, unchangedSince } from "../invent
 import { refreshStatus } from "../inventory/certificates/state.ts";
 import { type Csr, parseCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
-import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, runBatch } from "../platform/database.ts";
 import { AppError, conflict, forbidden, invalid, notFound, unavailable } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
+import { repeatedly } from "../platform/race.ts";
 import { hex, sha256Hex } from "../platform/text.ts";
 import { acknowledgeLater, type Settlement, settleIssuance } from "./issuance.ts";
 import { findJob, type Job, jobsOfAgent, noteError, transition } from "./jobs.ts";
@@ -175,20 +175,15 @@ async function finish(ctx: Context, job: Job, first = false): Promise<Signed> {
 }
 
 /** Ends a job in failure; the certificate shows what that leaves it with. Nothing happens when the job has ended already. */
-export async function fail(ctx: Context, jobId: string, why: string): Promise<void> {
-  for (let left = TRIES; left > 0; left--) {
+export function fail(ctx: Context, jobId: string, why: string): Promise<void> {
+  return repeatedly(async () => {
     const job = await findJob(ctx, jobId);
     if (!job || job.completed_at !== null) return;
-    try {
-      await commit(ctx, [
-        ...transition(ctx, job, "Failed", { last_error: why.slice(0, 1000) }),
-        refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
-      ]);
-      return;
-    } catch (error) {
-      if (!(error instanceof GuardFailed)) throw error;
-    }
-  }
+    await runBatch(ctx.db, [
+      ...transition(ctx, job, "Failed", { last_error: why.slice(0, 1000) }),
+      refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
+    ]);
+  });
 }
 
 /** Takes up a job whose holder is gone. The next one may do so after a pause that doubles with each attempt. */

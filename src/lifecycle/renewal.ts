@@ -6,13 +6,11 @@ import { newestVersion } from "../inventory/certificates/versions.ts";
 import { renewalPolicies } from "../inventory/renewal-policies.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard, type Statement, UniqueViolation } from "../platform/database.ts";
+import { guard, type Statement } from "../platform/database.ts";
 import { AppError, conflict } from "../platform/errors.ts";
+import { repeatedly } from "../platform/race.ts";
 import { checkIfMatch } from "../platform/rows.ts";
 import { type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
-
-/** How often a change starts over when others write the same certificate at the same time. */
-const TRIES = 5;
 
 export interface Triggered {
   readonly status: "renewal_triggered";
@@ -119,17 +117,4 @@ function cancelled(ctx: Context, open: readonly Job[], why: string): Statement[]
 
 function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
   return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
-}
-
-/** Starts over when another request was faster; 409 when that goes on. */
-async function repeatedly<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let left = TRIES; left > 0; left--) {
-    try {
-      return await attempt();
-    } catch (error) {
-      const raced = error instanceof GuardFailed || error instanceof UniqueViolation;
-      if (!raced) throw error;
-    }
-  }
-  throw conflict("changed_meanwhile", "others change this certificate at the same time: repeat the request");
 }

@@ -4,17 +4,10 @@ import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import {
-  GuardFailed,
-  guard,
-  inList,
-  ReferenceViolation,
-  rowOf,
-  type Statement,
-  UniqueViolation,
-} from "../../platform/database.ts";
+import { guard, inList, ReferenceViolation, rowOf, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { PageRequest } from "../../platform/paging.ts";
+import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
 
@@ -130,7 +123,17 @@ export async function createCertificate(
 }
 
 /** Changes what `values` names; what was issued already stays as it is. */
-export async function updateCertificate(
+export function updateCertificate(
+  ctx: Context,
+  id: string,
+  values: Partial<CertificateFields>,
+  ifMatch: string | null,
+): Promise<CertificateView> {
+  // An issuance may write the same row in this very moment: it is no reason to refuse.
+  return repeatedly(() => updateOnce(ctx, id, values, ifMatch));
+}
+
+async function updateOnce(
   ctx: Context,
   id: string,
   values: Partial<CertificateFields>,
@@ -171,8 +174,6 @@ async function save(
   } catch (error) {
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation) throw uniqueConflict(SPEC, { ...row }, error);
-    if (error instanceof GuardFailed)
-      throw conflict("changed_meanwhile", "the certificate was changed by another request: read again and repeat");
     if (error instanceof ReferenceViolation)
       throw conflict("changed_meanwhile", "something that the certificate refers to was deleted meanwhile");
     throw error;
