@@ -334,6 +334,15 @@ function addImported(core: Core, own: Certificate, revocation: ImportedRevocatio
 
 /** A CA's chain that may be used here: each a CA within its validity, in order, the first one fit to sign for us. */
 async function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
+  try {
+    return await readChain(core, ders);
+  } catch (error) {
+    if (error instanceof PkiError) return refuse("ca_invalid", `ca_cert_pem: ${error.message}`);
+    throw error;
+  }
+}
+
+async function readChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
   const chain = ders.map((der) => parseCertificate(der));
   const [own] = chain;
   if (!own) return refuse("ca_invalid", "ca_cert_pem: holds no certificate");

@@ -220,13 +220,23 @@ function checkRequestedNames(csr: Csr, allowed: readonly GeneralName[], record: 
   }
   const { commonName } = csr;
   if (commonName === null || commonName === "" || commonName === record.common_name) return;
-  const lower = commonName.toLowerCase();
-  if (!allowed.some((name) => name.value === commonName || (name.type === "dns" && name.value === lower))) {
+  const name = nameOf(commonName);
+  if (name === null || !allowed.some((known) => sameName(known, name))) {
     throw invalid(
       "csr_pem",
       `the common name ${JSON.stringify(commonName)} is not in the certificate record`,
       "name_not_in_record",
     );
+  }
+}
+
+/** The name that a common name is, in canonical form; null where it is none. */
+function nameOf(commonName: string): GeneralName | null {
+  try {
+    return parseSan(commonName);
+  } catch (error) {
+    if (error instanceof PkiError) return null;
+    throw error;
   }
 }
 

@@ -182,6 +182,15 @@ describe("inv 8: a CSR is checked, not trusted", () => {
     expect((await submit({ csr_pem: await makeCsr({ commonName: common_name }), job_id })).status).toBe(202);
   });
 
+  it("takes a common name however it is spelled", async () => {
+    const { id } = await record({ common_name: "bücher.example", sans: ["2001:db8::1", "*.bücher.example"] });
+    const { job_id } = await triggered(id);
+    const foreign = await submit({ csr_pem: await makeCsr({ commonName: "bucher.example" }), job_id });
+    expect(foreign).toMatchObject({ status: 400, body: { error: "name_not_in_record" } });
+    const csr_pem = await makeCsr({ commonName: "BÜCHER.example", sans: ["2001:DB8:0:0::1"] });
+    expect((await submit({ csr_pem, job_id })).status).toBe(202);
+  });
+
   it("holds key and lifetime to the profile", async () => {
     const profile = await fleet.admin.create("/api/v1/profiles", {
       name: "Strict",
