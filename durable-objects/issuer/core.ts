@@ -116,7 +116,9 @@ export function openCaKey(core: Core, ca: CaRow): Promise<Bytes> {
 /** Signs with the CA's key; imported once and not extractable. */
 export function caSigner(core: Core, ca: CaRow): Promise<Signer> {
   if (core.signer === null) {
-    const fresh = openCaKey(core, ca).then((pkcs8) => importSigner(pkcs8, { pss: ca.pss === 1 }));
+    const fresh = openCaKey(core, ca).then((pkcs8) =>
+      importSigner(pkcs8, { pss: ca.pss === 1 }).finally(() => pkcs8.fill(0)),
+    );
     core.signer = fresh;
     fresh.catch(() => {
       if (core.signer === fresh) core.signer = null;

@@ -167,7 +167,8 @@ function event(ctx: Context, action: string, id: string, details: Record<string,
 
 // ------------------------------------------------------------------------------------------------------------ edge purge
 
-function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_id" | "serial">[]) {
+/** The outbox entry that has the edge forget the answers about these certificates; its statement belongs into the batch. */
+export function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_id" | "serial">[]) {
   const tags = entries.map((entry) => ({
     tag: ocspTag(entry.ledger_id, entry.serial),
     whole: `ledger-${entry.ledger_id}`,

@@ -1,9 +1,10 @@
 import { exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { fromHex } from "../../src/pki/bytes.ts";
-import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
+import { buildRootCertificate, parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
-import { generateKeyPair } from "../../src/pki/keys.ts";
+import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts";
+import { encodeName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import { administrator, type Client } from "../support/api.ts";
@@ -29,6 +30,21 @@ beforeAll(async () => {
 
 function newIssuer(name: string, config: Record<string, unknown> = {}): Promise<Issuer> {
   return api.create<Issuer>("/api/v1/issuers", { name, type: "GenericCA", config });
+}
+
+/** A root of one's own with its key, as PEM. */
+async function broughtIn() {
+  const { pkcs8, spki } = await generateKeyPair("ECDSA-P256");
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  const root = {
+    serial: randomSerial((length) => crypto.getRandomValues(new Uint8Array(length))),
+    notBefore: new Date(now - 60_000),
+    notAfter: new Date(now + 86_400_000),
+    subject: encodeName({ common_name: "Brought Root" }),
+    publicKey: parseSpki(spki),
+  };
+  const der = await buildRootCertificate(root, await importSigner(pkcs8));
+  return { ca_cert_pem: encodePem("CERTIFICATE", der), ca_key_pem: encodePem("PRIVATE KEY", pkcs8) };
 }
 
 function certificateOf(pem: string) {
@@ -76,17 +92,25 @@ describe("issuers", () => {
       config: { ca_cert_pem: made.config.ca_cert_pem },
     });
     expect(half).toMatchObject({ status: 400, body: { message: expect.stringContaining("config.ca_key_pem") } });
+  });
+
+  it("inv 2: a CA has one home, and what it revoked before is read with care", async () => {
+    const brought = await broughtIn();
+    const post = (name: string, more: object = {}) =>
+      api.post("/api/v1/issuers", { name, type: "GenericCA", config: { ...brought, ...more } });
     const revocation = { serial_number: "0a", revoked_at: "2026-01-01T00:00:00Z" };
-    const twice = await api.post("/api/v1/issuers", {
-      name: "Twice Revoked",
-      type: "GenericCA",
-      config: {
-        ca_cert_pem: made.config.ca_cert_pem,
-        ca_key_pem: encodePem("PRIVATE KEY", (await generateKeyPair("ECDSA-P256")).pkcs8),
-        revocations: [revocation, { ...revocation, serial_number: "A" }],
-      },
-    });
-    expect(twice).toMatchObject({ status: 400, body: { message: expect.stringContaining("revocations.1") } });
+    const later = { serial_number: "0b", revoked_at: new Date(Date.now() + 3_600_000).toISOString() };
+    for (const revocations of [
+      [revocation, { ...revocation, serial_number: "A" }],
+      [revocation, later],
+    ]) {
+      const refused = await post("Brought", { revocations });
+      expect(refused).toMatchObject({ status: 400, body: { message: expect.stringContaining("revocations.1") } });
+    }
+    expect(await post("Brought", { revocations: [revocation] })).toMatchObject({ status: 201 });
+    expect(await post("Brought Again")).toMatchObject({ status: 409, body: { error: "ca_exists" } });
+    const { pkcs8 } = await generateKeyPair("ECDSA-P256");
+    expect(await post("Not Its Key", { ca_key_pem: encodePem("PRIVATE KEY", pkcs8) })).toMatchObject({ status: 400 });
   });
 
   it("refuses what is not available, unknown fields and taken names", async () => {
@@ -159,6 +183,10 @@ describe("issuers", () => {
       config: { ca_cert_pem: foreign.config.ca_cert_pem },
     });
     expect(wrong).toMatchObject({ status: 400, body: { error: "ca_invalid" } });
+    const garbage = await api.put(`/api/v1/issuers/${issuer.id}`, {
+      config: { ca_cert_pem: encodePem("CERTIFICATE", new Uint8Array([0x30, 0, 0])) },
+    });
+    expect(garbage).toMatchObject({ status: 400, body: { message: expect.stringContaining("ca_cert_pem") } });
   });
 });
 

@@ -20,6 +20,7 @@ import {
 } from "../ledger.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
+import { purgeEntry } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { mustFindIssuer, ownCaOf } from "./issuers.ts";
 import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
@@ -198,13 +199,19 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
   };
   const after = { ...row, ...set };
   const action = second ? "intermediate_ca.retire" : "intermediate_ca.retiring";
+  const purge = parent && purgeEntry(ctx, [{ ledger_id: parent.ledger_id, serial: row.serial_number ?? "" }]);
   const same = and(eq(certificateAuthorities.id, id), eq(certificateAuthorities.updated_at, row.updated_at));
   try {
-    await commit(ctx, [
-      guard(ctx.db, sql`exists (select 1 from ${certificateAuthorities} where ${same})`),
-      ctx.db.update(certificateAuthorities).set(set).where(same),
-      event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
-    ]);
+    await commit(
+      ctx,
+      [
+        guard(ctx.db, sql`exists (select 1 from ${certificateAuthorities} where ${same})`),
+        ctx.db.update(certificateAuthorities).set(set).where(same),
+        event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
+        ...(purge ? [purge.statement] : []),
+      ],
+      { wakeups: purge ? [purge.id] : [] },
+    );
   } catch (error) {
     if (!(error instanceof GuardFailed)) throw error;
     throw conflict("changed_meanwhile", `CA ${id} was changed by another request: repeat this one`);

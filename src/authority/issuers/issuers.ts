@@ -1,5 +1,8 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { type Bytes, sha256Hex } from "../../pki/bytes.ts";
+import { parseCertificate } from "../../pki/certificate.ts";
 import { PkiError } from "../../pki/errors.ts";
+import { isKeyPair } from "../../pki/keys.ts";
 import { certificatesFromPem, privateKeyFromPem } from "../../pki/pem.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
@@ -49,7 +52,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     throw invalid("config.issuing_ca_id", "a new issuer has no intermediate yet: set it later");
   const ledger_id = randomId(ctx.random, "led-");
   await ctx.sealer.register(ctx.db, ctx.clock.now());
-  const ca = okOr400(await makeCa(ledgerOf(ctx, ledger_id), { ledger_id, ca_id: id }, issuer), "config");
+  const ca = okOr400(await makeCa(ctx, ledgerOf(ctx, ledger_id), { ledger_id, ca_id: id }, issuer), "config");
   const now = timestamp(ctx);
   const row: IssuerRow = {
     id,
@@ -72,6 +75,9 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
   });
   const view = show(row, caRow);
   const statements = [
+    ...(caRow.cert_pem === ""
+      ? []
+      : [guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${sameCa(caRow)})`)]),
     ctx.db.insert(issuers).values(row),
     ctx.db.insert(certificateAuthorities).values(caRow),
     event(ctx, "issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
@@ -80,7 +86,28 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
   return view;
 }
 
+/** Two ledgers of one name and key would each publish a list that lacks what the other revoked. */
+function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_sha256">) {
+  return and(
+    eq(certificateAuthorities.name_hash_sha256, ca.name_hash_sha256),
+    eq(certificateAuthorities.key_hash_sha256, ca.key_hash_sha256),
+  );
+}
+
+/** 409 where an issuer has this CA. What is wrong with certificate or key is for the ledger to say. */
+async function refuseSecondHome(ctx: Context, der: Bytes, pkcs8: Bytes): Promise<void> {
+  const { subject, publicKey } = parsed("config.ca_cert_pem", () => parseCertificate(der));
+  const [name_hash_sha256, key_hash_sha256] = await Promise.all([sha256Hex(subject.der), sha256Hex(publicKey.keyBits)]);
+  const [known] = await ctx.db
+    .select({ issuer_id: certificateAuthorities.issuer_id })
+    .from(certificateAuthorities)
+    .where(sameCa({ name_hash_sha256, key_hash_sha256 }));
+  if (known && (await isKeyPair(publicKey, pkcs8).catch(() => false)))
+    throw conflict("ca_exists", `config.ca_cert_pem: issuer ${known.issuer_id} has this CA already`);
+}
+
 async function makeCa(
+  ctx: Context,
   ledger: Ledger,
   place: { ledger_id: string; ca_id: string },
   issuer: NewIssuer,
@@ -102,6 +129,10 @@ async function makeCa(
     const seen = new Set<string>();
     const twice = revocations.findIndex(({ serial }) => seen.size === seen.add(serial).size);
     if (twice >= 0) throw invalid(`config.revocations.${twice}.serial_number`, "stands in the list twice");
+    const now = timestamp(ctx);
+    const ahead = revocations.findIndex(({ revoked_at }) => revoked_at > now);
+    if (ahead >= 0) throw invalid(`config.revocations.${ahead}.revoked_at`, "lies in the future");
+    if (chain[0]) await refuseSecondHome(ctx, chain[0], pkcs8);
     return ledger.importCa({ ...common, chain, pkcs8, revocations });
   }
   if (config.revocations?.length)
