@@ -1,9 +1,5 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
-import { type Bytes, sha256Hex } from "../../pki/bytes.ts";
-import { parseCertificate } from "../../pki/certificate.ts";
-import { PkiError } from "../../pki/errors.ts";
-import { isKeyPair } from "../../pki/keys.ts";
-import { certificatesFromPem, privateKeyFromPem } from "../../pki/pem.ts";
+import { certificatesFromPem } from "../../pki/pem.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import {
@@ -23,6 +19,7 @@ import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
+import { makeCa, type NewIssuer, parsed, sameCa, subjectOf } from "./origin.ts";
 import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { typeUnavailable } from "./signing.ts";
 
@@ -31,16 +28,6 @@ export interface IssuerView extends Omit<IssuerRow, "config"> {
   readonly config: Record<string, unknown>;
 }
 
-export interface NewIssuer {
-  readonly id: string | undefined;
-  readonly name: string;
-  readonly type: string;
-  readonly config: GenericCaConfig;
-  readonly enabled: boolean;
-}
-
-const DAY = 86_400;
-const DEFAULT_CA_DAYS = 3_650;
 const UNIQUE = { kind: "issuer", unique: ["name"] };
 
 /** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is never found again by anybody. */
@@ -84,113 +71,6 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
   ];
   await save(ctx, statements, row, { status: 201, body: view });
   return view;
-}
-
-/** Two ledgers of one name and key would each publish a list that lacks what the other revoked. */
-function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_sha256">) {
-  return and(
-    eq(certificateAuthorities.name_hash_sha256, ca.name_hash_sha256),
-    eq(certificateAuthorities.key_hash_sha256, ca.key_hash_sha256),
-  );
-}
-
-/** 409 where an issuer has this CA. What is wrong with certificate or key is for the ledger to say. */
-async function refuseSecondHome(ctx: Context, der: Bytes, pkcs8: Bytes): Promise<void> {
-  const { subject, publicKey } = parsed("config.ca_cert_pem", () => parseCertificate(der));
-  const [name_hash_sha256, key_hash_sha256] = await Promise.all([sha256Hex(subject.der), sha256Hex(publicKey.keyBits)]);
-  const [known] = await ctx.db
-    .select({ issuer_id: certificateAuthorities.issuer_id })
-    .from(certificateAuthorities)
-    .where(sameCa({ name_hash_sha256, key_hash_sha256 }));
-  if (known && (await isKeyPair(publicKey, pkcs8).catch(() => false)))
-    throw conflict("ca_exists", `config.ca_cert_pem: issuer ${known.issuer_id} has this CA already`);
-}
-
-async function makeCa(
-  ctx: Context,
-  ledger: Ledger,
-  place: { ledger_id: string; ca_id: string },
-  issuer: NewIssuer,
-): Promise<CaDescription | Refusal> {
-  const { config } = issuer;
-  const common = {
-    ...place,
-    crl_shards: config.crl_shards ?? 1,
-    pss: config.rsa_pss ?? false,
-    crl_number_floor: config.crl_number_floor ?? 0,
-  };
-  if (config.ca_cert_pem !== undefined || config.ca_key_pem !== undefined) {
-    const { chain, pkcs8 } = readMaterial(config);
-    const revocations = (config.revocations ?? []).map((one) => ({
-      serial: serialOf(one.serial_number),
-      revoked_at: new Date(one.revoked_at).toISOString(),
-      reason: one.reason,
-    }));
-    const seen = new Set<string>();
-    const twice = revocations.findIndex(({ serial }) => seen.size === seen.add(serial).size);
-    if (twice >= 0) throw invalid(`config.revocations.${twice}.serial_number`, "stands in the list twice");
-    const now = timestamp(ctx);
-    const ahead = revocations.findIndex(({ revoked_at }) => revoked_at > now);
-    if (ahead >= 0) throw invalid(`config.revocations.${ahead}.revoked_at`, "lies in the future");
-    if (chain[0]) await refuseSecondHome(ctx, chain[0], pkcs8);
-    return ledger.importCa({ ...common, chain, pkcs8, revocations });
-  }
-  if (config.revocations?.length)
-    throw invalid("config.revocations", "only a CA that is brought in has revocations already");
-  const made = {
-    ...common,
-    subject: subjectOf(issuer),
-    algorithm: config.key_algorithm ?? "ECDSA-P256",
-    path_len: config.path_len_constraint ?? null,
-  };
-  if (common.pss && !made.algorithm.startsWith("RSA"))
-    throw invalid("config.rsa_pss", "only RSA keys sign with RSASSA-PSS");
-  if (config.subordinate) return ledger.createSubordinate(made);
-  return ledger.createRoot({ ...made, ttl_seconds: (config.ca_validity_days ?? DEFAULT_CA_DAYS) * DAY });
-}
-
-/** A CA that is brought in says itself what it is: settings that would contradict it are refused. */
-function readMaterial(config: GenericCaConfig) {
-  const made = [
-    "ca_common_name",
-    "organization",
-    "organizational_unit",
-    "country",
-    "key_algorithm",
-    "ca_validity_days",
-    "path_len_constraint",
-  ] as const;
-  const extra = made.find((field) => config[field] !== undefined && config[field] !== null);
-  if (extra) throw invalid(`config.${extra}`, "a CA that is brought in has its own; leave it out");
-  if (config.subordinate) throw invalid("config.subordinate", "a subordinate's certificate comes in later, by PUT");
-  const { ca_cert_pem, ca_key_pem } = config;
-  if (ca_cert_pem === undefined)
-    throw invalid("config.ca_cert_pem", "ca_key_pem needs the certificate chain beside it");
-  if (ca_key_pem === undefined)
-    throw invalid("config.ca_key_pem", "ca_cert_pem needs the private key (PKCS#8) beside it");
-  return {
-    chain: parsed("config.ca_cert_pem", () => certificatesFromPem(ca_cert_pem)),
-    pkcs8: parsed("config.ca_key_pem", () => privateKeyFromPem(ca_key_pem)),
-  };
-}
-
-function parsed<T>(field: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof PkiError) throw invalid(field, error.message, "ca_invalid");
-    throw error;
-  }
-}
-
-function serialOf(text: string): string {
-  const digits = text.toLowerCase().replace(/^0+(?=.)/, "");
-  return digits.length % 2 === 0 ? digits : `0${digits}`;
-}
-
-function subjectOf(issuer: NewIssuer) {
-  const { ca_common_name, organization, organizational_unit, country } = issuer.config;
-  return { common_name: ca_common_name ?? issuer.name.slice(0, 64).trim(), organization, organizational_unit, country };
 }
 
 /** What the row keeps: no secret, nothing that the CA's own row has. */
