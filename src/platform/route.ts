@@ -216,10 +216,13 @@ function queryOf(url: string): Record<string, string> {
   return query;
 }
 
-const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
+/** What may need a closer look: an escape, or the one name that objects of a free form would lose silently. */
+const SUSPICIOUS = /\\u|__proto__/;
 
 /** Half a surrogate pair is no text: the database would store another one. */
-function wellFormed(_name: string, value: unknown): unknown {
+function wellFormed(name: string, value: unknown): unknown {
+  if (name === "__proto__") throw new SyntaxError("no field may be called __proto__");
+  if (!name.isWellFormed()) throw new SyntaxError("half a surrogate pair in a name");
   if (typeof value === "string" && !value.isWellFormed()) throw new SyntaxError("half a surrogate pair in a string");
   return value;
 }
@@ -252,7 +255,7 @@ function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body);
     checkDepth(text);
-    return JSON.parse(text, SURROGATE_ESCAPE.test(text) ? wellFormed : undefined);
+    return JSON.parse(text, SUSPICIOUS.test(text) ? wellFormed : undefined);
   } catch (cause) {
     throw invalid(
       "body",

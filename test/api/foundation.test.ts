@@ -64,6 +64,9 @@ describe("bootstrap", () => {
     expect(await errorOf(await post('{"token":"t\\ud800","actor_name":"root-admin"}'))).toMatchObject({
       error: "malformed_json",
     });
+    expect(await errorOf(await post('{"token":"t","actor_name":"root-admin","\\u005f_proto__":{}}'))).toMatchObject({
+      message: expect.stringContaining("no field may be called __proto__"),
+    });
     expect(await errorOf(await post(`{"token":${"[".repeat(65)}${"]".repeat(65)}}`))).toMatchObject({
       message: expect.stringContaining("nests deeper"),
     });
