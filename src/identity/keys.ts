@@ -67,11 +67,6 @@ interface Remembered {
 /** What this isolate checked in the last five seconds, by hash of the key; emptied when full. Holds no key. */
 const remembered = new Map<string, Remembered>();
 
-/** Forgets every remembered check: a revocation made here holds here at once. */
-export function forgetKeys(): void {
-  remembered.clear();
-}
-
 /**
  * The actor behind a key, or null when the key is unknown, expired or revoked. Found by hash, so the time it takes tells
  * nothing of any stored key.

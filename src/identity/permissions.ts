@@ -77,10 +77,6 @@ const ROLES: Readonly<Record<string, (permission: string) => boolean>> = {
     ].includes(permission),
 };
 
-export function isBuiltInRole(role: string): boolean {
-  return Object.hasOwn(ROLES, role);
-}
-
 /** What a grant of `role` in a scope amounts to. */
 export function permissionsOf(role: string, scope_type: ScopeType, scope_id: string | null): EffectivePermission[] {
   const holds = ROLES[role];

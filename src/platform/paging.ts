@@ -11,13 +11,6 @@ export interface PageRequest {
   readonly per_page: number;
 }
 
-export interface Page<T> {
-  readonly data: T[];
-  readonly total: number;
-  readonly page: number;
-  readonly per_page: number;
-}
-
 /** The OpenAPI shape of a page of `item`. */
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.object({

@@ -40,11 +40,6 @@ export interface OcspAnswer {
 /** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
 const answers = new BoundedMap<OcspAnswer>(8_192);
 
-/** For tests: forgets every answer of this isolate. */
-export function forgetAnswers(): void {
-  answers.clear();
-}
-
 export const OCSP_TYPE = "application/ocsp-response";
 
 /** The unsigned answer of an error status; never cached (RFC 9919 section 6). */

@@ -29,11 +29,6 @@ const CANONICAL = /^certid\/([0-9a-f]{50,2048})$/;
 /** Answers by raw path, so that the same GET is not even parsed again; the same bound in time as the answers themselves. */
 const byPath = new BoundedMap<OcspAnswer>(8_192);
 
-/** For tests: forgets what paths were answered. */
-export function forgetPaths(): void {
-  byPath.clear();
-}
-
 /**
  * Answers what relying parties ask (wire.md "Public PKI endpoints"). `path` is the raw pathname, neither decoded nor
  * normalised, and begins with PUBLIC_PKI_PREFIX. Throws AppError for what is answered in the envelope.
