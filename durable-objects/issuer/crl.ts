@@ -97,6 +97,8 @@ interface Snapshot {
   readonly row: CrlRow;
   readonly number: number;
   readonly generation: number;
+  /** Below the first and at the last sequence number. */
+  readonly lower: number;
   readonly upper: number;
   readonly thisUpdate: number;
   readonly nextUpdate: number;
@@ -137,12 +139,17 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
     )
     .one();
   core.ca = undefined;
+  // Two queries: SQLite looks one end of an index up at a time.
+  const { lower } = core.sql
+    .exec<{ lower: number }>("select coalesce(min(seq), 1) - 1 as lower from crl_entries")
+    .one();
   const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
   const thisUpdate = Math.max(Math.floor((now - BACKDATE_MS) / 1000) * 1000, ca.not_before);
   return {
     row,
     number: taken.crl_number,
     generation: taken.crl_generation,
+    lower,
     upper,
     thisUpdate,
     nextUpdate: Math.min(thisUpdate + CRL_VALIDITY_MS, ca.not_after),
@@ -151,23 +158,45 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
 
 /** The entries of a snapshot, each slice one blob that SQLite joins: no JavaScript runs for a row. */
 async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null): AsyncGenerator<Bytes> {
-  const scope = shot.row.shard === 0 ? "" : "shard = ? and";
-  const query = `select cast(group_concat(entry, '') as blob) as joined, max(seq) as last from (
-    select entry, seq from crl_entries where ${scope} seq > ? and seq <= ? order by seq limit ${SLICE_ROWS})`;
-  const bound = shot.row.shard === 0 ? [] : [shot.row.shard];
+  const read = shot.row.shard === 0 ? readRange : readPartition;
   let slice = 0;
-  for (let after = 0; after < shot.upper; ) {
+  for (let after = shot.lower; after < shot.upper; ) {
     checkGeneration(core, shot);
-    const { joined, last } = core.sql
-      .exec<{ joined: ArrayBuffer | null; last: number | null }>(query, ...bound, after, shot.upper)
-      .one();
-    if (joined === null || last === null) return;
-    const entries = new Uint8Array(joined);
-    keep?.push(entries);
-    yield entries;
+    const { joined, last } = read(core, shot, after);
     after = last;
+    if (joined !== null) {
+      const entries = new Uint8Array(joined);
+      keep?.push(entries);
+      yield entries;
+    }
     if (++slice % SLICES_AT_ONCE === 0) await pause();
   }
+}
+
+interface Slice {
+  readonly joined: ArrayBuffer | null;
+  readonly last: number;
+}
+
+/** All of a range of sequence numbers: those of the complete list have few gaps. */
+function readRange(core: Core, shot: Snapshot, after: number): Slice {
+  const last = Math.min(after + SLICE_ROWS, shot.upper);
+  const query = "select cast(group_concat(entry, '') as blob) as joined from crl_entries where seq > ? and seq <= ?";
+  return { joined: core.sql.exec<{ joined: ArrayBuffer | null }>(query, after, last).one().joined, last };
+}
+
+/** The next rows of a partition, whose sequence numbers are far apart. */
+function readPartition(core: Core, shot: Snapshot, after: number): Slice {
+  const { joined, last } = core.sql
+    .exec<{ joined: ArrayBuffer | null; last: number | null }>(
+      `select cast(group_concat(entry, '') as blob) as joined, max(seq) as last from (
+         select entry, seq from crl_entries where shard = ? and seq > ? and seq <= ? order by seq limit ${SLICE_ROWS})`,
+      shot.row.shard,
+      after,
+      shot.upper,
+    )
+    .one();
+  return { joined, last: last ?? shot.upper };
 }
 
 /** Lets everything else that waits run. */
