@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
 import { type Context, systemRandom } from "../src/platform/context.ts";
-import { AppError, invalid } from "../src/platform/errors.ts";
+import { AppError, invalid, unavailable } from "../src/platform/errors.ts";
 import { randomId } from "../src/platform/ids.ts";
 import { describeError } from "../src/platform/log.ts";
 import { envelope, type Reply, type Route, readBody } from "../src/platform/route.ts";
@@ -103,10 +103,7 @@ function toResponse(reply: Reply, requestId: string): Response {
 }
 
 export function errorResponse(error: unknown, requestId: string): Response {
-  const known =
-    error instanceof AppError
-      ? error
-      : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");
+  const known = error instanceof AppError ? error : unexpected(error);
   if (known.status >= 500) {
     console.error(
       JSON.stringify({
@@ -120,6 +117,17 @@ export function errorResponse(error: unknown, requestId: string): Response {
   }
   const headers = { "Content-Type": "application/json", ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
   return new Response(JSON.stringify(envelope(known, requestId)), { status: known.status, headers });
+}
+
+/** A Durable Object or database that is overloaded or was just restarted says so: the same request may succeed in a moment. */
+function unexpected(error: unknown): AppError {
+  const marks = [error, error instanceof Error ? error.cause : null] as ({
+    overloaded?: true;
+    retryable?: true;
+  } | null)[];
+  return marks.some((mark) => mark?.overloaded === true || mark?.retryable === true)
+    ? unavailable("overloaded", "too much is going on, or a part restarts: repeat the request", 2)
+    : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");
 }
 
 /** Echoed only when well-formed; else a new one. */

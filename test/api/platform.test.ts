@@ -7,6 +7,7 @@ import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
 import { dueEntries, enqueue, runEntry } from "../../src/platform/outbox.ts";
 import { runSweep } from "../../src/platform/sweep.ts";
+import { errorResponse } from "../../worker/app.ts";
 import { makeContext } from "../../worker/context.ts";
 
 const start = Date.parse("2026-11-01T00:00:00Z");
@@ -138,5 +139,23 @@ describe("sweeps", () => {
     offset += 121_000;
     expect(await runSweep(context(), "dead", step)).toBe("finished");
     expect(seen).toEqual(["7"]);
+  });
+});
+
+describe("inv 10: an error that nobody expected", () => {
+  it("is a 503 with Retry-After where its source says that it passes, else a 500; it tells nothing of itself", async () => {
+    const inner = Object.assign(new Error("secret text"), { overloaded: true });
+    const cases: [unknown, number, string | null][] = [
+      [inner, 503, "2"],
+      [new Error("Failed query", { cause: inner }), 503, "2"],
+      [Object.assign(new Error("secret text"), { retryable: true }), 503, "2"],
+      [new Error("secret text"), 500, null],
+      [null, 500, null],
+    ];
+    for (const [error, status, retry] of cases) {
+      const answer = errorResponse(error, "req-12345678");
+      expect([answer.status, answer.headers.get("Retry-After")]).toEqual([status, retry]);
+      expect(await answer.text()).not.toContain("secret");
+    }
   });
 });
