@@ -1,0 +1,206 @@
+import { env, exports } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import { type Issued, ledgerOf } from "../../src/authority/ledger.ts";
+import {
+  buildRootCertificate,
+  buildSubordinateCertificate,
+  parseCertificate,
+  randomSerial,
+  verifyIssued,
+} from "../../src/pki/certificate.ts";
+import { parseCrl } from "../../src/pki/crl.ts";
+import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
+import { generateKeyPair, importSigner, parseSpki, type Signer } from "../../src/pki/keys.ts";
+import { encodeName } from "../../src/pki/names.ts";
+import { parseOcspResponse } from "../../src/pki/ocsp.ts";
+import { decodePem, encodePem } from "../../src/pki/pem.ts";
+import type { Bindings } from "../../src/platform/context.ts";
+import { administrator, type Client } from "../support/api.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+interface Issuer {
+  readonly id: string;
+  readonly config: Record<string, string>;
+}
+
+const bindings = env as unknown as Bindings;
+const DAY = 86_400_000;
+let api: Client;
+
+beforeAll(async () => {
+  api = await administrator();
+});
+
+/** An outside root with its key, as an operator would have it in files. */
+async function outsideRoot(options: { pathLen?: number; days?: number } = {}) {
+  const pair = await generateKeyPair("ECDSA-P256");
+  const signer = await importSigner(pair.pkcs8);
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  const der = await buildRootCertificate(
+    {
+      serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
+      notBefore: new Date(now - 2 * DAY),
+      notAfter: new Date(now + (options.days ?? 1000) * DAY),
+      subject: encodeName({ common_name: "Outside Root", organization: "Elsewhere" }),
+      publicKey: parseSpki(pair.spki),
+      pathLen: options.pathLen ?? null,
+    },
+    signer,
+  );
+  return { der, signer, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", pair.pkcs8) };
+}
+
+function signSubordinate(root: { der: Bytes; signer: Signer }, csrPem: string): Promise<Bytes> {
+  const csr = parseCsr(csrPem);
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  return buildSubordinateCertificate(
+    {
+      serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
+      notBefore: new Date(now - DAY),
+      notAfter: new Date(now + 500 * DAY),
+      subject: csr.subject.der,
+      publicKey: csr.publicKey,
+      pathLen: 0,
+      issuerCertificate: parseCertificate(root.der),
+    },
+    root.signer,
+  );
+}
+
+async function fetchBytes(path: string): Promise<Bytes> {
+  const response = await exports.default.fetch(new Request(`http://localhost${path}`));
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+async function issueLeaf(caId: string): Promise<Issued> {
+  const row = await bindings.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
+    .bind(caId)
+    .first<{ ledger_id: string }>();
+  const ledger = ledgerOf({ bindings }, row?.ledger_id ?? "");
+  const { spki } = await generateKeyPair("ECDSA-P256");
+  const [issued] = await ledger.issue([
+    {
+      request_id: "job-1",
+      certificate_id: "mc-1",
+      subject: { common_name: "leaf.test" },
+      sans: [{ type: "dns", value: "leaf.test" }],
+      spki,
+      ekus: ["serverAuth"],
+      must_staple: false,
+      ttl_seconds: 86_400,
+      settle: {},
+    },
+  ]);
+  if (!issued?.ok) throw new Error(JSON.stringify(issued));
+  await ledger.acknowledge(["job-1"]);
+  return issued;
+}
+
+function refusedWith(body: Record<string, unknown>, message: string) {
+  return api
+    .post("/api/v1/issuers", { name: `Refused ${Math.random()}`, type: "GenericCA", config: body })
+    .then((answer) => {
+      expect(answer, JSON.stringify(answer.body)).toMatchObject({
+        status: 400,
+        body: { message: expect.stringContaining(message) },
+      });
+    });
+}
+
+describe("a CA that is brought in", () => {
+  it("signs with its own key, goes on above its last list and says what it had revoked", async () => {
+    const root = await outsideRoot();
+    const floor = Date.now() + 10 * DAY;
+    const issuer = await api.create<Issuer>("/api/v1/issuers", {
+      name: "Brought In",
+      type: "GenericCA",
+      config: {
+        ca_cert_pem: root.cert_pem,
+        ca_key_pem: root.key_pem,
+        crl_number_floor: floor,
+        revocations: [{ serial_number: "00ABCDEF", revoked_at: "2026-01-02T03:04:05Z", reason: "superseded" }],
+      },
+    });
+    expect(issuer.config).toMatchObject({ ca_key_pem: "********", ca_cert_pem: root.cert_pem });
+    const leaf = parseCertificate((await issueLeaf(issuer.id)).der);
+    expect(await verifyIssued(leaf, parseCertificate(root.der))).toBe(true);
+    const list = parseCrl(await fetchBytes(`/.well-known/pki/crl/${issuer.id}`));
+    expect(list.number).toBeGreaterThan(BigInt(floor));
+    expect(list.entries).toEqual([{ serial: "abcdef", revokedAt: new Date("2026-01-02T03:04:05Z"), reason: 4 }]);
+    const { basic } = parseOcspResponse(await fetchBytes(`/.well-known/pki/ocsp/${issuer.id}/abcdef`));
+    expect(basic?.responses[0]?.status).toMatchObject({ type: "revoked", reason: 4 });
+    const kept = await api.put<Issuer>(`/api/v1/issuers/${issuer.id}`, { config: { ca_key_pem: "********" } });
+    expect(kept.status).toBe(200);
+    const changed = await api.put(`/api/v1/issuers/${issuer.id}`, { config: { ca_key_pem: root.key_pem } });
+    expect(changed.status).toBe(400);
+  });
+
+  it("inv 5: its key stands nowhere in the database and in no answer", async () => {
+    const root = await outsideRoot();
+    const config = { ca_cert_pem: root.cert_pem, ca_key_pem: root.key_pem };
+    const made = await api.post(
+      "/api/v1/issuers",
+      { name: "Secret", type: "GenericCA", config },
+      { "Idempotency-Key": "k1" },
+    );
+    expect(made.status).toBe(201);
+    const body = decodePem(root.key_pem)[0]?.der ?? new Uint8Array(1);
+    const piece = btoa(String.fromCharCode(...body.subarray(36, 66)));
+    const listed = await api.get("/api/v1/issuers");
+    const rows = await bindings.DB.batch(
+      ["issuers", "certificate_authorities", "audit_events", "idempotency_keys"].map((table) =>
+        bindings.DB.prepare(`select * from ${table}`),
+      ),
+    );
+    const everything = JSON.stringify([made.body, listed.body, rows.map((result) => result.results)]);
+    expect(everything).not.toContain(piece);
+    expect(everything).not.toContain("PRIVATE KEY");
+  });
+
+  it("is refused when key, chain, extensions or life do not fit", async () => {
+    const [root, other, ended] = [await outsideRoot(), await outsideRoot(), await outsideRoot({ days: -1 })];
+    await refusedWith({ ca_cert_pem: root.cert_pem, ca_key_pem: other.key_pem }, "ca_key_pem");
+    await refusedWith({ ca_cert_pem: root.cert_pem + other.cert_pem, ca_key_pem: root.key_pem }, "not issued by");
+    await refusedWith({ ca_cert_pem: ended.cert_pem, ca_key_pem: ended.key_pem }, "expired");
+    await refusedWith({ ca_cert_pem: "no PEM", ca_key_pem: root.key_pem }, "ca_cert_pem");
+    await refusedWith(
+      { ca_cert_pem: root.cert_pem, ca_key_pem: root.key_pem, key_algorithm: "Ed25519" },
+      "key_algorithm",
+    );
+    const made = await api.create<Issuer>("/api/v1/issuers", { name: "Leaf Source", type: "GenericCA" });
+    const leaf = await issueLeaf(made.id);
+    await refusedWith({ ca_cert_pem: encodePem("CERTIFICATE", leaf.der), ca_key_pem: root.key_pem }, "is not a CA");
+  });
+});
+
+describe("a subordinate made inside", () => {
+  it("waits with its request, and signs once the outside root's certificate is in", async () => {
+    const root = await outsideRoot({ pathLen: 1 });
+    const issuer = await api.create<Issuer>("/api/v1/issuers", {
+      name: "Outside Sub",
+      type: "GenericCA",
+      config: { subordinate: true, ca_common_name: "Sub of Outside", key_algorithm: "ECDSA-P384" },
+    });
+    const csr = issuer.config.ca_csr_pem ?? "";
+    expect(await verifyCsr(parseCsr(csr))).toBe(true);
+    expect((await api.post(`/api/v1/issuers/${issuer.id}/test`)).status).toBe(400);
+    const sub = await signSubordinate(root, csr);
+    const chain = encodePem("CERTIFICATE", sub) + root.cert_pem;
+    const path = `/api/v1/issuers/${issuer.id}`;
+    const wrong = await api.put(path, { config: { ca_cert_pem: root.cert_pem } });
+    expect(wrong).toMatchObject({ status: 400, body: { error: "ca_invalid" } });
+    const done = await api.put<Issuer>(path, { config: { ca_cert_pem: chain } });
+    expect(done, JSON.stringify(done.body)).toMatchObject({ status: 200, body: { config: { ca_cert_pem: chain } } });
+    expect(done.body.config.ca_csr_pem).toBeUndefined();
+    expect((await api.put<Issuer>(path, done.body)).status).toBe(200);
+    const leaf = parseCertificate((await issueLeaf(issuer.id)).der);
+    expect(await verifyIssued(leaf, parseCertificate(sub))).toBe(true);
+    expect(parseCrl(await fetchBytes(`/.well-known/pki/crl/${issuer.id}`)).entryCount).toBe(0);
+    expect((await api.post(`${path}/test`)).status).toBe(200);
+    expect(await api.post(`${path}/intermediates`, { name: "Below Zero" })).toMatchObject({
+      status: 400,
+      body: { error: "out_of_bounds" },
+    });
+  });
+});
