@@ -28,16 +28,19 @@ const UNKNOWN_MS = 2_000;
 /** An unknown issuer hash may belong to an intermediate that is newer than what is known here. */
 const RELOAD_AFTER_MS = 1_000;
 
-/** One isolate's view; bounded, and thrown away after the times above. */
-const known = new BoundedMap<{ authority: PublicAuthority | null; until: number }>(512);
+/** One isolate's view; bounded, and thrown away after the times above. Made-up ids push no CA out. */
+const known = new BoundedMap<{ authority: PublicAuthority; until: number }>(512);
+const absentUntil = new BoundedMap<number>(512);
 
 /** The CAs behind a `{ca_id}`, or null when there is none that has a certificate. */
 export async function findAuthority(ctx: PublicContext, caId: string): Promise<PublicAuthority | null> {
   const now = ctx.clock.now().getTime();
   const before = known.get(caId);
   if (before && before.until > now) return before.authority;
+  if ((absentUntil.get(caId) ?? 0) > now) return null;
   const authority = await loadAuthority(ctx, caId, now);
-  known.set(caId, { authority, until: now + (authority ? KNOWN_MS : UNKNOWN_MS) });
+  if (authority) known.set(caId, { authority, until: now + KNOWN_MS });
+  else absentUntil.set(caId, now + UNKNOWN_MS);
   return authority;
 }
 
@@ -64,6 +67,7 @@ export async function reloaded(
 /** After a change in this isolate: the next question reads what is so now. */
 export function forgetAuthority(caId: string): void {
   known.delete(caId);
+  absentUntil.delete(caId);
 }
 
 /** The CA of those already known that a CertID names, or null. */

@@ -129,11 +129,11 @@ async function issuerOf(
 
 /** The CA whose ledger has the serial, the one of that name first; null when none has. */
 async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<PublicCa | null> {
-  for (const ca of [own, ...all.filter((other) => other !== own)]) {
-    const { status } = await statusOf(ctx, ca.ledger_id, serial);
-    if (status !== "unknown") return ca;
-  }
-  return null;
+  const has = async (ca: PublicCa) => (await statusOf(ctx, ca.ledger_id, serial)).status !== "unknown";
+  if (await has(own)) return own;
+  const others = all.filter((other) => other !== own);
+  const found = await Promise.all(others.map(has));
+  return others.find((_, i) => found[i]) ?? null;
 }
 
 async function sign(
