@@ -26,9 +26,19 @@ const keyRule = z
 
 const ekus = z.array(z.enum(EXTENDED_KEY_USAGES)).min(1).max(EXTENDED_KEY_USAGES.length);
 
+/** A certificate's validity is in whole seconds and begins a little early. */
+const SHORTEST = 10;
+
+const attribute = z
+  .string()
+  .trim()
+  .min(1)
+  .max(64)
+  .regex(/^[^\p{Cc}]*$/u, "must not have control characters");
+
 const subject = z.strictObject({
-  organization: z.string().min(1).max(64).optional(),
-  organizational_unit: z.string().min(1).max(64).optional(),
+  organization: attribute.optional(),
+  organizational_unit: attribute.optional(),
   country: z
     .string()
     .regex(/^[A-Z]{2}$/, "must be two capital letters (ISO 3166)")
@@ -117,7 +127,9 @@ function checkProfile(profile: Profile): void {
       `short-lived certificates live less than an hour: max_ttl_seconds must be below ${SHORT_LIVED_BELOW}`,
     );
   if (profile.allow_short_lived && profile.max_ttl_seconds === 0)
-    throw invalid("max_ttl_seconds", "a short-lived profile needs a limit of 1 to 3599 seconds");
+    throw invalid("max_ttl_seconds", `a short-lived profile needs a limit of ${SHORTEST} to 3599 seconds`);
+  if (profile.max_ttl_seconds > 0 && profile.max_ttl_seconds < SHORTEST)
+    throw invalid("max_ttl_seconds", `must be 0, which sets no limit, or at least ${SHORTEST}`);
   for (const [i, pattern] of profile.required_san_patterns.entries())
     checkPattern(`required_san_patterns.${i}`, pattern);
   if (profile.spiffe_uri_pattern !== "") checkPattern("spiffe_uri_pattern", profile.spiffe_uri_pattern);

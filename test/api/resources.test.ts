@@ -95,6 +95,8 @@ const KINDS: Record<string, Kind> = {
       [{ name: "x", allow_short_lived: true, max_ttl_seconds: 3600 }, "allow_short_lived"],
       [{ name: "x", allowed_ekus: ["anyExtendedKeyUsage"] }, "allowed_ekus.0"],
       [{ name: "x", max_ttl_seconds: -1 }, "max_ttl_seconds"],
+      [{ name: "x", max_ttl_seconds: 1 }, "max_ttl_seconds"],
+      [{ name: "x", subject: { organization: "a\u0000b" } }, "subject.organization"],
       [{ name: "x", required_san_patterns: ["(a+)+b"] }, "required_san_patterns.0"],
       [{ name: "x", required_san_patterns: ["a?a?a?a?aaaa"] }, "required_san_patterns.0"],
       [{ name: "x", required_san_patterns: ["[unclosed"] }, "required_san_patterns.0"],
