@@ -302,10 +302,10 @@ function writeChain(core: Core, chain: readonly Certificate[]): void {
   });
 }
 
-/** The first list and the OCSP responder; what fails here is made by the alarm. */
+/** The complete list and the OCSP responder; partitions, and what fails here, are made by the alarm. */
 async function firstProducts(core: Core): Promise<void> {
   try {
-    await Promise.all([publishDue(core), renewResponder(core)]);
+    await Promise.all([publishDue(core, 1), renewResponder(core)]);
   } catch (error) {
     core.log.error("ledger.first_products", { error: describeError(error) });
   }

@@ -40,20 +40,22 @@ class Outdated extends Error {
   readonly code = "crl_outdated";
 }
 
-/** Publishes every list that is due, one after another. Never throws: what fails is due again soon. */
-export function publishDue(core: Core): Promise<void> {
-  core.publishing ??= publishAll(core).finally(() => {
+/** Publishes the lists that are due, one after another, the complete one first. Never throws: what fails is due again soon. */
+export function publishDue(core: Core, atMost = Number.POSITIVE_INFINITY): Promise<void> {
+  core.publishing ??= publishAll(core, atMost).finally(() => {
     core.publishing = null;
   });
   return core.publishing;
 }
 
-async function publishAll(core: Core): Promise<void> {
-  for (;;) {
+async function publishAll(core: Core, atMost: number): Promise<void> {
+  for (let done = 0; done < atMost; done++) {
     const now = nowOf(core);
     const ca = caOf(core);
     if (!ca || ca.state === "awaiting_certificate" || now >= ca.not_after) return;
-    const row = core.sql.exec<CrlRow>("select * from crls where due_at <= ? order by due_at limit 1", now).toArray()[0];
+    const row = core.sql
+      .exec<CrlRow>("select * from crls where due_at <= ? order by due_at, shard limit 1", now)
+      .toArray()[0];
     if (!row) return;
     try {
       await publish(core, ca, row);

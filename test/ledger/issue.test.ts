@@ -1,7 +1,8 @@
 import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
-import { inside, issueOne, leafRequest, newRoot } from "./support.ts";
+import { KEY_ALGORITHMS } from "../../src/pki/keys.ts";
+import { expectOk, inside, issueOne, leafRequest, newRoot } from "./support.ts";
 
 describe("issuing", () => {
   it("signs a leaf within the request and the CA, with pointers to the CA's status", async () => {
@@ -18,6 +19,21 @@ describe("issuing", () => {
     expect(leaf.caIssuersUrls).toEqual([`http://pki.test/.well-known/pki/ca/${ca.ca_id}`]);
     expect(leaf.notAfter.getTime() - leaf.notBefore.getTime() + 1000).toBe(86_400_000);
     expect(leaf.notBefore.getTime()).toBeLessThan(Date.now() - 290_000);
+  });
+
+  it("signs with every kind of CA key, RSASSA-PSS among them", async () => {
+    for (const algorithm of KEY_ALGORITHMS) {
+      for (const pss of algorithm === "RSA-2048" ? [false, true] : [false]) {
+        const { ledger, ca } = await newRoot({ algorithm, pss });
+        const root = parseCertificate(ca.chain[0] ?? new Uint8Array(0));
+        expect(await verifyIssued(root, root), algorithm).toBe(true);
+        const leaf = parseCertificate((await issueOne(ledger, "job-1")).der);
+        expect(await verifyIssued(leaf, root), algorithm).toBe(true);
+        const responder = parseCertificate(expectOk(await ledger.responder()).certificate);
+        expect(await verifyIssued(responder, root), algorithm).toBe(true);
+        expect((await ledger.crls())[0], algorithm).toMatchObject({ number: expect.any(Number), last_error: null });
+      }
+    }
   });
 
   it("inv 6: 200 concurrent submissions of one request are one certificate", async () => {

@@ -2,7 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Issuer } from "../../durable-objects/issuer.ts";
 import type { Issued, IssueRequest, Ledger } from "../../src/authority/ledger.ts";
-import { generateKeyPair } from "../../src/pki/keys.ts";
+import { generateKeyPair, type KeyAlgorithm } from "../../src/pki/keys.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
 
@@ -23,16 +23,14 @@ export function ledgerById(id: string): Ledger {
 }
 
 /** A ledger with a root of one day's leaves. */
-export async function newRoot(
-  options: { crl_shards?: number; algorithm?: "ECDSA-P256" | "Ed25519" | "RSA-2048" } = {},
-) {
+export async function newRoot(options: { crl_shards?: number; algorithm?: KeyAlgorithm; pss?: boolean } = {}) {
   const made = newLedger();
   const ca = expectOk(
     await made.ledger.createRoot({
       ledger_id: made.id,
       ca_id: `iss-${made.id.slice(4, 14)}`,
       crl_shards: options.crl_shards ?? 1,
-      pss: false,
+      pss: options.pss ?? false,
       subject: { common_name: "Ledger Test Root" },
       algorithm: options.algorithm ?? "ECDSA-P256",
       ttl_seconds: 365 * 86_400,

@@ -1,0 +1,62 @@
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { describe, expect, it } from "vitest";
+import type { Purge } from "../../durable-objects/purge.ts";
+
+const { PURGE } = env as unknown as { PURGE: DurableObjectNamespace<Purge> };
+
+function tagsOf(count: number) {
+  return Array.from({ length: count }, (_, i) => ({ tag: `ocsp-led-${i}`, whole: `ledger-${i % 3}` }));
+}
+
+function state(stub: DurableObjectStub<Purge>): Promise<{ tags: string[]; tokens: number; alarm: number | null }> {
+  return runInDurableObject(stub, async (_, { storage }) => ({
+    tags: storage.sql
+      .exec<{ tag: string }>("select tag from tag order by tag")
+      .toArray()
+      .map((row) => row.tag),
+    tokens: storage.sql.exec<{ tokens: number }>("select tokens from bucket").one().tokens,
+    alarm: await storage.getAlarm(),
+  }));
+}
+
+describe("purges of the edge cache", () => {
+  it("gather for two seconds and go in calls of 100 tags", async () => {
+    const stub = PURGE.getByName("gather");
+    await stub.add(tagsOf(150));
+    await stub.add(tagsOf(150));
+    expect((await state(stub)).tags).toHaveLength(150);
+    expect((await state(stub)).tokens).toBe(25);
+    await runDurableObjectAlarm(stub);
+    const after = await state(stub);
+    expect(after.tags).toEqual([]);
+    expect(Math.round(after.tokens)).toBe(23);
+  });
+
+  it("beyond a minute's budget give way to one tag for each CA", async () => {
+    const stub = PURGE.getByName("coarse");
+    await stub.add(tagsOf(501));
+    await runDurableObjectAlarm(stub);
+    const after = await state(stub);
+    expect(after.tags).toEqual([]);
+    expect(Math.round(after.tokens)).toBe(24);
+  });
+
+  it("wait for the next token when the bucket is empty, and lose nothing", async () => {
+    const stub = PURGE.getByName("empty");
+    await stub.add(tagsOf(10));
+    await runInDurableObject(
+      stub,
+      (_, { storage }) => void storage.sql.exec("update bucket set tokens = 0, at = ?", Date.now()),
+    );
+    await runDurableObjectAlarm(stub);
+    const waiting = await state(stub);
+    expect(waiting.tags).toHaveLength(10);
+    expect(waiting.alarm).not.toBeNull();
+    await runInDurableObject(stub, (purge) => {
+      purge.now = () => Date.now() + 60_000;
+    });
+    await runDurableObjectAlarm(stub);
+    expect((await state(stub)).tags).toEqual([]);
+  });
+});
