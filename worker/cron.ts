@@ -1,5 +1,5 @@
 import { reconcileLedgers } from "../src/authority/reconcile.ts";
-import { expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
+import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
@@ -25,6 +25,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   },
   "jobs.resume": resumeJobs,
   "jobs.expire": expireJobs,
+  "jobs.orphaned": cancelOrphanedJobs,
   "certificates.status": refreshCertificates,
   "ledgers.reconcile": reconcileLedgers,
   prune: async (ctx) => {
@@ -36,7 +37,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 
 /** One schedule of wrangler.toml, its sweeps. */
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
-  "* * * * *": ["sealing.register", "outbox", "jobs.resume", "certificates.status"],
+  "* * * * *": ["sealing.register", "outbox", "jobs.resume", "jobs.orphaned", "certificates.status"],
   "*/15 * * * *": ["jobs.expire"],
   "17 3 * * *": ["prune", "ledgers.reconcile"],
 };

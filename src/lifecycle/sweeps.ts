@@ -1,10 +1,12 @@
-import { and, asc, eq, lte } from "drizzle-orm";
-import { dueForStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
+import { and, asc, eq, lte, not, sql } from "drizzle-orm";
+import { reaches } from "../fleet/mapping.ts";
+import { dueForStatus, refreshStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
+import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, runBatch } from "../platform/database.ts";
 import type { SweepStep } from "../platform/sweep.ts";
 import { fail, resume } from "./csr.ts";
-import { issuing } from "./jobs.ts";
+import { issuing, type Job, transition } from "./jobs.ts";
 import { jobs } from "./table.ts";
 
 const SLICE = 50;
@@ -35,6 +37,32 @@ export const expireJobs: SweepStep = async (ctx) => {
   for (const { id } of due) await fail(ctx, id, "the agent sent no CSR within 24 hours");
   return due.length < SLICE ? null : "more";
 };
+
+/** Jobs of an agent that the certificate left while they waited: nobody may answer them, and they would hold up the next renewal. */
+export const cancelOrphanedJobs: SweepStep = async (ctx) => {
+  const orphaned = await ctx.db
+    .select()
+    .from(jobs)
+    .where(
+      and(eq(jobs.status, "AwaitingCSR"), issuing(), not(reaches(sql`${jobs}.agent_id`, sql`${jobs}.certificate_id`))),
+    )
+    .orderBy(asc(jobs.created_at))
+    .limit(SLICE);
+  for (const job of orphaned) await cancelOrphan(ctx, job);
+  return orphaned.length < SLICE ? null : "more";
+};
+
+async function cancelOrphan(ctx: Context, job: Job): Promise<void> {
+  try {
+    await commit(ctx, [
+      ...transition(ctx, job, "Cancelled", { last_error: "no target of this agent has the certificate any more" }),
+      refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
+    ]);
+  } catch (error) {
+    // Somebody moved the job in this very moment.
+    if (!(error instanceof GuardFailed)) throw error;
+  }
+}
 
 /** Certificates whose status time has changed: Active, Expiring, Expired, also behind a renewal that goes on. */
 export const refreshCertificates: SweepStep = async (ctx) => {

@@ -7,7 +7,7 @@ import { mustFindCertificate } from "../../src/inventory/certificates/certificat
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { settleIssuance, settleOutbox } from "../../src/lifecycle/issuance.ts";
 import { findJob } from "../../src/lifecycle/jobs.ts";
-import { expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
+import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
 import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
@@ -80,6 +80,23 @@ async function takenAndLeft(certificate: { id: string; common_name: string }, jo
     .bind(JSON.stringify(approved), csr_pem, new Date(Date.now() + 60_000).toISOString(), job_id)
     .run();
 }
+
+describe("a job whose agent lost the certificate", () => {
+  it("is cancelled and holds up nothing; one that can be answered stays", async () => {
+    const moved = await record();
+    const kept = await record();
+    const [movedJob, keptJob] = [await trigger(moved.id), await trigger(kept.id)];
+    expect((await fleet.admin.put(`/api/v1/certificates/${moved.id}`, { target_ids: [] })).status).toBe(200);
+    await cancelOrphanedJobs(contextAhead(), null);
+    expect(await job(movedJob)).toMatchObject({
+      status: "Cancelled",
+      last_error: expect.stringContaining("no target"),
+    });
+    expect(await read(moved.id)).toMatchObject({ status: "Pending" });
+    expect(await job(keptJob)).toMatchObject({ status: "AwaitingCSR" });
+    expect((await submit(keptJob, kept.common_name)).status).toBe(202);
+  });
+});
 
 describe("inv 6: a job whose holder is gone", () => {
   it("is finished by the sweep once the lease is over, and not before", async () => {
