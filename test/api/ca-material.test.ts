@@ -204,3 +204,17 @@ describe("a subordinate made inside", () => {
     });
   });
 });
+
+describe("partitions of lists", () => {
+  it("an issuer's number of lists is that of each of its CAs, for what they sign from then on", async () => {
+    const issuer = await api.create<Issuer>("/api/v1/issuers", { name: "Parted", type: "GenericCA" });
+    const path = `/api/v1/issuers/${issuer.id}`;
+    const below = await api.create<{ id: string }>(`${path}/intermediates`, { name: "Parted One" });
+    expect((await api.put(path, { config: { crl_shards: 2 } })).status).toBe(200);
+    const later = await api.create<{ id: string }>(`${path}/intermediates`, { name: "Parted Two" });
+    for (const id of [issuer.id, below.id, later.id]) {
+      const [url] = parseCertificate((await issueLeaf(id)).der).crlUrls;
+      expect(url).toMatch(new RegExp(`/crl/${id}/[12]$`));
+    }
+  });
+});

@@ -64,7 +64,9 @@ export const originShape = {
 /** What may change later. */
 export const changeableShape = {
   validity_days: z.number().int().min(1).max(36_525).optional().openapi({ description: "Of leaves; 90 unless told" }),
-  crl_shards: z.number().int().min(1).max(128).optional(),
+  crl_shards: z.number().int().min(1).max(128).optional().openapi({
+    description: "Lists over which later certificates of each of its CAs are spread; 1 unless told",
+  }),
   issuing_ca_id: z.string().max(64).nullish().openapi({ description: "The CA that signs leaves; its own unless told" }),
 };
 

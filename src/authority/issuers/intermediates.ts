@@ -63,7 +63,7 @@ export async function createIntermediate(
     await child.createSubordinate({
       ledger_id,
       ca_id: id,
-      crl_shards: 1,
+      crl_shards: typeof issuer.config.crl_shards === "number" ? issuer.config.crl_shards : 1,
       pss: false,
       subject,
       algorithm: asked.algorithm ?? "ECDSA-P256",

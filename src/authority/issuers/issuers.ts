@@ -155,7 +155,7 @@ export async function updateIssuer(
   const ledger = ledgerOf(ctx, own.ledger_id);
   let ca: CaDescription | null = null;
   if (typeof config.crl_shards === "number" && config.crl_shards !== before.config.crl_shards) {
-    ca = okOr400(await ledger.configure({ crl_shards: config.crl_shards }), "config");
+    ca = await setShards(ctx, own, config.crl_shards);
   }
   if (typeof config.ca_cert_pem === "string" && config.ca_cert_pem !== own.cert_pem + own.chain_pem) {
     const pem = config.ca_cert_pem;
@@ -183,6 +183,16 @@ export async function updateIssuer(
   ];
   await save(ctx, statements, row);
   return show(row, caRow);
+}
+
+/** Every CA of an issuer spreads its later certificates over as many lists. Answers the issuer's own. */
+async function setShards(ctx: Context, own: CaAuthorityRow, crl_shards: number): Promise<CaDescription> {
+  const below = await ctx.db
+    .select({ ledger_id: certificateAuthorities.ledger_id })
+    .from(certificateAuthorities)
+    .where(and(eq(certificateAuthorities.issuer_id, own.issuer_id), ne(certificateAuthorities.id, own.id)));
+  for (const { ledger_id } of below) okOr400(await ledgerOf(ctx, ledger_id).configure({ crl_shards }), "config");
+  return okOr400(await ledgerOf(ctx, own.ledger_id).configure({ crl_shards }), "config");
 }
 
 /** What is fixed may come back as it was; anything else is a 400 that names the field. */
