@@ -30,8 +30,9 @@ export const CRL_VALIDITY_MS = 24 * 3_600_000;
 const BACKDATE_MS = 60_000;
 /** Rows of one slice: below the time that others may be kept waiting, and below the size of one value. */
 const SLICE_ROWS = 8_000;
-/** Slices between two pauses for others; each takes one or two milliseconds. The second pass also waits for every write. */
-const SLICES_AT_ONCE = 4;
+/** Slices between two pauses for others, while signing and while writing: storage takes its time for each, too. */
+const SIGNED_AT_ONCE = 4;
+const WRITTEN_AT_ONCE = 2;
 const RETRY_MS = 5_000;
 const PRUNE_ROWS = 2_000;
 
@@ -124,7 +125,7 @@ async function publish(core: Core, ca: CaRow, row: CrlRow): Promise<void> {
     entriesLength: row.live_bytes,
   });
   const kept: Bytes[] | null = row.live_bytes <= SLICE_ROWS * 64 ? [] : null;
-  const signature = await orOutdated(core, shot, () => signCrl(plan, signer, slices(core, shot, kept)));
+  const signature = await orOutdated(core, shot, () => signCrl(plan, signer, slices(core, shot, kept, SIGNED_AT_ONCE)));
   const { etag, bytes } = await orOutdated(core, shot, () => store(core, ca, shot, plan, signature, kept));
   finish(core, shot, etag, bytes);
   purge(core, ca, row.shard);
@@ -159,7 +160,7 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
 }
 
 /** The entries of a snapshot, each slice one blob that SQLite joins: no JavaScript runs for a row. */
-async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null): AsyncGenerator<Bytes> {
+async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null, atOnce: number): AsyncGenerator<Bytes> {
   const read = shot.row.shard === 0 ? readRange : readPartition;
   let slice = 0;
   for (let after = shot.lower; after < shot.upper; ) {
@@ -171,7 +172,7 @@ async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null): AsyncG
       keep?.push(entries);
       yield entries;
     }
-    if (++slice % SLICES_AT_ONCE === 0) await pause();
+    if (++slice % atOnce === 0) await pause();
   }
 }
 
@@ -264,7 +265,7 @@ async function write(
   const writer = to.getWriter();
   try {
     let held: Uint8Array | null = null;
-    for await (const chunk of crlChunks(plan, signature, kept ?? slices(core, shot, null))) {
+    for await (const chunk of crlChunks(plan, signature, kept ?? slices(core, shot, null, WRITTEN_AT_ONCE))) {
       if (held) await writer.write(held);
       checker.push(chunk);
       held = chunk;
