@@ -204,7 +204,7 @@ function readPartition(core: Core, shot: Snapshot, after: number): Slice {
 
 /** Lets everything else that waits run. */
 function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function checkGeneration(core: Core, shot: Snapshot): void {
