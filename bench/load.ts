@@ -58,6 +58,9 @@ export async function runLoad(load: Load): Promise<LoadResult> {
   };
 }
 
+/** How long after the end an answer is waited for. */
+const GRACE_MS = 1_000;
+
 /** Drives one connection until the time is over or it ends; true when it broke in the middle of an answer. */
 function drive(
   load: Load,
@@ -70,7 +73,10 @@ function drive(
     let startedAt = 0;
     let waiting = false;
     let pending: Buffer | null = null;
+    // A server that never answers must not hold the run up.
+    const giveUp = setTimeout(() => finish(waiting), until - performance.now() + GRACE_MS);
     const finish = (broken: boolean) => {
+      clearTimeout(giveUp);
       socket.destroy();
       resolve(broken);
     };
