@@ -19,7 +19,7 @@ import {
 import { PkiError } from "../../src/pki/errors.ts";
 import { keyIdentifier, type PublicKeyInfo, parseSpki, type Signer } from "../../src/pki/keys.ts";
 import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../src/pki/name-constraints.ts";
-import { encodeName } from "../../src/pki/names.ts";
+import { encodeName, formatName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
 import { currentShards } from "./shards.ts";
@@ -104,7 +104,7 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
     const ca = activeCa(core);
     if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
     const own = ownCertificate(core);
-    const bounded = boundsOfChild(own, request);
+    const bounded = boundsOfChild(own, ownChain(core), request);
     if (typeof bounded === "string") return { ...refuse("out_of_bounds", bounded), request_id: request.request_id };
     const validity = validityOf(core, ca, request.ttl_seconds);
     const serial = randomSerial((length) => core.random.bytes(length));
@@ -139,17 +139,16 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
 }
 
 /** Path length and name constraints of a child, or what is wrong with those asked for. */
-function boundsOfChild(parent: Certificate, request: IssueCaRequest) {
+function boundsOfChild(parent: Certificate, chain: readonly Certificate[], request: IssueCaRequest) {
   const limit = parent.basicConstraints?.pathLen ?? null;
   if (limit === 0) return "path_len_constraint: this CA may have no CA below it (its path length is 0)";
   if (limit !== null && request.path_len !== null && request.path_len >= limit) {
     return `path_len_constraint: must be below the parent's, which is ${limit}`;
   }
   const asked = request.name_constraints ? parseNameConstraints([request.name_constraints]) : null;
-  const nameConstraints = inheritNameConstraints(asked, parent.nameConstraints);
-  if (!isSubset(nameConstraints, parent.nameConstraints)) {
-    return "name_constraints: reach beyond those of the parent";
-  }
+  const nameConstraints = chain.reduce((inner, above) => inheritNameConstraints(inner, above.nameConstraints), asked);
+  const broken = chain.find((above) => !isSubset(nameConstraints, above.nameConstraints));
+  if (broken) return `name_constraints: reach beyond those of ${formatName(broken.subject)}`;
   const pathLen = request.path_len ?? (limit === null ? null : limit - 1);
   return { pathLen, nameConstraints };
 }

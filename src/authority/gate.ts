@@ -1,13 +1,14 @@
 import { eq } from "drizzle-orm";
 import { allowsKey, allowsName, findProfile, type Profile } from "../inventory/profiles.ts";
 import { type Bytes, fromHex, sha256Hex, toHex } from "../pki/bytes.ts";
+import { parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
 import { type GeneralName, parseSan, sameName } from "../pki/general-names.ts";
 import { assertStrongKey, type PublicKeyInfo } from "../pki/keys.ts";
-import { parseNameConstraints, violationOf } from "../pki/name-constraints.ts";
-import { encodeName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
-import { encodePem } from "../pki/pem.ts";
+import { violationOf } from "../pki/name-constraints.ts";
+import { encodeName, formatName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
+import { certificatesFromPem, encodePem } from "../pki/pem.ts";
 import type { Context } from "../platform/context.ts";
 import { invalid, unavailable } from "../platform/errors.ts";
 import { findCaOfLedger, findSigningCa, type SigningCa } from "./issuers/signing.ts";
@@ -267,11 +268,17 @@ function subjectOf(record: CertificateRecord, profile: Profile | null): Record<s
   return { ...Object.fromEntries(fixed), common_name: record.common_name };
 }
 
+/** The name constraints of the CA and of all above it (RFC 5280 section 6.1.3 b, c). */
 function checkConstraints(ca: SigningCa, names: readonly GeneralName[], subject: SubjectName): void {
-  const constraints = parseNameConstraints(ca.name_constraints);
-  if (constraints === null) return;
-  const violation = violationOf({ names, subject: parseName(encodeName(subject)) }, constraints);
-  if (violation !== null) throw invalid("sans", `${violation} (name constraints of ${ca.ca_id})`, "name_not_allowed");
+  const own = ca.name_constraints.length > 0 ? ca.cert_pem : "";
+  if (own + ca.chain_pem === "") return;
+  const constrained = { names, subject: parseName(encodeName(subject)) };
+  for (const authority of certificatesFromPem(own + ca.chain_pem).map(parseCertificate)) {
+    const violation = violationOf(constrained, authority.nameConstraints);
+    if (violation === null) continue;
+    const whose = formatName(authority.subject);
+    throw invalid("sans", `${violation} (name constraints of ${whose}, for CA ${ca.ca_id})`, "name_not_allowed");
+  }
 }
 
 /** Profile and issuer each bound the lifetime; the ledger cuts it to the CA's own end. */

@@ -1,4 +1,4 @@
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
 import { ledgersOf } from "../inventory/certificates/versions.ts";
@@ -108,16 +108,20 @@ function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement
   return ctx.db.insert(blockedKeys).values(row).onConflictDoNothing();
 }
 
-/** Every ledger that may have issued for the record: those of its versions and all of its issuer. */
+/** Every ledger that may have issued for the record: those of its versions, of its jobs and all of its issuer. */
 async function ledgersFor(ctx: Context, certificateId: string, issuerId: string): Promise<string[]> {
-  const [known, rows] = await Promise.all([
+  const [known, signing, rows] = await Promise.all([
     ledgersOf(ctx, certificateId),
+    ctx.db.all<{ ledger_id: string }>(
+      sql`select distinct json_extract(approved, '$.ledger_id') as ledger_id from jobs
+        where certificate_id = ${certificateId} and approved is not null`,
+    ),
     ctx.db
       .select({ ledger_id: certificateAuthorities.ledger_id })
       .from(certificateAuthorities)
       .where(eq(certificateAuthorities.issuer_id, issuerId)),
   ]);
-  return [...new Set([...known, ...rows.map((row) => row.ledger_id)])];
+  return [...new Set([...known, ...[...signing, ...rows].map((row) => row.ledger_id)])];
 }
 
 interface Outcome {

@@ -1,5 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { approve } from "../../src/authority/gate.ts";
 import { type Issued, ledgerOf } from "../../src/authority/ledger.ts";
 import {
   buildRootCertificate,
@@ -16,6 +17,8 @@ import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { contextAhead } from "../support/context.ts";
+import { makeCsr } from "../support/csr.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -201,6 +204,54 @@ describe("a subordinate made inside", () => {
     expect(await api.post(`${path}/intermediates`, { name: "Below Zero" })).toMatchObject({
       status: 400,
       body: { error: "out_of_bounds" },
+    });
+  });
+});
+
+describe("name constraints of a CA above", () => {
+  it("hold for the leaves and the intermediates of a CA that has none of its own", async () => {
+    const root = await outsideRoot();
+    const make = async (name: string, above: { der: Bytes; signer: Signer }, permitted: string | null) => {
+      const pair = await generateKeyPair("ECDSA-P256");
+      const now = Math.floor(Date.now() / 1000) * 1000;
+      const der = await buildSubordinateCertificate(
+        {
+          serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
+          notBefore: new Date(now - DAY),
+          notAfter: new Date(now + 500 * DAY),
+          subject: encodeName({ common_name: name }),
+          publicKey: parseSpki(pair.spki),
+          pathLen: null,
+          nameConstraints: permitted === null ? null : { permitted: [{ type: "dns", value: permitted }], excluded: [] },
+          issuerCertificate: parseCertificate(above.der),
+        },
+        above.signer,
+      );
+      return { der, signer: await importSigner(pair.pkcs8), pkcs8: pair.pkcs8 };
+    };
+    const middle = await make("Bounded Middle", root, "corp.example");
+    const own = await make("Unbounded Below", middle, null);
+    const pems = [own.der, middle.der, root.der].map((der) => encodePem("CERTIFICATE", der));
+    const { id } = await api.create<Issuer>("/api/v1/issuers", {
+      name: "Bounded From Above",
+      type: "GenericCA",
+      config: { ca_cert_pem: pems.join(""), ca_key_pem: encodePem("PRIVATE KEY", own.pkcs8) },
+    });
+    const leaf = async (common_name: string) => {
+      const record = { id: "mc-bounded", common_name, sans: [], issuer_id: id, certificate_profile_id: null };
+      return approve(contextAhead(), record, await makeCsr({ commonName: common_name }));
+    };
+    await leaf("www.corp.example");
+    await expect(leaf("www.other.example")).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringMatching(/www\.other\.example.*Bounded Middle/),
+    });
+    const below = (name: string, permitted: string) =>
+      api.post(`/api/v1/issuers/${id}/intermediates`, { name, name_constraints: [{ permitted: [permitted] }] });
+    expect(await below("Inside", "DNS:eu.corp.example")).toMatchObject({ status: 201 });
+    expect(await below("Outside", "DNS:other.example")).toMatchObject({
+      status: 400,
+      body: { message: expect.stringContaining("Bounded Middle") },
     });
   });
 });

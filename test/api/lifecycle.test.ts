@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { approve, certify } from "../../src/authority/gate.ts";
+import { approve, certify, issueApproved } from "../../src/authority/gate.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { writeRevocation } from "../../src/authority/revocation.ts";
 import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";
@@ -273,6 +273,21 @@ describe("revocation and issuance", () => {
     const { ledger_id, serial_number, revoked_at } = await version(certificate.id);
     expect(revoked_at).not.toBeNull();
     expect(await ledgerOf(contextAhead(), ledger_id).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
+  });
+
+  it("inv 4: what was signed under an issuer that the record has left since is revoked as well", async () => {
+    const certificate = await record();
+    const job_id = await trigger(certificate.id);
+    await takenAndLeft(certificate, job_id);
+    const { approved } = (await findJob(contextAhead(), job_id)) ?? {};
+    if (!approved) throw new Error("no approved request");
+    const whose = { request_id: job_id, certificate_id: certificate.id, settle: {} };
+    const { issued, ledger_id } = await issueApproved(contextAhead(), approved, whose);
+    const { id } = await fleet.admin.create("/api/v1/issuers", { name: "Moved To", type: "GenericCA" });
+    const moved = await fleet.admin.put(`/api/v1/certificates/${certificate.id}`, { issuer_id: id });
+    expect(moved.status, JSON.stringify(moved.body)).toBe(200);
+    expect(await revoke(certificate.id, "keyCompromise")).toMatchObject({ status: 200 });
+    expect(await ledgerOf(contextAhead(), ledger_id).lookup([issued.serial])).toMatchObject([{ status: "revoked" }]);
   });
 
   it("a job from before a revocation takes no CSR; a new renewal heals the certificate", async () => {
