@@ -1,5 +1,6 @@
-import { exports } from "cloudflare:workers";
+import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { ledgerOf } from "../../src/authority/ledger.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { buildRootCertificate, parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
@@ -8,6 +9,7 @@ import { encodeName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { contextAhead } from "../support/context.ts";
 
 interface Issuer {
   readonly id: string;
@@ -213,6 +215,21 @@ describe("intermediates", () => {
     const list = await api.get<{ data: Ca[] }>(path);
     expect(list.body.data.map((ca) => ca.id)).toEqual(["ica-tree", child.id]);
     expect((await fetchBytes(`/.well-known/pki/crl/${child.id}`)).status).toBe(200);
+  });
+
+  it("inv 4: one whose name was taken meanwhile is revoked at its parent", async () => {
+    const issuer = await newIssuer("Raced");
+    const path = `/api/v1/issuers/${issuer.id}/intermediates`;
+    const answers = await Promise.all([1, 2, 3].map(() => api.post<Ca>(path, { name: "Raced One" })));
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409, 409]);
+    const kept = answers.find(({ status }) => status === 201)?.body.serial_number;
+    const row = await env.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
+      .bind(issuer.id)
+      .first<{ ledger_id: string }>();
+    const entries = await ledgerOf(contextAhead(), row?.ledger_id ?? "").entries(0, 100);
+    const children = entries.filter(({ kind, request_id }) => kind === "ca" && request_id !== "self");
+    for (const { serial, reason } of children) expect(reason).toBe(serial === kept ? null : "cessationOfOperation");
+    expect(children.length).toBe(3);
   });
 
   it("retire in two phases, and with a reason their parent says so under the issuer's id", async () => {

@@ -9,6 +9,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
+import { describeError } from "../../platform/log.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import {
   type CaDescription,
@@ -100,12 +101,24 @@ export async function createIntermediate(
     await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
     forgetAuthority(issuer.id);
   } catch (error) {
+    const refused = [IdempotencyRace, UniqueViolation, ReferenceViolation].some((kind) => error instanceof kind);
+    if (refused) await withdraw(ctx, parent.ledger_id, ledger_id, issued.serial);
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
     if (error instanceof ReferenceViolation) throw notFound("issuer", issuer.id);
     throw error;
   }
   return row;
+}
+
+/** A CA that is signed and has no row: it signs nothing, and its parent says that it is revoked. */
+async function withdraw(ctx: Context, parentLedger: string, ledger: string, serial: string): Promise<void> {
+  try {
+    await ledgerOf(ctx, ledger).retire("retired");
+    await ledgerOf(ctx, parentLedger).revoke({ target: { serials: [serial] }, reason: "cessationOfOperation" });
+  } catch (error) {
+    ctx.log.error("intermediate_ca.withdraw_failed", { serial, ledger_id: ledger, error: describeError(error) });
+  }
 }
 
 /** The parent that is named, else the issuer's own CA. It must be able to sign. */
