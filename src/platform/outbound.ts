@@ -1,6 +1,7 @@
 import ipaddr from "ipaddr.js";
 import { AppError, invalid } from "./errors.ts";
 import type { IpRange, Settings } from "./settings.ts";
+import { readUpTo } from "./text.ts";
 
 /**
  * Requests to addresses that others named (webhooks, upstream CAs, identity providers). Nothing goes to a reserved,
@@ -82,24 +83,13 @@ async function send(
 }
 
 async function readBounded(response: Response, maxBytes: number, host: string): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let total = 0;
+  let body: Uint8Array<ArrayBuffer> | null;
   try {
-    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-      total += chunk.length;
-      if (total > maxBytes) break;
-      chunks.push(chunk);
-    }
+    body = response.body ? await readUpTo(response.body, maxBytes) : new Uint8Array(0);
   } catch (cause) {
     throw upstreamError(`${host} broke off its answer`, cause);
   }
-  if (total > maxBytes) throw upstreamError(`${host} answered more than ${maxBytes} bytes`);
-  const body = new Uint8Array(total);
-  let at = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, at);
-    at += chunk.length;
-  }
+  if (body === null) throw upstreamError(`${host} answered more than ${maxBytes} bytes`);
   return body;
 }
 

@@ -1,6 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "./context.ts";
 import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+import { readUpTo } from "./text.ts";
 
 /** What a handler gives back; the door serialises it. */
 export interface Reply {
@@ -301,19 +302,8 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
     if (all.length > limit) throw tooLarge(limit);
     return all;
   }
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of request.body as AsyncIterable<Uint8Array>) {
-    total += chunk.length;
-    if (total > limit) throw tooLarge(limit);
-    chunks.push(chunk);
-  }
-  const all = new Uint8Array(total);
-  let at = 0;
-  for (const chunk of chunks) {
-    all.set(chunk, at);
-    at += chunk.length;
-  }
+  const all = await readUpTo(request.body, limit);
+  if (all === null) throw tooLarge(limit);
   return all;
 }
 
