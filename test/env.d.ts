@@ -9,6 +9,8 @@ declare namespace Cloudflare {
     BYTES: R2Bucket;
     ISSUER: DurableObjectNamespace;
     PURGE: DurableObjectNamespace;
+    SESSION: DurableObjectNamespace;
+    ONCE: DurableObjectNamespace;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }
 }

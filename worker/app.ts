@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { callerOf } from "../src/platform/caller.ts";
 import { IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
 import { type Context, systemRandom } from "../src/platform/context.ts";
 import { AppError, invalid, unavailable } from "../src/platform/errors.ts";
@@ -6,7 +7,7 @@ import { randomId } from "../src/platform/ids.ts";
 import { describeError } from "../src/platform/log.ts";
 import { envelope, type Reply, type Route, readBody } from "../src/platform/route.ts";
 import { sha256Hex } from "../src/platform/text.ts";
-import { authenticate } from "./authenticate.ts";
+import { authenticate, authorize } from "./authenticate.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -48,18 +49,23 @@ async function answer(
   params: Record<string, string>,
 ): Promise<Response> {
   const requestId = requestIdOf(request);
+  let cookies: readonly string[] = [];
   try {
     const anonymous = makeContext(env, waiter, { requestId });
-    const actor = await authenticate(anonymous, request, entry);
+    const caller = await callerOf(anonymous.settings, request);
+    const who = await authenticate(anonymous, caller, request, entry);
+    cookies = who.cookies;
+    const authenticated = makeContext(env, waiter, { ...who, requestId });
+    await authorize(authenticated, entry, params);
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
     const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
-    const ctx = makeContext(env, waiter, { requestId, actor, idempotency });
+    const ctx = idempotency ? { ...authenticated, idempotency } : authenticated;
     const reply = await repeatable(ctx, () => entry.run(ctx, request, params, body));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
-    return toResponse(reply, requestId);
+    return toResponse({ ...reply, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
   } catch (error) {
-    return errorResponse(error, requestId);
+    return withCookies(errorResponse(error, requestId), cookies);
   }
 }
 
@@ -94,12 +100,17 @@ async function idempotencyOf(entry: Route, request: Request, body: Uint8Array): 
 
 function toResponse(reply: Reply, requestId: string): Response {
   const headers = { ...API_HEADERS, "X-Request-ID": requestId, ...reply.headers };
-  if (reply.raw) return new Response(reply.body as BodyInit | null, { status: reply.status, headers });
-  if (reply.body === null) return new Response(null, { status: reply.status, headers });
-  return new Response(JSON.stringify(reply.body), {
-    status: reply.status,
-    headers: { "Content-Type": "application/json", ...headers },
-  });
+  const cookies = reply.cookies ?? [];
+  if (reply.raw)
+    return withCookies(new Response(reply.body as BodyInit | null, { status: reply.status, headers }), cookies);
+  if (reply.body === null) return withCookies(new Response(null, { status: reply.status, headers }), cookies);
+  const json = { "Content-Type": "application/json", ...headers };
+  return withCookies(new Response(JSON.stringify(reply.body), { status: reply.status, headers: json }), cookies);
+}
+
+function withCookies(response: Response, cookies: readonly string[]): Response {
+  for (const cookie of cookies) response.headers.append("Set-Cookie", cookie);
+  return response;
 }
 
 export function errorResponse(error: unknown, requestId: string): Response {

@@ -1,27 +1,55 @@
+import type { LookupContext } from "../src/identity/grants.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
-import { holds } from "../src/identity/permissions.ts";
-import { type Actor, ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
+import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
+import { holds, holdsSomewhere, mustHold } from "../src/platform/access.ts";
+import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context } from "../src/platform/context.ts";
 import { forbidden, unauthorized } from "../src/platform/errors.ts";
 import type { Route } from "../src/platform/route.ts";
 
-/**
- * The actor of a request to a route. Throws 401 without a valid credential, 403 without the permission, and for an agent's key
- * on a route that is not made for agents: cert.read does not open the whole inventory to it (invariant 7).
- */
+export interface Authenticated {
+  readonly actor: Actor;
+  readonly caller: Caller;
+  /** Set-Cookie values to send along with whatever is answered. */
+  readonly cookies: readonly string[];
+}
+
+/** Who a request is of. Throws 401 without a valid credential on a route that needs one. */
 export async function authenticate(
-  ctx: Context,
+  ctx: LookupContext,
+  caller: Caller,
   request: Request,
-  { access, forAgents }: Pick<Route, "access" | "forAgents">,
-): Promise<Actor> {
-  if (typeof access === "object" && "public" in access) return ANONYMOUS_ACTOR;
+  { access }: Pick<Route, "access">,
+): Promise<Authenticated> {
+  if (typeof access === "object" && "public" in access) return { actor: ANONYMOUS_ACTOR, caller, cookies: [] };
   const header = request.headers.get("Authorization");
-  if (header === null) throw unauthorized();
+  if (header === null) {
+    const session = await authenticateSession(ctx, request);
+    if (!session) throw unauthorized();
+    return { actor: session.actor, caller: { ...caller, session_id: session.session_id }, cookies: session.cookies };
+  }
   const token = /^Bearer +(\S+) *$/i.exec(header)?.[1];
-  if (token === undefined) throw unauthorized("the Authorization header must be: Bearer <API key>");
+  if (token === undefined)
+    throw unauthorized("the Authorization header must be: Bearer <API key>", "credential_malformed");
   const actor = await actorOfKey(ctx, token);
-  if (!actor) throw unauthorized("the API key is not valid: unknown, expired or revoked");
-  if (typeof access === "string" && !holds(actor, access)) throw forbidden(`this needs the permission ${access}`);
-  if (typeof access === "string" && actor.type === "Agent" && !forAgents)
+  if (!actor) throw unauthorized("the API key is not valid: unknown, expired or revoked", "api_key_invalid");
+  return { actor, caller, cookies: [] };
+}
+
+/**
+ * Whether the actor may call the route with these path parameters. Throws 403 without the permission, in its scope where the
+ * route knows scopes, and for an agent's key on a route that is not made for agents: cert.read does not open the whole
+ * inventory to it (invariant 7).
+ */
+export async function authorize(
+  ctx: Context,
+  { access, scope, forAgents }: Pick<Route, "access" | "scope" | "forAgents">,
+  params: Readonly<Record<string, string>>,
+): Promise<void> {
+  if (typeof access !== "string") return;
+  const { actor } = ctx;
+  if (actor.type === "Agent" && !forAgents)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_for_agents");
-  return actor;
+  if (holds(actor, access)) return;
+  if (scope === null || !holdsSomewhere(actor, access)) throw forbidden(`this needs the permission ${access}`);
+  if (scope !== "handler") mustHold(actor, access, await scope(ctx, params));
 }

@@ -1,8 +1,10 @@
 import {
   type Actor,
   type AuditEntry,
+  type Caller,
   type Clock,
   type Context,
+  NO_CALLER,
   SYSTEM_ACTOR,
   systemClock,
   systemRandom,
@@ -19,6 +21,7 @@ export interface Waiter {
 
 export interface ContextOptions {
   readonly actor?: Actor;
+  readonly caller?: Caller;
   readonly requestId?: string;
   readonly idempotency?: Context["idempotency"];
   readonly clock?: Clock;
@@ -33,6 +36,7 @@ export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = 
     random: systemRandom,
     db: openDatabase(bindings.DB),
     actor: options.actor ?? SYSTEM_ACTOR,
+    caller: options.caller ?? NO_CALLER,
     requestId,
     log: consoleLog({ request_id: requestId }),
     settings,

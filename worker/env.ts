@@ -34,9 +34,13 @@ function checkBindings(env: Env): Bindings {
     DB: need<D1Database>("DB"),
     ISSUER: need<DurableObjectNamespace>("ISSUER"),
     PURGE: need<DurableObjectNamespace>("PURGE"),
+    SESSION: need<DurableObjectNamespace>("SESSION"),
+    ONCE: need<DurableObjectNamespace>("ONCE"),
     BYTES: need<R2Bucket>("BYTES"),
     WORK: need<Queue>("WORK"),
     // null and not undefined: forgetting to look is then a type error.
+    ADDRESS_LIMIT: env.ADDRESS_LIMIT ? need<RateLimit>("ADDRESS_LIMIT") : null,
+    ACTOR_LIMIT: env.ACTOR_LIMIT ? need<RateLimit>("ACTOR_LIMIT") : null,
     ASSETS: env.ASSETS ? need<Fetcher>("ASSETS") : null,
   };
 }

@@ -4,7 +4,9 @@ import type { Env } from "./env.ts";
 import { handlePublicPki, isPublicPki, PublicPki, rawPath } from "./public-pki.ts";
 import { consume } from "./queue.ts";
 
+export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
+export { Session } from "../durable-objects/session.ts";
 export { Issuer } from "./issuer.ts";
 export { PublicPki };
 

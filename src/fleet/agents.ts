@@ -1,5 +1,6 @@
 import { and, asc, eq, isNull } from "drizzle-orm";
-import { grantStatement, mintKey } from "../identity/keys.ts";
+import { grantStatement } from "../identity/grants.ts";
+import { mintKey } from "../identity/keys.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, UniqueViolation } from "../platform/database.ts";
@@ -77,7 +78,7 @@ export async function registerAgent(
       [
         ctx.db.insert(agents).values(row),
         ...key.statements,
-        grantStatement(ctx, { id, type: "Agent" }, "r-agent"),
+        grantStatement(ctx, { id, type: "Agent" }, { role_id: "r-agent" }),
         ctx.audit({
           action: "agent.register",
           resource_type: "agent",

@@ -1,4 +1,5 @@
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import type { ActorType } from "../platform/context.ts";
 
 export const AGENT_STATUSES = ["Online", "Offline", "Degraded"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
@@ -46,4 +47,26 @@ export const targets = sqliteTable(
     uniqueIndex("targets_name").on(table.agent_id, table.name),
     index("targets_created").on(table.created_at, table.id),
   ],
+);
+
+/** Lets a number of agents enrol themselves, until it is used up, expires or is revoked. Only the SHA-256 of the token is kept. */
+export const agentCredentials = sqliteTable(
+  "agent_credentials",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    prefix: text().notNull(),
+    token_hash: text().notNull().unique(),
+    max_uses: integer().notNull(),
+    uses: integer().notNull(),
+    expires_at: text().notNull(),
+    revoked_at: text(),
+    created_by: text().notNull(),
+    owner_type: text().$type<ActorType>().notNull(),
+    owner_id: text().notNull(),
+    last_used_at: text(),
+    created_at: text().notNull(),
+    updated_at: text().notNull(),
+  },
+  (table) => [index("agent_credentials_created").on(table.created_at, table.id)],
 );

@@ -2,6 +2,14 @@ import { z } from "@hono/zod-openapi";
 import type { Actor } from "../platform/context.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
 import { bootstrap, bootstrapAvailable } from "./bootstrap.ts";
+import { breakglassRoutes } from "./breakglass/api.ts";
+import { keyRoutes } from "./keys-api.ts";
+import { oidcRoutes } from "./oidc/api.ts";
+import { signInRoutes } from "./oidc/sign-in-api.ts";
+import { roleRoutes } from "./roles-api.ts";
+import { runtimeRoutes } from "./runtime-api.ts";
+import { sessionRoutes } from "./sessions/api.ts";
+import { userRoutes } from "./users-api.ts";
 
 const actorType = z.enum(["User", "System", "Agent", "APIKey", "Anonymous"]);
 
@@ -31,7 +39,7 @@ const describe = (actor: Actor) => ({
   effective_permissions: actor.permissions,
 });
 
-export const identityRoutes: Route[] = [
+const ownRoutes: Route[] = [
   route({
     operationId: "getAuthInfo",
     method: "get",
@@ -112,4 +120,16 @@ export const identityRoutes: Route[] = [
     errors: [400, 401, 410],
     handler: async (ctx, { body }) => created(await bootstrap(ctx, body.token, body.actor_name)),
   }),
+];
+
+export const identityRoutes: Route[] = [
+  ...ownRoutes,
+  ...runtimeRoutes,
+  ...roleRoutes,
+  ...keyRoutes,
+  ...userRoutes,
+  ...sessionRoutes,
+  ...oidcRoutes,
+  ...signInRoutes,
+  ...breakglassRoutes,
 ];

@@ -2,8 +2,10 @@ import { and, eq, gt, isNull, or } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, UniqueViolation } from "../platform/database.ts";
 import { gone, unauthorized } from "../platform/errors.ts";
-import { sha256Hex } from "../platform/text.ts";
-import { grantStatement, mintKey } from "./keys.ts";
+import { constantTimeEqual } from "../platform/text.ts";
+import { forgetActors } from "./actors.ts";
+import { grantStatement } from "./grants.ts";
+import { mintKey } from "./keys.ts";
 import { actorRoles, milestones } from "./table.ts";
 
 const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
@@ -34,8 +36,7 @@ export async function bootstrapAvailable(ctx: Context): Promise<boolean> {
 export async function bootstrap(ctx: Context, token: string, actor_name: string) {
   const expected = ctx.settings.bootstrapToken;
   if (expected === null || !(await bootstrapAvailable(ctx))) throw gone("bootstrap_closed", CLOSED);
-  // Hashes of equal length are compared, so the comparison's time tells nothing of the token.
-  if ((await sha256Hex(token)) !== (await sha256Hex(expected))) {
+  if (!(await constantTimeEqual(token, expected))) {
     await runBatch(ctx.db, [
       ctx.audit({
         action: "bootstrap.consume_failed",
@@ -47,12 +48,17 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
     throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
   }
   const now = timestamp(ctx);
-  const key = await mintKey(ctx, { actor_id: actor_name, actor_type: "APIKey", name: actor_name });
+  const key = await mintKey(ctx, {
+    actor_id: actor_name,
+    actor_type: "APIKey",
+    name: actor_name,
+    owner: { type: "APIKey", id: actor_name },
+  });
   try {
     await runBatch(ctx.db, [
       ctx.db.insert(milestones).values({ name: "bootstrap", at: now }),
       ...key.statements,
-      grantStatement(ctx, { id: actor_name, type: "APIKey" }, "r-admin"),
+      grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
       ctx.audit({
         action: "bootstrap.consume",
         resource_type: "api_key",
@@ -65,6 +71,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
     if (error instanceof UniqueViolation) throw gone("bootstrap_closed", CLOSED);
     throw error;
   }
+  forgetActors();
   return {
     actor_id: actor_name,
     api_key_id: key.id,

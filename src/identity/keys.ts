@@ -1,129 +1,102 @@
-import { and, eq, gt, isNull, lt, or } from "drizzle-orm";
+import { and, eq, getTableColumns, gt, isNull, lt, or, sql } from "drizzle-orm";
 import { type Actor, type ActorType, type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
 import { base64url, sha256Hex } from "../platform/text.ts";
-import { permissionsOf } from "./permissions.ts";
-import { actorRoles, apiKeys } from "./table.ts";
+import { recall, remember, rightsGeneration } from "./actors.ts";
+import { actorWith, firstExpiry, type LookupContext, unexpired } from "./grants.ts";
+import { actorRoles, apiKeys, users } from "./table.ts";
 
 /** Secret scanners find our keys by this. */
 export const KEY_PREFIX = "certctl_";
 const KEY_PATTERN = /^certctl_[A-Za-z0-9_-]{43}$/;
 const SHOWN_PREFIX = KEY_PREFIX.length + 6;
 
-/** An isolate may remember a check for so long: a revoked key ends within this everywhere. */
-const REMEMBER_MS = 5_000;
-const REMEMBER_ENTRIES = 10_000;
 const LAST_USED_MS = 60_000;
+
+export type ApiKey = typeof apiKeys.$inferSelect;
 
 export interface NewKey {
   readonly id: string;
   /** 256 random bits behind the prefix; shown once, never stored. */
   readonly value: string;
+  readonly prefix: string;
   readonly statements: Statement[];
 }
 
 /** A new API key for an actor; its statements belong into the caller's batch. */
 export async function mintKey(
   ctx: Context,
-  owner: { actor_id: string; actor_type: ActorType; name: string; expires_at?: string },
+  of: { actor_id: string; actor_type: ActorType; name: string; expires_at?: string | null; owner?: Actor["owner"] },
 ): Promise<NewKey> {
   const value = KEY_PREFIX + base64url(ctx.random.bytes(32));
   const id = randomId(ctx.random, "ak-");
+  const owner = of.owner ?? ownerOf(ctx.actor);
   const row = {
     id,
-    actor_id: owner.actor_id,
-    actor_type: owner.actor_type,
-    name: owner.name,
+    actor_id: of.actor_id,
+    actor_type: of.actor_type,
+    name: of.name,
     prefix: value.slice(0, SHOWN_PREFIX),
     key_hash: await sha256Hex(value),
     created_by: ctx.actor.id,
+    owner_type: owner.type,
+    owner_id: owner.id,
     created_at: timestamp(ctx),
-    expires_at: owner.expires_at ?? null,
+    expires_at: of.expires_at ?? null,
   };
-  return { id, value, statements: [ctx.db.insert(apiKeys).values(row)] };
+  return { id, value, prefix: row.prefix, statements: [ctx.db.insert(apiKeys).values(row)] };
 }
 
-/** The statement that gives an actor a role everywhere. */
-export function grantStatement(ctx: Context, actor: { id: string; type: ActorType }, role_id: string): Statement {
-  return ctx.db.insert(actorRoles).values({
-    id: randomId(ctx.random, "ar-"),
-    actor_id: actor.id,
-    actor_type: actor.type,
-    role_id,
-    scope_type: "global",
-    scope_id: "",
-    granted_by: ctx.actor.id,
-    created_at: timestamp(ctx),
-  });
+/** Who answers for what this actor makes: itself, or the owner of the key that it shows. */
+export function ownerOf(actor: Actor): NonNullable<Actor["owner"]> {
+  return actor.owner ?? { type: actor.type, id: actor.id };
 }
-
-interface Remembered {
-  readonly actor: Actor;
-  readonly until: number;
-}
-
-/** What this isolate checked in the last five seconds, by hash of the key; emptied when full. Holds no key. */
-const remembered = new Map<string, Remembered>();
 
 /**
- * The actor behind a key, or null when the key is unknown, expired or revoked. Found by hash, so the time it takes tells
- * nothing of any stored key.
+ * The actor behind a key, or null when the key is unknown, expired or revoked, or its owner is a user who was deactivated.
+ * Found by hash, so the time it takes tells nothing of any stored key.
  */
-export async function actorOfKey(ctx: Omit<Context, "actor" | "audit">, value: string): Promise<Actor | null> {
+export async function actorOfKey(ctx: LookupContext, value: string): Promise<Actor | null> {
   if (!KEY_PATTERN.test(value)) return null;
   const hash = await sha256Hex(value);
   const now = ctx.clock.now();
-  const known = remembered.get(hash);
-  if (known && known.until > now.getTime()) return known.actor;
-  remembered.delete(hash);
-
+  const known = recall(`key:${hash}`, now.getTime());
+  if (known) return known;
+  const since = rightsGeneration();
   const rows = await ctx.db
-    .select({ key: apiKeys, grant: actorRoles })
+    .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles) })
     .from(apiKeys)
     .leftJoin(
       actorRoles,
-      and(
-        eq(actorRoles.actor_id, apiKeys.actor_id),
-        eq(actorRoles.actor_type, apiKeys.actor_type),
-        or(isNull(actorRoles.expires_at), gt(actorRoles.expires_at, now.toISOString())),
-      ),
+      and(eq(actorRoles.actor_id, apiKeys.actor_id), eq(actorRoles.actor_type, apiKeys.actor_type), unexpired(ctx)),
     )
-    .where(
-      and(
-        eq(apiKeys.key_hash, hash),
-        isNull(apiKeys.revoked_at),
-        or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now.toISOString())),
-      ),
-    );
+    .where(and(eq(apiKeys.key_hash, hash), liveKey(now.toISOString())));
   const key = rows[0]?.key;
   if (!key) return null;
 
   const grants = rows.flatMap((row) => (row.grant ? [row.grant] : []));
-  const actor: Actor = {
-    id: key.actor_id,
-    type: key.actor_type,
-    tenant_id: "t-default",
-    roles: [...new Set(grants.map((grant) => grant.role_id))],
-    permissions: grants.flatMap((grant) =>
-      permissionsOf(grant.role_id, grant.scope_type, grant.scope_id === "" ? null : grant.scope_id),
-    ),
-  };
-  if (remembered.size >= REMEMBER_ENTRIES) remembered.clear();
-  remembered.set(hash, {
-    actor,
-    until: Math.min(
-      now.getTime() + REMEMBER_MS,
-      key.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(key.expires_at),
-    ),
-  });
+  const owner = { type: key.owner_type, id: key.owner_id };
+  const actor = await actorWith(ctx, { id: key.actor_id, type: key.actor_type }, grants, owner);
+  const keyEnds = key.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(key.expires_at);
+  remember(`key:${hash}`, actor, now.getTime(), Math.min(keyEnds, firstExpiry(grants)), since);
   touch(ctx, key.id, now);
   return actor;
 }
 
+/** Condition: the key works at `now`. */
+export function liveKey(now: string) {
+  return and(
+    isNull(apiKeys.revoked_at),
+    or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)),
+    sql`not exists (select 1 from ${users} where ${apiKeys.owner_type} = 'User' and ${users.id} = ${apiKeys.owner_id}
+      and ${users.deactivated_at} is not null)`,
+  );
+}
+
 /** Records the use of a key at most once a minute; may be lost without harm. */
-function touch(ctx: Omit<Context, "actor" | "audit">, id: string, now: Date): void {
+function touch(ctx: LookupContext, id: string, now: Date): void {
   const before = new Date(now.getTime() - LAST_USED_MS).toISOString();
   const update = ctx.db
     .update(apiKeys)

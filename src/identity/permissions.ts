@@ -1,92 +1,209 @@
-import type { Actor, EffectivePermission, ScopeType } from "../platform/context.ts";
+import type { EffectivePermission } from "../platform/context.ts";
 
-/** Every permission there is, by namespace. A route that names another one does not start. */
-export const PERMISSIONS = [
-  ...named("cert", ["read", "issue", "edit", "revoke", "delete", "bulk_revoke"]),
-  ...named("profile", ["read", "edit", "delete"]),
-  ...named("issuer", ["read", "edit", "delete"]),
-  ...named("target", ["read", "edit", "delete"]),
-  ...named("agent", ["read", "edit", "retire", "heartbeat", "job.poll", "job.complete", "job.report"]),
-  ...named("audit", ["read", "export"]),
-  ...named("auth.role", ["list", "create", "edit", "delete", "assign", "revoke"]),
-  ...named("auth.key", ["list", "create", "rotate", "delete"]),
-  ...named("auth.bootstrap", ["use"]),
-  ...named("auth.session", ["list", "list.all", "revoke"]),
-  ...named("auth.oidc", ["list", "create", "edit", "delete"]),
-  ...named("auth.breakglass", ["admin", "login"]),
-  ...named("auth.user", ["read", "deactivate"]),
-  ...named("crl", ["admin"]),
-  ...named("scep", ["admin"]),
-  ...named("est", ["admin"]),
-  ...named("ca.hierarchy", ["manage"]),
-  ...named("job", ["read", "cancel"]),
-  ...named("approval", ["read", "approve", "reject"]),
-  ...named("policy", ["read", "edit", "delete"]),
-  ...named("team", ["read", "edit", "delete"]),
-  ...named("owner", ["read", "edit", "delete"]),
-  ...named("notification", ["read", "edit"]),
-  ...named("discovery", ["read", "run", "claim"]),
-  ...named("network_scan", ["read", "edit", "run"]),
-  ...named("healthcheck", ["read", "edit", "delete", "acknowledge"]),
-  ...named("digest", ["read", "send"]),
-  ...named("verification", ["read", "run"]),
-  ...named("stats", ["read"]),
-  ...named("metrics", ["read"]),
-] as const;
+/** What there is to be permitted, and the built-in roles. docs/identity.md has a table that is made of this. */
 
-function named(namespace: string, actions: readonly string[]): string[] {
-  return actions.map((action) => `${namespace}.${action}`);
+/** Every permission there is: namespace to its actions. A route that names another one does not start. */
+const CATALOGUE = {
+  cert: ["read", "issue", "edit", "revoke", "delete", "bulk_revoke"],
+  profile: ["read", "edit", "delete"],
+  issuer: ["read", "edit", "delete"],
+  target: ["read", "edit", "delete"],
+  agent: ["read", "edit", "retire", "heartbeat", "job.poll", "job.complete", "job.report"],
+  audit: ["read", "export"],
+  "auth.role": ["list", "create", "edit", "delete", "assign", "revoke"],
+  "auth.key": ["list", "create", "rotate", "delete"],
+  "auth.bootstrap": ["use"],
+  "auth.session": ["list", "list.all", "revoke"],
+  "auth.oidc": ["list", "create", "edit", "delete"],
+  "auth.breakglass": ["admin", "login"],
+  "auth.user": ["read", "deactivate"],
+  crl: ["admin"],
+  scep: ["admin"],
+  est: ["admin"],
+  "ca.hierarchy": ["manage"],
+  job: ["read", "cancel"],
+  approval: ["read", "approve", "reject"],
+  policy: ["read", "edit", "delete"],
+  team: ["read", "edit", "delete"],
+  owner: ["read", "edit", "delete"],
+  notification: ["read", "edit"],
+  discovery: ["read", "run", "claim"],
+  network_scan: ["read", "edit", "run"],
+  healthcheck: ["read", "edit", "delete", "acknowledge"],
+  digest: ["read", "send"],
+  verification: ["read", "run"],
+  stats: ["read"],
+  metrics: ["read"],
+} as const;
+
+export interface Permission {
+  readonly id: string;
+  readonly name: string;
+  readonly namespace: string;
 }
 
-/** What the built-in roles may do, everywhere. */
-const ROLES: Readonly<Record<string, (permission: string) => boolean>> = {
-  "r-admin": () => true,
-  "r-operator": (permission) =>
-    /^(target|agent|job|approval|policy|team|owner|notification|discovery|network_scan|healthcheck|digest|verification|stats|metrics)\./.test(
-      permission,
-    )
-      ? !["agent.retire", "agent.heartbeat", "agent.job.poll", "agent.job.complete", "agent.job.report"].includes(
-          permission,
-        )
-      : [
-          "cert.read",
-          "cert.issue",
-          "cert.edit",
-          "cert.revoke",
-          "cert.delete",
-          "profile.read",
-          "profile.edit",
-          "issuer.read",
-          "issuer.edit",
-        ].includes(permission) ||
-        permission === "audit.read" ||
-        permission === "auth.user.read",
-  "r-viewer": (permission) =>
-    /^(cert|profile|issuer|target|agent|audit|job|approval|policy|team|owner|notification|discovery|network_scan|healthcheck|digest|verification|stats|metrics)\.read$/.test(
-      permission,
-    ),
-  "r-agent": (permission) =>
-    [
-      "cert.read",
-      "agent.heartbeat",
-      "agent.job.poll",
-      "agent.job.complete",
-      "agent.job.report",
-      "discovery.run",
-      "verification.run",
-    ].includes(permission),
-};
+/** The catalogue as the API shows it. */
+export const PERMISSION_LIST: readonly Permission[] = Object.entries(CATALOGUE).flatMap(([namespace, actions]) =>
+  actions.map((action) => ({
+    id: `p-${namespace}.${action}`.replaceAll(".", "-"),
+    name: `${namespace}.${action}`,
+    namespace,
+  })),
+);
 
-/** What a grant of `role` in a scope amounts to. */
-export function permissionsOf(role: string, scope_type: ScopeType, scope_id: string | null): EffectivePermission[] {
-  const holds = ROLES[role];
-  if (!holds) return [];
-  return PERMISSIONS.filter(holds).map((permission) =>
-    scope_id === null ? { permission, scope_type } : { permission, scope_type, scope_id },
-  );
+export const PERMISSIONS: readonly string[] = PERMISSION_LIST.map(({ name }) => name);
+
+const KNOWN = new Set(PERMISSIONS);
+
+export function isPermission(name: string): boolean {
+  return KNOWN.has(name);
 }
 
-/** Whether the actor holds the permission everywhere. */
-export function holds(actor: Actor, permission: string): boolean {
-  return actor.permissions.some((held) => held.permission === permission && held.scope_type === "global");
+export interface BuiltinRole {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly permissions: readonly string[];
 }
+
+/** `cert: "read issue"` to `cert.read`, `cert.issue`; `*` is the whole namespace. */
+function pick(wanted: Readonly<Partial<Record<keyof typeof CATALOGUE, string>>>): readonly string[] {
+  return Object.entries(wanted).flatMap(([namespace, actions]) => {
+    const all: readonly string[] = CATALOGUE[namespace as keyof typeof CATALOGUE];
+    const chosen = actions === "*" ? all : actions.split(" ");
+    const unknown = chosen.find((action) => !all.includes(action));
+    if (unknown !== undefined) throw new Error(`no permission ${namespace}.${unknown}`);
+    return chosen.map((action) => `${namespace}.${action}`);
+  });
+}
+
+const OPERATOR = {
+  cert: "read issue edit revoke delete",
+  profile: "read edit",
+  issuer: "read edit",
+  target: "*",
+  agent: "read edit",
+  audit: "read",
+  job: "*",
+  approval: "*",
+  policy: "*",
+  notification: "*",
+  discovery: "*",
+  network_scan: "*",
+  digest: "*",
+  verification: "*",
+  stats: "read",
+  metrics: "read",
+  "auth.user": "read",
+} as const;
+
+/** The seven built-in roles: in code, so that nobody can rename, empty or delete them. */
+export const BUILTIN_ROLES: readonly BuiltinRole[] = [
+  {
+    id: "r-admin",
+    name: "Administrator",
+    description: "Everything, and so the one who gives others their roles",
+    permissions: PERMISSIONS,
+  },
+  {
+    id: "r-operator",
+    name: "Operator",
+    description: "Runs certificates and what belongs to them day by day; manages neither people nor the CA hierarchy",
+    permissions: pick({ ...OPERATOR, team: "*", owner: "*", healthcheck: "*" }),
+  },
+  {
+    id: "r-viewer",
+    name: "Viewer",
+    description: "Reads the inventory and what happens to it; changes nothing",
+    permissions: pick({
+      cert: "read",
+      profile: "read",
+      issuer: "read",
+      target: "read",
+      agent: "read",
+      audit: "read",
+      job: "read",
+      approval: "read",
+      policy: "read",
+      team: "read",
+      owner: "read",
+      notification: "read",
+      discovery: "read",
+      network_scan: "read",
+      healthcheck: "read",
+      digest: "read",
+      verification: "read",
+      stats: "read",
+      metrics: "read",
+    }),
+  },
+  {
+    id: "r-agent",
+    name: "Agent",
+    description: "An agent's own work; its key reaches the routes of that one agent only",
+    permissions: pick({
+      cert: "read",
+      agent: "heartbeat job.poll job.complete job.report",
+      discovery: "run",
+      verification: "run",
+    }),
+  },
+  {
+    id: "r-mcp",
+    name: "Assistant",
+    description: "What an assistant behind a model context protocol server needs: day-by-day work without deletions",
+    permissions: pick({
+      cert: "read issue edit revoke",
+      profile: "read edit",
+      issuer: "read edit",
+      target: "read edit",
+      agent: "read",
+      audit: "read",
+      job: "*",
+      approval: "*",
+      policy: "read",
+      team: "read",
+      owner: "read",
+      notification: "*",
+      discovery: "read claim",
+      network_scan: "read run",
+      healthcheck: "read acknowledge",
+      digest: "read",
+      verification: "*",
+      stats: "read",
+      metrics: "read",
+    }),
+  },
+  {
+    id: "r-cli",
+    name: "Command line",
+    description: "What an operator does from a command line, and making and rotating API keys of no more than that",
+    permissions: pick({
+      ...OPERATOR,
+      team: "read edit",
+      owner: "read edit",
+      healthcheck: "read edit acknowledge",
+      "auth.key": "list create rotate",
+    }),
+  },
+  {
+    id: "r-auditor",
+    name: "Auditor",
+    description: "Reads and exports the audit log and sees who there is",
+    permissions: pick({ audit: "*", "auth.user": "read" }),
+  },
+];
+
+const BUILTIN = new Map(BUILTIN_ROLES.map((role) => [role.id, role]));
+
+export function builtinRole(id: string): BuiltinRole | null {
+  return BUILTIN.get(id) ?? null;
+}
+
+/** What a built-in role may do, everywhere; shared, so nobody changes it. */
+export const BUILTIN_PERMISSIONS: ReadonlyMap<string, readonly EffectivePermission[]> = new Map(
+  BUILTIN_ROLES.map((role) => [
+    role.id,
+    role.permissions.map((permission) => ({ permission, scope_type: "global" as const })),
+  ]),
+);

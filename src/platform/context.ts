@@ -34,7 +34,21 @@ export interface Actor {
   readonly tenant_id: string;
   readonly roles: readonly string[];
   readonly permissions: readonly EffectivePermission[];
+  /** Who answers for an API key: the user (or other actor) at the beginning of the chain of keys; absent for the others. */
+  readonly owner?: { readonly type: ActorType; readonly id: string };
 }
+
+/** How a request came in: what is known of the caller besides who it is. */
+export interface Caller {
+  /** The caller's address; `local` where nobody can say (wire.md "Settings"). Never from a header that a client may set. */
+  readonly address: string;
+  readonly user_agent: string;
+  /** The session that authenticated the request; null for an API key. */
+  readonly session_id: string | null;
+}
+
+/** Nobody called: a sweep, a queue message, an alarm. */
+export const NO_CALLER: Caller = { address: "local", user_agent: "", session_id: null };
 
 export const SYSTEM_ACTOR: Actor = { id: "system", type: "System", tenant_id: "t-default", roles: [], permissions: [] };
 
@@ -51,6 +65,11 @@ export interface Bindings {
   readonly DB: D1Database;
   readonly ISSUER: DurableObjectNamespace;
   readonly PURGE: DurableObjectNamespace;
+  readonly SESSION: DurableObjectNamespace;
+  readonly ONCE: DurableObjectNamespace;
+  /** Brakes, not quotas: counted for each location and roughly. Null where wrangler.toml binds none. */
+  readonly ADDRESS_LIMIT: RateLimit | null;
+  readonly ACTOR_LIMIT: RateLimit | null;
   readonly BYTES: R2Bucket;
   readonly WORK: Queue;
   readonly ASSETS: Fetcher | null;
@@ -74,6 +93,7 @@ export interface Context {
   readonly random: Random;
   readonly db: Database;
   readonly actor: Actor;
+  readonly caller: Caller;
   readonly requestId: string;
   readonly log: Log;
   readonly settings: Settings;

@@ -66,3 +66,10 @@ export function unsupportedMediaType(expected: string): AppError {
 export function unavailable(code: string, message: string, retryAfter = 5, cause?: unknown): AppError {
   return new AppError(503, code, message, { headers: { "Retry-After": String(retryAfter) }, cause });
 }
+
+/** 429: the caller may try again after `retryAfter` seconds. */
+export function tooManyRequests(message: string, retryAfter: number): AppError {
+  return new AppError(429, "rate_limited", message, {
+    headers: { "Retry-After": String(Math.max(1, Math.ceil(retryAfter))) },
+  });
+}

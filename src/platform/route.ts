@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
 import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
 import { readUpTo } from "./text.ts";
@@ -10,6 +11,8 @@ export interface Reply {
   readonly body: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly raw?: boolean;
+  /** Set-Cookie values. */
+  readonly cookies?: readonly string[];
 }
 
 export const ok = (body: unknown, headers: Record<string, string> = {}): Reply => ({ status: 200, body, headers });
@@ -25,6 +28,15 @@ export const raw = (status: number, body: BodyInit | null, headers: Record<strin
 
 /** Who may call: a permission of the catalogue, or anybody with the reason why, or anybody who is authenticated. */
 export type Access = string | { readonly public: string } | { readonly authenticated: string };
+
+/**
+ * How a route treats an actor who holds its permission in the scope of a profile or issuer only. A function says where the
+ * object of the path is (null: it does not exist), and the door checks; `handler` means that the handler itself decides by
+ * `may`, `mustHold` and `visible`. Without it only a global permission opens the route.
+ */
+export type ScopeRule =
+  | "handler"
+  | ((ctx: Context, params: Readonly<Record<string, string>>) => Promise<ObjectScope | null>);
 
 export interface Input<P, Q, B> {
   readonly params: P;
@@ -55,6 +67,7 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   /** OpenAPI form: `/api/v1/teams/{id}`. */
   readonly path: string;
   readonly access: Access;
+  readonly scope?: ScopeRule;
   readonly tag: string;
   readonly summary: string;
   readonly description?: string;
@@ -83,6 +96,7 @@ export interface Route {
   readonly method: Method;
   readonly path: string;
   readonly access: Access;
+  readonly scope: ScopeRule | null;
   readonly creates: boolean;
   readonly forAgents: boolean;
   /** Null when the reply is one that the route declares, else what is wrong with it. */
@@ -109,6 +123,7 @@ const ERROR_TEXT: Readonly<Record<number, string>> = {
   409: "It conflicts with the present state",
   410: "It is gone for good",
   412: "If-Match names another state than the present one",
+  429: "Too many requests; Retry-After says when to try again",
   413: "The body is larger than this route allows",
   415: "The Content-Type is not one that this route reads",
   500: "An error of ours; the request id finds it in the logs",
@@ -127,6 +142,7 @@ export function route<
     method: spec.method,
     path: spec.path,
     access: spec.access,
+    scope: spec.scope ?? null,
     forAgents: spec.forAgents ?? false,
     creates: spec.method === "post" && 201 in spec.answers,
     hasBody: spec.body !== undefined,
@@ -183,7 +199,7 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   }
   const access =
     typeof spec.access === "string"
-      ? `Permission: \`${spec.access}\`.`
+      ? `Permission: \`${spec.access}\`${spec.scope ? ", also in the scope of a profile or issuer" : ""}.`
       : "public" in spec.access
         ? ""
         : "Any authenticated actor.";

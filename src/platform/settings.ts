@@ -12,8 +12,36 @@ export interface Settings {
   readonly sealingKeys: readonly SealingKey[];
   readonly trustedProxySecret: string | null;
   readonly outboundAllow: readonly IpRange[];
+  readonly auth: AuthSettings;
   /** Tests only: every JSON answer is checked against its declared schema before it leaves. */
   readonly checkAnswers: boolean;
+}
+
+/** How people and programs prove who they are. Times are milliseconds. */
+export interface AuthSettings {
+  /** `none` is the demo mode; the other two take API keys and sign-in alike. */
+  readonly type: "api-key" | "oidc" | "none";
+  /** Until when the demo mode may be reached from elsewhere than this machine; null without acknowledgement. */
+  readonly demoAcknowledgedUntil: number | null;
+  /** Members of one of these groups become administrators while there is none. */
+  readonly bootstrapAdminGroups: readonly string[];
+  /** The one provider whose groups count for that; null: any. */
+  readonly bootstrapProviderId: string | null;
+  readonly sessionIdleMs: number;
+  readonly sessionAbsoluteMs: number;
+  /** A signing key is used for new sessions for so long; it verifies for an absolute session's length beyond that. */
+  readonly sessionKeyRotationMs: number;
+  readonly sessionSameSite: "Lax" | "Strict";
+  readonly backChannelMaxAgeMs: number;
+  readonly corsOrigins: readonly string[];
+  readonly rateLimits: boolean;
+  readonly breakglass: {
+    readonly enabled: boolean;
+    readonly threshold: number;
+    readonly lockMs: number;
+  };
+  /** Where loud events (break-glass) are posted as JSON; null: nowhere but the audit log. */
+  readonly alertWebhook: string | null;
 }
 
 export interface SealingKey {
@@ -42,8 +70,83 @@ export function parseSettings(env: Readonly<Record<string, unknown>>): Settings 
     sealingKeys: parseSealingKeys(text("CERTCTL_SEALING_KEYS") ?? ""),
     trustedProxySecret: text("TRUSTED_PROXY_SECRET"),
     outboundAllow: parseRanges(text("OUTBOUND_ALLOW") ?? ""),
+    auth: parseAuth(text),
     checkAnswers: text("CERTCTL_CHECK_ANSWERS") === "1",
   };
+}
+
+type Text = (name: string) => string | null;
+
+const DEMO_ACK_MS = 24 * 3_600_000;
+
+function parseAuth(text: Text): AuthSettings {
+  return {
+    type: choice(text, "CERTCTL_AUTH_TYPE", ["api-key", "oidc", "none"], "api-key"),
+    demoAcknowledgedUntil: demoAcknowledgement(text),
+    bootstrapAdminGroups: list(text("CERTCTL_BOOTSTRAP_ADMIN_GROUPS")),
+    bootstrapProviderId: text("CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID"),
+    sessionIdleMs: duration(text, "CERTCTL_SESSION_IDLE_TIMEOUT", "1h"),
+    sessionAbsoluteMs: duration(text, "CERTCTL_SESSION_ABSOLUTE_TIMEOUT", "8h"),
+    sessionKeyRotationMs: duration(text, "CERTCTL_SESSION_KEY_ROTATION", "168h"),
+    sessionSameSite: choice(text, "CERTCTL_SESSION_SAMESITE", ["Lax", "Strict"], "Lax"),
+    backChannelMaxAgeMs: duration(text, "CERTCTL_OIDC_BCL_MAX_AGE_SECONDS", "60"),
+    corsOrigins: list(text("CERTCTL_CORS_ORIGINS")).map(parseOrigin),
+    rateLimits: flag(text, "CERTCTL_RATE_LIMIT_ENABLED", true),
+    breakglass: {
+      enabled: flag(text, "CERTCTL_BREAKGLASS_ENABLED", false),
+      threshold: duration(text, "CERTCTL_BREAKGLASS_LOCKOUT_THRESHOLD", "5") / 1000,
+      lockMs: duration(text, "CERTCTL_BREAKGLASS_LOCKOUT_DURATION", "15m"),
+    },
+    alertWebhook: text("CERTCTL_ALERT_WEBHOOK_URL"),
+  };
+}
+
+function choice<const T extends string>(text: Text, name: string, among: readonly T[], standard: T): T {
+  const value = text(name);
+  if (value === null) return standard;
+  const found = among.find((one) => one.toLowerCase() === value.toLowerCase());
+  if (found === undefined) throw new SettingsError(`${name} must be one of ${among.join(", ")}`);
+  return found;
+}
+
+function flag(text: Text, name: string, standard: boolean): boolean {
+  return choice(text, name, ["true", "false"], standard ? "true" : "false") === "true";
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `90s`, `15m`, `8h`, `7d`; a bare number is seconds. Milliseconds. */
+function duration(text: Text, name: string, standard: string): number {
+  const match = /^([1-9][0-9]{0,8})([smhd]?)$/.exec(text(name) ?? standard);
+  if (!match) throw new SettingsError(`${name} must be a whole number with s, m, h or d, such as ${standard}`);
+  return Number(match[1]) * (UNIT_MS[match[2] ?? ""] ?? 1000);
+}
+
+function list(value: string | null): string[] {
+  return (value ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}
+
+function parseOrigin(value: string): string {
+  const url = URL.parse(value);
+  if (!url || !/^https?:$/.test(url.protocol) || url.origin !== value)
+    throw new SettingsError(
+      `CERTCTL_CORS_ORIGINS: ${value} is not an exact origin such as https://console.example.com; there is no wildcard`,
+    );
+  return value;
+}
+
+/** `CERTCTL_DEMO_MODE_ACK=true` holds for a day after `CERTCTL_DEMO_MODE_ACK_TS` (Unix seconds). */
+function demoAcknowledgement(text: Text): number | null {
+  if (!flag(text, "CERTCTL_DEMO_MODE_ACK", false)) return null;
+  const at = text("CERTCTL_DEMO_MODE_ACK_TS");
+  if (at === null || !/^[0-9]{9,11}$/.test(at))
+    throw new SettingsError(
+      "CERTCTL_DEMO_MODE_ACK=true needs CERTCTL_DEMO_MODE_ACK_TS, the present time in Unix seconds",
+    );
+  return Number(at) * 1000 + DEMO_ACK_MS;
 }
 
 function parsePublicUrl(value: string): string {

@@ -1,0 +1,149 @@
+import { and, eq, gt, isNull, or } from "drizzle-orm";
+import { mustCover, narrowed } from "../platform/access.ts";
+import {
+  type Actor,
+  type ActorType,
+  type Context,
+  type EffectivePermission,
+  type ScopeType,
+  timestamp,
+} from "../platform/context.ts";
+import { inList, type Statement } from "../platform/database.ts";
+import { randomId } from "../platform/ids.ts";
+import { BUILTIN_PERMISSIONS } from "./permissions.ts";
+import { actorRoles, rolePermissions } from "./table.ts";
+
+/** Who holds which role where, and what that amounts to. */
+
+export const TENANT = "t-default";
+
+export type Grant = typeof actorRoles.$inferSelect;
+
+/** A role with the scope it is given in; `scope_id` is empty when global. */
+export interface RoleInScope {
+  readonly role_id: string;
+  readonly scope_type: ScopeType;
+  readonly scope_id: string;
+}
+
+export interface ActorRef {
+  readonly id: string;
+  readonly type: ActorType;
+}
+
+/** What a context must have to look somebody up: authentication has no actor yet. */
+export type LookupContext = Omit<Context, "actor" | "audit" | "caller">;
+
+/** The grants of an actor that hold now. */
+export async function grantsOf(ctx: LookupContext, actor: ActorRef): Promise<Grant[]> {
+  return ctx.db
+    .select()
+    .from(actorRoles)
+    .where(and(eq(actorRoles.actor_id, actor.id), eq(actorRoles.actor_type, actor.type), unexpired(ctx)));
+}
+
+/** Condition: the grant has not expired. */
+export function unexpired(ctx: Pick<Context, "clock">) {
+  return or(isNull(actorRoles.expires_at), gt(actorRoles.expires_at, timestamp(ctx)));
+}
+
+/** What roles in their scopes amount to, each permission once in each scope. Roles that do not exist amount to nothing. */
+export async function permissionsOf(
+  ctx: LookupContext,
+  given: readonly RoleInScope[],
+): Promise<readonly EffectivePermission[]> {
+  const [first] = given;
+  const whole = first?.scope_type === "global" ? BUILTIN_PERMISSIONS.get(first.role_id) : undefined;
+  if (given.length === 1 && whole) return whole;
+  const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !BUILTIN_PERMISSIONS.has(id));
+  const rows =
+    custom.length === 0
+      ? []
+      : await ctx.db.select().from(rolePermissions).where(inList(rolePermissions.role_id, custom));
+  const byRole = Map.groupBy(rows, (row) => row.role_id);
+  const effective = new Map<string, EffectivePermission>();
+  for (const grant of given) {
+    const held =
+      BUILTIN_PERMISSIONS.get(grant.role_id) ??
+      (byRole.get(grant.role_id) ?? []).map((row) => inScope(row.permission, row.scope_type, row.scope_id));
+    for (const permission of held) {
+      const result = narrowed(permission, grant);
+      if (result) effective.set(`${result.permission} ${result.scope_type} ${result.scope_id ?? ""}`, result);
+    }
+  }
+  return [...effective.values()];
+}
+
+/** A permission in a scope as rows have it: an empty id when global. */
+export function inScope(permission: string, scope_type: ScopeType, scope_id: string): EffectivePermission {
+  return scope_id === "" ? { permission, scope_type } : { permission, scope_type, scope_id };
+}
+
+/** Makes an actor of its grants. */
+export async function actorWith(
+  ctx: LookupContext,
+  ref: ActorRef,
+  grants: readonly Grant[],
+  owner?: Actor["owner"],
+): Promise<Actor> {
+  return {
+    id: ref.id,
+    type: ref.type,
+    tenant_id: TENANT,
+    roles: [...new Set(grants.map((grant) => grant.role_id))],
+    permissions: await permissionsOf(ctx, grants),
+    ...(owner ? { owner } : {}),
+  };
+}
+
+/** When the first of the grants ends, in Unix milliseconds; Infinity when none does. */
+export function firstExpiry(grants: readonly Pick<Grant, "expires_at">[]): number {
+  return Math.min(
+    ...grants.map(({ expires_at }) => (expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(expires_at))),
+  );
+}
+
+/** Throws 403 when the actor of the context would give what it lacks. `what` begins the message: "the role r-admin". */
+export async function mustBeAbleToGive(ctx: Context, given: readonly RoleInScope[], what: string): Promise<void> {
+  mustCover(ctx.actor, await permissionsOf(ctx, given), what);
+}
+
+export interface NewGrant extends Partial<Omit<RoleInScope, "role_id">> {
+  readonly role_id: string;
+  readonly expires_at?: string | null;
+  readonly mapping_id?: string;
+}
+
+/**
+ * The statement that gives an actor a role. Given again, by the same source in the same scope, only the expiry changes. The
+ * caller has checked that the role and scope exist and that the actor of the context may give it.
+ */
+export function grantStatement(ctx: Context, actor: ActorRef, grant: NewGrant): Statement {
+  const { role_id, scope_type = "global", scope_id = "", expires_at = null, mapping_id = "" } = grant;
+  const row = {
+    id: randomId(ctx.random, "ar-"),
+    actor_id: actor.id,
+    actor_type: actor.type,
+    role_id,
+    scope_type,
+    scope_id,
+    mapping_id,
+    expires_at,
+    granted_by: ctx.actor.id,
+    created_at: timestamp(ctx),
+  };
+  return ctx.db
+    .insert(actorRoles)
+    .values(row)
+    .onConflictDoUpdate({
+      target: [
+        actorRoles.actor_type,
+        actorRoles.actor_id,
+        actorRoles.role_id,
+        actorRoles.scope_type,
+        actorRoles.scope_id,
+        actorRoles.mapping_id,
+      ],
+      set: { expires_at, granted_by: row.granted_by },
+    });
+}

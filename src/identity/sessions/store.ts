@@ -1,0 +1,57 @@
+import type { ActorType, Context } from "../../platform/context.ts";
+import { sha256Hex } from "../../platform/text.ts";
+
+/** What the Durable Object `Session` (durable-objects/session.ts) keeps: all sessions of one actor. Times are Unix milliseconds. */
+export interface SessionRow {
+  readonly id: string;
+  readonly ip_address: string;
+  readonly user_agent: string;
+  readonly created_at: number;
+  readonly last_seen_at: number;
+  readonly idle_expires_at: number;
+  readonly absolute_expires_at: number;
+}
+
+export interface NewSession {
+  readonly id: string;
+  readonly actor_id: string;
+  readonly actor_type: ActorType;
+  readonly ip_address: string;
+  readonly user_agent: string;
+  readonly idle_ms: number;
+  readonly absolute_ms: number;
+  readonly now: number;
+}
+
+/** A session that holds now, with what its CSRF token is derived from. */
+export interface LiveSession extends SessionRow {
+  readonly actor_id: string;
+  readonly actor_type: ActorType;
+  /** Raised by each rotation of the actor's CSRF tokens. */
+  readonly csrf_generation: number;
+}
+
+/** All methods are atomic and idempotent. The caller's clock decides, so that tests can turn it. */
+export interface SessionStore {
+  open(session: NewSession): Promise<void>;
+  /** The session, its idle time pushed on; null when unknown, revoked, idle too long or at its absolute end. */
+  touch(id: string, now: number): Promise<LiveSession | null>;
+  list(now: number): Promise<readonly SessionRow[]>;
+  /** True when the session was there and held. */
+  revoke(id: string, now: number): Promise<boolean>;
+  /** Revokes all but `except`; how many held. */
+  revokeAll(now: number, except: string | null): Promise<number>;
+  rotateCsrf(): Promise<void>;
+}
+
+/** The shard of an actor: part of each of its session ids, and the name of its object. 32 hex digits. */
+export async function shardOf(actor: { readonly type: ActorType; readonly id: string }): Promise<string> {
+  return (await sha256Hex(`session|${actor.type}|${actor.id}`)).slice(0, 32);
+}
+
+/** `ses-<shard>-<26 characters>` */
+export const SESSION_ID = /^ses-([0-9a-f]{32})-[0-9a-v]{26}$/;
+
+export function sessionStore(ctx: Pick<Context, "bindings">, shard: string): SessionStore {
+  return ctx.bindings.SESSION.getByName(shard) as unknown as SessionStore;
+}
