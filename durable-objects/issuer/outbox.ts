@@ -21,10 +21,12 @@ export function handOverAgain(core: Core, requestIds: readonly string[]): void {
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
-/** When the oldest entry is to be handed over; null when there is none. */
+/** When the first entry is to be handed over; null when there is none. */
 export function nextSettleDue(core: Core): number | null {
   const { oldest } = core.sql
-    .exec<{ oldest: number | null }>("select min(created_at) as oldest from entries where acknowledged = 0")
+    .exec<{ oldest: number | null }>(
+      "select min(coalesce(settle_at, created_at)) as oldest from entries where acknowledged = 0",
+    )
     .one();
   return oldest === null ? null : oldest + SETTLE_AFTER_MS;
 }
@@ -38,13 +40,16 @@ export async function settleDue(core: Core): Promise<boolean> {
   if (!ca) return true;
   const rows = core.sql
     .exec<EntryRow>(
-      `select * from entries where acknowledged = 0 and created_at <= ? order by created_at limit ${BATCH}`,
+      `select * from entries where acknowledged = 0 and coalesce(settle_at, created_at) <= ?
+        order by coalesce(settle_at, created_at) limit ${BATCH}`,
       nowOf(core) - SETTLE_AFTER_MS,
     )
     .toArray();
   if (rows.length === 0) return true;
-  await Promise.all(rows.filter((row) => row.state === 0).map((row) => signOnce(core, ca, row)));
   const ids = JSON.stringify(rows.map((row) => row.cursor));
+  // Behind all others first, whatever comes of it: what is not settled now waits its turn again.
+  core.sql.exec("update entries set settle_at = ? where cursor in (select value from json_each(?))", nowOf(core), ids);
+  await Promise.all(rows.filter((row) => row.state === 0).map((row) => signOnce(core, ca, row)));
   const issued = core.sql
     .exec<EntryRow>(
       "select * from entries where cursor in (select value from json_each(?)) and acknowledged = 0 and state = 1",

@@ -94,6 +94,12 @@ const MIGRATIONS: readonly string[] = [
     created_at integer not null
   );
   `,
+  // What could not be handed over goes behind what waits, so that a hundred hopeless entries hold up nobody.
+  `
+  alter table entries add column settle_at integer;
+  drop index entries_unsettled;
+  create index entries_unsettled on entries (coalesce(settle_at, created_at)) where acknowledged = 0;
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */

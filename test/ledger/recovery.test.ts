@@ -67,19 +67,42 @@ describe("after a crash", () => {
     const { ledger, stub } = await newRoot();
     await issueOne(ledger, "job-1");
     let tries = 0;
+    let offset = 0;
     await inside(stub, async (issuer, state) => {
-      issuer.clock = { now: () => new Date(Date.now() + 10_000) };
+      issuer.clock = { now: () => new Date(Date.now() + offset) };
       issuer.core.settle = async () => {
         tries++;
         if (tries < 3) throw new Error("the database is away");
         return ["job-1"];
       };
       for (let i = 0; i < 4; i++) {
+        offset += 10_000;
         await issuer.alarm();
         expect(await state.storage.getAlarm()).not.toBeNull();
       }
     });
     expect(tries).toBe(3);
+  });
+
+  it("inv 6: a hundred entries that the inventory never takes hold up no other", async () => {
+    const { ledger, stub } = await newRoot();
+    const hopeless = Array.from({ length: 100 }, (_, i) => `lost-${i}`);
+    for (const id of [...hopeless, "job-last"]) await issueOne(ledger, id);
+    const settled: string[] = [];
+    let offset = 0;
+    await inside(stub, async (issuer) => {
+      issuer.clock = { now: () => new Date(Date.now() + offset) };
+      issuer.core.settle = async (issued) => {
+        const taken = issued.map((one) => one.request_id).filter((id) => !hopeless.includes(id));
+        settled.push(...taken);
+        return taken;
+      };
+      for (let i = 0; i < 2; i++) {
+        offset += 10_000;
+        await issuer.alarm();
+      }
+    });
+    expect(settled).toEqual(["job-last"]);
   });
 
   it("inv 1: every object is gone at once in the middle of the work, and what was answered is still there", async () => {
