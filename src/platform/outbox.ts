@@ -1,6 +1,6 @@
 import { and, asc, eq, isNull, lte, or, sql } from "drizzle-orm";
 import { type Context, timestamp } from "./context.ts";
-import type { Statement } from "./database.ts";
+import { guard, type Statement } from "./database.ts";
 import { randomId } from "./ids.ts";
 import { describeError } from "./log.ts";
 import { outbox } from "./tables.ts";
@@ -28,6 +28,18 @@ export function enqueue(
     .insert(outbox)
     .values({ id, topic, payload, state: "pending", attempts: 0, due_at, created_at: now.toISOString() });
   return { statement, id };
+}
+
+/** The statements that end an entry which nobody has taken up yet; the batch fails (GuardFailed) when somebody has. */
+export function withdrawEntry(ctx: Context, id: string): Statement[] {
+  const untouched = and(eq(outbox.id, id), eq(outbox.state, "pending"), eq(outbox.attempts, 0));
+  return [
+    guard(ctx.db, sql`exists (select 1 from ${outbox} where ${untouched})`),
+    ctx.db
+      .update(outbox)
+      .set({ state: "done", done_at: timestamp(ctx) })
+      .where(untouched),
+  ];
 }
 
 /** Best effort: a wake-up that is lost costs at most one tick of the sweep. */

@@ -1,5 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { createIntermediate } from "../../src/authority/issuers/intermediates.ts";
+import { withdrawalTopics } from "../../src/authority/issuers/withdrawal.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { buildRootCertificate, parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
@@ -8,6 +10,7 @@ import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts"
 import { encodeName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
+import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 
@@ -230,6 +233,44 @@ describe("intermediates", () => {
     const children = entries.filter(({ kind, request_id }) => kind === "ca" && request_id !== "self");
     for (const { serial, reason } of children) expect(reason).toBe(serial === kept ? null : "cessationOfOperation");
     expect(children.length).toBe(3);
+  });
+
+  it("inv 4: one whose creation dies before its row is written is revoked at its parent, minutes later", async () => {
+    const issuer = await newIssuer("Dying");
+    const ctx = contextAhead();
+    const db = new Proxy(ctx.db, {
+      get: (target, name) =>
+        name === "batch"
+          ? (statements: Parameters<typeof target.batch>[0]) => {
+              if (statements.length > 2) throw new Error("the isolate ends here");
+              return target.batch(statements);
+            }
+          : Reflect.get(target, name),
+    });
+    await expect(createIntermediate({ ...ctx, db }, issuer.id, { name: "Dying One" })).rejects.toThrow("ends here");
+    const row = await env.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
+      .bind(issuer.id)
+      .first<{ ledger_id: string }>();
+    const children = async () =>
+      (await ledgerOf(ctx, row?.ledger_id ?? "").entries(0, 100))
+        .filter(({ kind, request_id }) => kind === "ca" && request_id !== "self")
+        .map(({ reason }) => reason);
+    expect(await children()).toEqual([null]);
+    const sweep = async (seconds: number) => {
+      const later = contextAhead(seconds);
+      return Promise.all((await dueEntries(later, 100)).map((id) => runEntry(later, id, withdrawalTopics)));
+    };
+    await sweep(60);
+    expect(await children()).toEqual([null]);
+    expect(await sweep(601)).toContain("done");
+    expect(await children()).toEqual(["cessationOfOperation"]);
+    const again = await api.create<Ca>(`/api/v1/issuers/${issuer.id}/intermediates`, { name: "Dying One" });
+    await sweep(1300);
+    expect((await api.get<Ca>(`/api/v1/intermediates/${again.id}`)).body).toMatchObject({
+      state: "active",
+      revoked_at: null,
+    });
+    expect(await children()).toEqual(["cessationOfOperation", null]);
   });
 
   it("retire in two phases, and with a reason their parent says so under the issuer's id", async () => {

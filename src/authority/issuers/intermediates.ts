@@ -7,9 +7,9 @@ import { certificatesFromPem } from "../../pki/pem.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
-import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { conflict, invalid, notFound, unavailable } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { describeError } from "../../platform/log.ts";
+import { withdrawEntry } from "../../platform/outbox.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import {
   type CaDescription,
@@ -25,6 +25,7 @@ import { purgeEntry } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { mustFindIssuer, ownCaOf } from "./issuers.ts";
 import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
+import { type Creation, recordIntent, withdrawNow } from "./withdrawal.ts";
 
 export interface NewIntermediate {
   readonly name: string;
@@ -71,16 +72,22 @@ export async function createIntermediate(
       path_len: asked.path_len_constraint ?? null,
     }),
   );
-  const issued = await ledgerOf(ctx, parent.ledger_id).issueCa({
-    request_id: `ca|${ledger_id}`,
-    certificate_id: id,
-    subject,
-    spki: waiting.spki,
-    ttl_seconds,
-    path_len: asked.path_len_constraint ?? null,
-    name_constraints,
-    ocsp_urls: asked.ocsp_responder_url ? [asked.ocsp_responder_url] : [],
-  });
+  const creation: Creation = {
+    ledger_id,
+    parent_ledger_id: parent.ledger_id,
+    request: {
+      request_id: `ca|${ledger_id}`,
+      certificate_id: id,
+      subject,
+      spki: waiting.spki,
+      ttl_seconds,
+      path_len: asked.path_len_constraint ?? null,
+      name_constraints,
+      ocsp_urls: asked.ocsp_responder_url ? [asked.ocsp_responder_url] : [],
+    },
+  };
+  const intent = await recordIntent(ctx, creation);
+  const issued = await ledgerOf(ctx, parent.ledger_id).issueCa(creation.request);
   if (!issued.ok) throw refusalError(issued);
   const above = certificatesFromPem(parent.cert_pem + parent.chain_pem);
   const ca = orThrow(await child.install([issued.der, ...above]));
@@ -94,6 +101,7 @@ export async function createIntermediate(
   });
   const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
   const statements = [
+    ...withdrawEntry(ctx, intent),
     ctx.db.insert(certificateAuthorities).values(row),
     event(ctx, "intermediate_ca.create", id, details),
   ];
@@ -101,24 +109,16 @@ export async function createIntermediate(
     await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
     forgetAuthority(issuer.id);
   } catch (error) {
-    const refused = [IdempotencyRace, UniqueViolation, ReferenceViolation].some((kind) => error instanceof kind);
-    if (refused) await withdraw(ctx, parent.ledger_id, ledger_id, issued.serial);
+    const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, GuardFailed];
+    if (kinds.some((kind) => error instanceof kind)) await withdrawNow(ctx, creation);
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
     if (error instanceof ReferenceViolation) throw notFound("issuer", issuer.id);
+    if (error instanceof GuardFailed)
+      throw unavailable("creation_given_up", "this took so long that the CA was withdrawn: create it again");
     throw error;
   }
   return row;
-}
-
-/** A CA that is signed and has no row: it signs nothing, and its parent says that it is revoked. */
-async function withdraw(ctx: Context, parentLedger: string, ledger: string, serial: string): Promise<void> {
-  try {
-    await ledgerOf(ctx, ledger).retire("retired");
-    await ledgerOf(ctx, parentLedger).revoke({ target: { serials: [serial] }, reason: "cessationOfOperation" });
-  } catch (error) {
-    ctx.log.error("intermediate_ca.withdraw_failed", { serial, ledger_id: ledger, error: describeError(error) });
-  }
 }
 
 /** The parent that is named, else the issuer's own CA. It must be able to sign. */

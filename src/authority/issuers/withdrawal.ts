@@ -1,0 +1,67 @@
+import { eq } from "drizzle-orm";
+import { fromHex, toHex } from "../../pki/bytes.ts";
+import type { Context } from "../../platform/context.ts";
+import { runBatch } from "../../platform/database.ts";
+import { describeError } from "../../platform/log.ts";
+import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
+import { type IssueCaRequest, ledgerOf } from "../ledger.ts";
+import { refusalError } from "../refusals.ts";
+import { certificateAuthorities } from "../table.ts";
+
+/**
+ * An intermediate is signed by its parent before its row is written. Whatever dies in between must leave no CA that nobody
+ * sees: the intent is recorded first, and who finds it later without a row takes the CA back.
+ */
+
+const TOPIC = "ca.withdraw";
+/** A creation takes a second; after this nobody is at it any more, and its batch is refused. */
+const GIVE_UP_SECONDS = 600;
+
+export interface Creation {
+  readonly ledger_id: string;
+  readonly parent_ledger_id: string;
+  readonly request: IssueCaRequest;
+}
+
+/** Records the intent, before the parent signs. Answers the outbox entry: the batch with the CA's row withdraws it. */
+export async function recordIntent(ctx: Context, { request, ...ledgers }: Creation): Promise<string> {
+  const payload = { ...ledgers, request: { ...request, spki: toHex(request.spki) } };
+  const { statement, id } = enqueue(ctx, TOPIC, payload, GIVE_UP_SECONDS);
+  await runBatch(ctx.db, [statement]);
+  return id;
+}
+
+/** A CA that has no row: it signs nothing, and its parent says that it is revoked. May be repeated. */
+async function withdraw(ctx: Context, { ledger_id, parent_ledger_id, request }: Creation): Promise<void> {
+  await ledgerOf(ctx, ledger_id).retire("retired");
+  const parent = ledgerOf(ctx, parent_ledger_id);
+  // The same request is the same certificate, which is how its serial is known again.
+  const issued = await parent.issueCa(request);
+  if (!issued.ok) return;
+  const revoked = await parent.revoke({ target: { serials: [issued.serial] }, reason: "cessationOfOperation" });
+  if (!revoked.ok) throw refusalError(revoked);
+}
+
+/** At once, when the batch with the row was refused; should this fail too, the recorded intent does it later. */
+export async function withdrawNow(ctx: Context, creation: Creation): Promise<void> {
+  try {
+    await withdraw(ctx, creation);
+  } catch (error) {
+    ctx.log.error("intermediate_ca.withdraw_failed", {
+      ledger_id: creation.ledger_id,
+      error: describeError(error),
+    });
+  }
+}
+
+export const withdrawalTopics: OutboxHandlers = {
+  [TOPIC]: async (ctx, payload) => {
+    const creation = payload as unknown as Creation & { request: Omit<IssueCaRequest, "spki"> & { spki: string } };
+    const [row] = await ctx.db
+      .select({ id: certificateAuthorities.id })
+      .from(certificateAuthorities)
+      .where(eq(certificateAuthorities.ledger_id, creation.ledger_id));
+    if (row) return;
+    await withdraw(ctx, { ...creation, request: { ...creation.request, spki: fromHex(creation.request.spki) } });
+  },
+};
