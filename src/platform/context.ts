@@ -83,6 +83,8 @@ export interface AuditEntry {
   readonly resource_id: string;
   readonly category: AuditCategory;
   readonly details?: Readonly<Record<string, unknown>>;
+  /** Who did it where the request itself is nobody's: somebody who has just proven who they are by signing in. */
+  readonly actor?: { readonly id: string; readonly type: ActorType };
   /** A fixed id makes the entry idempotent: the second insert of the same id is ignored. */
   readonly id?: string;
 }

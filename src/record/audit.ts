@@ -12,8 +12,8 @@ export function auditStatement(ctx: Omit<Context, "audit">, entry: AuditEntry): 
     .insert(auditEvents)
     .values({
       id: entry.id ?? randomId(ctx.random, "audit-"),
-      actor: ctx.actor.id,
-      actor_type: ctx.actor.type,
+      actor: (entry.actor ?? ctx.actor).id,
+      actor_type: (entry.actor ?? ctx.actor).type,
       action: entry.action,
       resource_type: entry.resource_type,
       resource_id: entry.resource_id,

@@ -1,0 +1,125 @@
+import { constantTimeEqual } from "../../platform/text.ts";
+import { SignInFailure } from "./failure.ts";
+
+/**
+ * What the claims of a verified ID token must say, and what is taken from them. Pure: the signature, `iss`, `aud` and `exp`
+ * have been checked before (id-token.ts).
+ */
+export type Claims = Readonly<Record<string, unknown>>;
+
+/** Clocks may differ by so much. */
+export const SKEW_SECONDS = 60;
+
+const MAX_SUBJECT = 255;
+const MAX_EMAIL = 254;
+const MAX_NAME = 200;
+const MAX_SID = 255;
+const MAX_GROUPS = 2000;
+/** A longer name is no group of ours: no mapping can have it. */
+const MAX_GROUP_NAME = 512;
+
+/** Who signed in, as far as the provider tells. */
+export interface Person {
+  readonly subject: string;
+  /** Empty where the provider tells none. */
+  readonly email: string;
+  readonly display_name: string;
+}
+
+/** The claim when it is a text of 1 to `max` characters that a database can hold, else null. */
+function textClaim(claims: Claims, name: string, max: number): string | null {
+  const value = claims[name];
+  return typeof value === "string" && value !== "" && value.length <= max && value.isWellFormed() ? value : null;
+}
+
+/** OpenID Connect Core 1.0 section 2: at most 255 characters, case sensitive. */
+export function subjectOf(claims: Claims): string {
+  const subject = textClaim(claims, "sub", MAX_SUBJECT);
+  if (subject === null) throw new SignInFailure("id_token_invalid", "sub: must be a text of 1 to 255 characters");
+  return subject;
+}
+
+/** The provider's session; empty where it sends none. */
+export function sidOf(claims: Claims): string {
+  return textClaim(claims, "sid", MAX_SID) ?? "";
+}
+
+export function personOf(claims: Claims): Person {
+  const subject = subjectOf(claims);
+  const email = textClaim(claims, "email", MAX_EMAIL) ?? "";
+  const names = ["name", "preferred_username"].map((name) => shown(claims[name]));
+  return { subject, email, display_name: names.find((name) => name !== "") ?? (email || subject) };
+}
+
+/** A name as it may be shown: no control or direction characters, bounded. */
+function shown(value: unknown): string {
+  if (typeof value !== "string") return "";
+  return value
+    .slice(0, MAX_NAME)
+    .toWellFormed()
+    .replace(/[\p{Cc}\p{Cf}]/gu, "")
+    .trim();
+}
+
+/** OpenID Connect Core 1.0 section 3.1.3.7, 4 and 5: with several audiences `azp` must be there; where it is, it must be us. */
+export function checkAuthorizedParty(claims: Claims, clientId: string): void {
+  if (claims.azp === undefined && Array.isArray(claims.aud) && claims.aud.length > 1)
+    throw new SignInFailure("azp_mismatch", "azp: is absent although aud names several");
+  if (claims.azp !== undefined && claims.azp !== clientId)
+    throw new SignInFailure("azp_mismatch", "azp: names another client");
+}
+
+/** Section 3.1.3.7, 10: issued not in the future and not longer than the window ago. `now` is Unix milliseconds. */
+export function checkIssuedAt(claims: Claims, now: number, windowSeconds: number): void {
+  const { iat } = claims;
+  if (typeof iat !== "number" || !Number.isFinite(iat)) throw new SignInFailure("iat_window", "iat: must be a number");
+  const age = now / 1000 - iat;
+  if (age < -SKEW_SECONDS || age > windowSeconds + SKEW_SECONDS)
+    throw new SignInFailure("iat_window", `iat: was ${Math.round(age)} s ago, the window has ${windowSeconds} s`);
+}
+
+/** Section 3.1.3.7, 11: the nonce of this very sign-in, compared in constant time. */
+export async function checkNonce(claims: Claims, nonce: string): Promise<void> {
+  if (typeof claims.nonce !== "string" || !(await constantTimeEqual(claims.nonce, nonce)))
+    throw new SignInFailure("nonce_mismatch", "nonce: is not that of this sign-in");
+}
+
+/**
+ * The email against the provider's list of domains; an empty list allows all. Throws when there is none, its domain is not on
+ * the list, or the provider says that nobody verified it.
+ */
+export function checkEmailDomain(claims: Claims, allowed: readonly string[]): void {
+  if (allowed.length === 0) return;
+  const email = textClaim(claims, "email", MAX_EMAIL);
+  if (email === null) throw new SignInFailure("email_missing_but_required", "email: is required for this provider");
+  if (claims.email_verified === false || claims.email_verified === "false")
+    throw new SignInFailure("email_not_verified", "email_verified: is false");
+  const domain = /^[^@\s]+@([^@\s]+)$/.exec(email)?.[1]?.toLowerCase();
+  if (domain === undefined || !allowed.some((one) => one.toLowerCase() === domain))
+    throw new SignInFailure("email_domain_not_allowed", "email: its domain is not allowed");
+}
+
+/**
+ * The groups at `path`, each once: the path is split at dots through nested objects; one that begins with http:// or https://
+ * is a single claim's name. A list of texts or a single text; empty when the claim is absent. Throws `groups_invalid` for
+ * anything else and for more than 2000.
+ */
+export function groupsAt(claims: Claims, path: string): readonly string[] {
+  const steps = /^https?:\/\//.test(path) ? [path] : path.split(".");
+  let value: unknown = claims;
+  for (const step of steps) {
+    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, step)) return [];
+    value = (value as Claims)[step];
+  }
+  if (value === null || value === "") return [];
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (list.length > MAX_GROUPS)
+    throw new SignInFailure("groups_invalid", `${path}: has ${list.length} groups, at most ${MAX_GROUPS} are read`);
+  const groups = new Set<string>();
+  for (const group of list) {
+    if (typeof group !== "string")
+      throw new SignInFailure("groups_invalid", `${path}: must be a text or a list of texts`);
+    if (group !== "" && group.length <= MAX_GROUP_NAME && group.isWellFormed()) groups.add(group);
+  }
+  return [...groups];
+}

@@ -1,0 +1,46 @@
+/** Why a sign-in failed, as the login page and the audit log have it. The words are stable. */
+export const REASONS = [
+  "access_denied",
+  "alg_rejected",
+  "at_hash_mismatch",
+  "audience_mismatch",
+  "azp_mismatch",
+  "email_domain_not_allowed",
+  "email_missing_but_required",
+  "email_not_verified",
+  "groups_invalid",
+  "groups_missing",
+  "iat_window",
+  "id_token_invalid",
+  "id_token_iss_mismatch",
+  "iss_param_mismatch",
+  "iss_param_missing",
+  "jwks_unreachable",
+  "nonce_mismatch",
+  "pre_login_consume_failed",
+  "provider_disabled",
+  "provider_error",
+  "provider_unreachable",
+  "signature_invalid",
+  "state_mismatch",
+  "token_exchange_failed",
+  "token_expired",
+  "unmapped_groups",
+  "unspecified",
+  "user_deactivated",
+  "userinfo_failed",
+] as const;
+
+export type Reason = (typeof REASONS)[number];
+
+/** A sign-in that failed for a reason we know; the message is for the log and never holds a token. */
+export class SignInFailure extends Error {
+  readonly code = "oidc_failed";
+  readonly reason: Reason;
+
+  constructor(reason: Reason, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.name = "SignInFailure";
+    this.reason = reason;
+  }
+}

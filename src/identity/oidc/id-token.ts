@@ -1,0 +1,90 @@
+import { errors, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
+import { base64url, constantTimeEqual, utf8 } from "../../platform/text.ts";
+import { type Claims, checkAuthorizedParty, checkIssuedAt, checkNonce, SKEW_SECONDS } from "./claims.ts";
+import { SignInFailure } from "./failure.ts";
+
+/** What an ID token is checked against. */
+export interface Expected {
+  readonly issuer: string;
+  readonly clientId: string;
+  /** Signature algorithms that may be; the token's own header only chooses among them. */
+  readonly algorithms: readonly string[];
+  readonly nonce: string;
+  readonly iatWindowSeconds: number;
+  /** The access token that came along; null without. */
+  readonly accessToken: string | null;
+  readonly now: Date;
+}
+
+/**
+ * The claims of an ID token (OpenID Connect Core 1.0 sections 3.1.3.6 and 3.1.3.7). The key is asked for only after the
+ * algorithm was found on the list. Throws SignInFailure with what was wrong; what `key` throws passes through.
+ */
+export async function verifyIdToken(token: string, key: JWTVerifyGetKey, expected: Expected): Promise<Claims> {
+  const { payload, protectedHeader } = await verified(token, key, expected);
+  const claims: Claims = payload;
+  checkAuthorizedParty(claims, expected.clientId);
+  checkIssuedAt(claims, expected.now.getTime(), expected.iatWindowSeconds);
+  await checkNonce(claims, expected.nonce);
+  await checkAccessTokenHash(claims, protectedHeader.alg, expected.accessToken);
+  return claims;
+}
+
+async function verified(token: string, key: JWTVerifyGetKey, expected: Expected): Promise<JWTVerifyResult> {
+  try {
+    return await jwtVerify(token, key, {
+      algorithms: [...expected.algorithms],
+      issuer: expected.issuer,
+      audience: expected.clientId,
+      clockTolerance: SKEW_SECONDS,
+      currentDate: expected.now,
+      requiredClaims: ["iss", "sub", "aud", "exp", "iat"],
+    });
+  } catch (error) {
+    throw translated(error);
+  }
+}
+
+const CLAIM_REASONS = {
+  iss: "id_token_iss_mismatch",
+  aud: "audience_mismatch",
+  exp: "token_expired",
+  iat: "iat_window",
+} as const;
+
+/** jose's errors in the words of the login page; anything else comes back as it is. */
+export function translated(error: unknown): unknown {
+  if (error instanceof errors.JWTExpired) return new SignInFailure("token_expired", "exp: is over", error);
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    const reason = CLAIM_REASONS[error.claim as keyof typeof CLAIM_REASONS] ?? "id_token_invalid";
+    return new SignInFailure(reason, error.message, error);
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed)
+    return new SignInFailure("alg_rejected", "alg: is not on the list", error);
+  if (error instanceof errors.JWSSignatureVerificationFailed)
+    return new SignInFailure("signature_invalid", "the signature does not hold", error);
+  if (error instanceof errors.JOSEError) return new SignInFailure("id_token_invalid", error.message, error);
+  return error;
+}
+
+/**
+ * Section 3.1.3.6: in the code flow `at_hash` may be absent (the access token came over TLS from the token endpoint itself);
+ * where it is, it must be the left half of the access token's hash.
+ */
+async function checkAccessTokenHash(claims: Claims, alg: string, accessToken: string | null): Promise<void> {
+  if (claims.at_hash === undefined) return;
+  if (accessToken === null || typeof claims.at_hash !== "string") throw atHashMismatch();
+  const digest = new Uint8Array(await crypto.subtle.digest(hashOf(alg), utf8(accessToken)));
+  const half = base64url(digest.slice(0, digest.length / 2));
+  if (!(await constantTimeEqual(half, claims.at_hash))) throw atHashMismatch();
+}
+
+function atHashMismatch(): SignInFailure {
+  return new SignInFailure("at_hash_mismatch", "at_hash: is not that of the access token");
+}
+
+/** The hash of a signature algorithm: RS256, PS384, ES512; EdDSA with Ed25519 hashes by SHA-512. */
+function hashOf(alg: string): string {
+  const bits = /(256|384|512)$/.exec(alg)?.[1] ?? "512";
+  return `SHA-${bits}`;
+}

@@ -1,0 +1,81 @@
+import { type Context, timestamp } from "../../platform/context.ts";
+import { invalid } from "../../platform/errors.ts";
+import { base64url, constantTimeEqual, sha256Hex } from "../../platform/text.ts";
+import { onceFor } from "../once.ts";
+import { SignInFailure } from "./failure.ts";
+
+/** A sign-in between the redirect to the provider and the way back: kept once, for ten minutes, for one browser. */
+export interface Pending {
+  readonly provider_id: string;
+  readonly nonce: string;
+  /** RFC 7636: its S256 challenge went to the provider. */
+  readonly verifier: string;
+  readonly return_to: string;
+  /** SHA-256 of the cookie that the browser got: the state alone is worth nothing in another browser. */
+  readonly cookie_hash: string;
+  /** RFC 3339. */
+  readonly started_at: string;
+}
+
+export const PENDING_COOKIE = "__Host-certctl_oidc_pending";
+
+const LIFE_SECONDS = 600;
+const ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax";
+
+/** Stores a sign-in under its state; the Set-Cookie value that binds it to the browser. */
+export async function keepPending(
+  ctx: Context,
+  state: string,
+  pending: Omit<Pending, "cookie_hash" | "started_at">,
+): Promise<string> {
+  const value = base64url(ctx.random.bytes(32));
+  const row: Pending = { ...pending, cookie_hash: await sha256Hex(value), started_at: timestamp(ctx) };
+  await onceFor(ctx, "oidc-state", state).put(state, JSON.stringify(row), LIFE_SECONDS * 1000);
+  return `${PENDING_COOKIE}=${value}; ${ATTRIBUTES}; Max-Age=${LIFE_SECONDS}`;
+}
+
+/**
+ * The sign-in of a state, this once. Throws SignInFailure: `pre_login_consume_failed` when it is unknown, over or was used,
+ * `state_mismatch` in another browser than the one that began it (it is used up then too).
+ */
+export async function takePending(ctx: Context, state: string, cookie: string): Promise<Pending> {
+  const text = await onceFor(ctx, "oidc-state", state).take(state);
+  if (text === null)
+    throw new SignInFailure("pre_login_consume_failed", "state: is unknown, was used or is older than ten minutes");
+  const pending = JSON.parse(text) as Pending;
+  const age = ctx.clock.now().getTime() - Date.parse(pending.started_at);
+  if (age > LIFE_SECONDS * 1000)
+    throw new SignInFailure("pre_login_consume_failed", "state: is older than ten minutes");
+  if (!(await constantTimeEqual(await sha256Hex(cookie), pending.cookie_hash)))
+    throw new SignInFailure("state_mismatch", "state: belongs to another browser");
+  return pending;
+}
+
+/** The Set-Cookie value that removes the cookie. */
+export function clearedPending(): string {
+  return `${PENDING_COOKIE}=; ${ATTRIBUTES}; Max-Age=0`;
+}
+
+/** The value of the pending cookie; null when the browser sends none or several (one of them is not ours). */
+export function pendingCookie(request: Request): string | null {
+  const values = (request.headers.get("Cookie") ?? "")
+    .split(";")
+    .map((part) => part.trim())
+    .filter((part) => part.startsWith(`${PENDING_COOKIE}=`))
+    .map((part) => part.slice(PENDING_COOKIE.length + 1));
+  const [only, ...others] = values;
+  return only !== undefined && only !== "" && others.length === 0 ? only : null;
+}
+
+const BASE = "https://local.invalid";
+
+/**
+ * Where a browser may be sent after the sign-in: a path of this server, never another place (`//host`, `\host`, a scheme, a
+ * control character that browsers drop). Throws a 400 for anything else.
+ */
+export function localPath(path: string): string {
+  const url = /^\/[\x21-\x7e]*$/.test(path) && !/^\/\/|\\/.test(path) ? URL.parse(path, BASE) : null;
+  if (path.length > 2000 || url?.origin !== BASE || url.pathname.startsWith("//"))
+    throw invalid("return_to", "must be a path of this server such as /docs/, percent-encoded", "return_to_invalid");
+  return path;
+}
