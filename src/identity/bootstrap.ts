@@ -1,6 +1,6 @@
 import { and, eq, gt, isNull, or } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
-import { runBatch, UniqueViolation } from "../platform/database.ts";
+import { runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
 import { gone, unauthorized } from "../platform/errors.ts";
 import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
@@ -12,7 +12,11 @@ const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_
 
 /** Open until the first administrator exists; then closed for ever. */
 export async function bootstrapAvailable(ctx: Context): Promise<boolean> {
-  if (ctx.settings.bootstrapToken === null) return false;
+  return ctx.settings.bootstrapToken !== null && noAdministratorYet(ctx);
+}
+
+/** Whether there has never been an administrator: neither token nor group has made one, and nobody holds the role. */
+export async function noAdministratorYet(ctx: Context): Promise<boolean> {
   const [[used], [admin]] = await Promise.all([
     ctx.db.select().from(milestones).where(eq(milestones.name, "bootstrap")),
     ctx.db
@@ -27,6 +31,11 @@ export async function bootstrapAvailable(ctx: Context): Promise<boolean> {
       .limit(1),
   ]);
   return !used && !admin;
+}
+
+/** The statement that closes the bootstrap for ever; of two batches that race, one gets a UniqueViolation by it. */
+export function firstAdministrator(ctx: Context): Statement {
+  return ctx.db.insert(milestones).values({ name: "bootstrap", at: timestamp(ctx) });
 }
 
 /**
@@ -56,7 +65,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
   });
   try {
     await runBatch(ctx.db, [
-      ctx.db.insert(milestones).values({ name: "bootstrap", at: now }),
+      firstAdministrator(ctx),
       ...key.statements,
       grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
       ctx.audit({
