@@ -1,0 +1,122 @@
+import { exports } from "cloudflare:workers";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Route } from "../../src/platform/route.ts";
+import { openApiDocument } from "../../worker/openapi.ts";
+import { routes } from "../../worker/routes.ts";
+import { newActor } from "../support/actors.ts";
+import { administrator } from "../support/api.ts";
+import { foreignCredentials } from "../support/credentials.ts";
+import { addAgent } from "../support/fleet.ts";
+import { BODIES, LETTERS, MATRIX, type MatrixRow, QUERIES, ROLE_OF } from "../support/matrix.ts";
+
+/** What a request shows: headers. */
+type Shown = Readonly<Record<string, string>>;
+
+const bearer = (key: string | null): Shown => ({ Authorization: `Bearer ${key}` });
+
+/** Letter to credential. */
+const roles = new Map<string, Shown>();
+/** What opens nothing, by name. */
+let invalid: Readonly<Record<string, Shown>> = {};
+let withoutRole: Shown = {};
+let otherAgent: Shown = {};
+let agentId = "";
+
+beforeAll(async () => {
+  const admin = await administrator();
+  for (const [letter, role_id] of Object.entries(ROLE_OF))
+    roles.set(letter, bearer((await newActor([{ role_id }])).client.key));
+  const own = await addAgent(admin, "matrix-1");
+  agentId = own.agentId;
+  roles.set("g", bearer(own.agent.key));
+  otherAgent = bearer((await addAgent(admin, "matrix-2")).agent.key);
+  withoutRole = bearer((await newActor([])).client.key);
+  invalid = await foreignCredentials(admin);
+});
+
+/** Sends a row's request with what is shown; ids in the path are of nothing, or the agent's own. */
+async function ask(row: MatrixRow, shown: Shown, id = "absent-0"): Promise<number> {
+  const name = `${row.method} ${row.path}`;
+  const path = row.path.replace("{id}", id).replaceAll(/\{[a-z_]+\}/g, "absent-0");
+  const init: RequestInit = { method: row.method, headers: { ...shown }, redirect: "manual" };
+  if (row.method !== "GET") {
+    init.headers = { "Content-Type": "application/json", ...shown };
+    init.body = JSON.stringify(BODIES[name] ?? {});
+  }
+  const response = await exports.default.fetch(new Request(`http://localhost${path}${QUERIES[name] ?? ""}`, init));
+  await response.arrayBuffer();
+  return response.status;
+}
+
+const forAgents = (row: MatrixRow) => row.letters.includes("g") && row.path.startsWith("/api/v1/agents/{id}/");
+
+/** What everybody is answered: who it is to the status. */
+async function answersOf(row: MatrixRow): Promise<Record<string, number>> {
+  const asked: [string, Promise<number>][] = [
+    ["nobody", ask(row, {})],
+    ...Object.entries(invalid).map(([name, shown]): [string, Promise<number>] => [name, ask(row, shown)]),
+    ["an actor without a role", ask(row, withoutRole)],
+    ["another agent", ask(row, otherAgent, agentId)],
+    ...[...LETTERS].map((letter): [string, Promise<number>] => [
+      letter,
+      ask(row, roles.get(letter) ?? {}, letter === "g" ? agentId : "absent-0"),
+    ]),
+  ];
+  return Object.fromEntries(await Promise.all(asked.map(async ([who, status]) => [who, await status] as const)));
+}
+
+/** What the table says that they are answered. */
+function expectedOf(row: MatrixRow): Record<string, number> {
+  const open = row.access === "public";
+  const denied = open ? row.answer : 401;
+  const permitted = (may: boolean) => (may ? row.answer : 403);
+  return {
+    nobody: denied,
+    ...Object.fromEntries(Object.keys(invalid).map((name) => [name, denied])),
+    "an actor without a role": permitted(open || row.access === "authenticated"),
+    "another agent": permitted((open || row.access === "authenticated") && !forAgents(row)),
+    ...Object.fromEntries(
+      [...LETTERS].map((letter, at) => [
+        letter,
+        row.letters[at] !== letter ? 403 : letter === "g" ? row.agentAnswer : row.answer,
+      ]),
+    ),
+  };
+}
+
+const nameOf = ({ method, path }: { method: string; path: string }) => `${method.toUpperCase()} ${path}`;
+const accessOf = ({ access }: Route) =>
+  typeof access === "string" ? access : "public" in access ? "public" : "authenticated";
+
+describe("inv 7: who may call what", () => {
+  it("each operation of the OpenAPI document is a route and a row, and there are no others", () => {
+    const { paths } = openApiDocument() as { paths: Record<string, Record<string, unknown>> };
+    const documented = Object.entries(paths).flatMap(([path, item]) =>
+      Object.keys(item).map((method) => nameOf({ method, path })),
+    );
+    const rows = MATRIX.map(nameOf);
+    expect(rows.toSorted()).toEqual(routes.map(nameOf).toSorted());
+    expect(rows.toSorted()).toEqual(documented.toSorted());
+    expect(new Set(rows).size).toBe(rows.length);
+  });
+
+  it("the table agrees with itself: one permission opens its routes to the same roles, and each letter stands in its column", () => {
+    for (const { letters, access, ...row } of MATRIX) {
+      for (const [at, letter] of [...letters].entries())
+        expect([".", LETTERS[at]], `${nameOf(row)} column ${at}`).toContain(letter);
+      const others = MATRIX.filter((other) => other.access === access).map((other) => withoutAgent(other.letters));
+      expect(new Set(others), access).toEqual(new Set([withoutAgent(letters)]));
+    }
+  });
+
+  it("each route names the permission that its row names", () => {
+    const access = new Map(routes.map((route) => [nameOf(route), accessOf(route)]));
+    for (const row of MATRIX) expect(access.get(nameOf(row)), nameOf(row)).toBe(row.access);
+  });
+
+  it.each(MATRIX.map((row) => [nameOf(row), row] as const))("%s", async (_, row) => {
+    expect(await answersOf(row)).toEqual(expectedOf(row));
+  });
+});
+
+const withoutAgent = (letters: string) => letters.replace("g", ".");

@@ -1,0 +1,37 @@
+import { eq } from "drizzle-orm";
+import { forgetActors } from "../../src/identity/actors.ts";
+import { apiKeys } from "../../src/identity/table.ts";
+import { newActor } from "./actors.ts";
+import type { Client } from "./api.ts";
+import { contextAhead } from "./context.ts";
+
+type Shown = Readonly<Record<string, string>>;
+
+/** Credentials that must open nothing, by name: each is the headers that show it. */
+export async function foreignCredentials(_admin: Client): Promise<Readonly<Record<string, Shown>>> {
+  const past = new Date(Date.now() - 1000).toISOString();
+  return {
+    "a garbage key": { Authorization: "Bearer garbage" },
+    "another installation's key": { Authorization: `Bearer certctl_${"Zm9y".repeat(10)}ZWk` },
+    "an expired key": { Authorization: `Bearer ${await administratorKey({ expires_at: past })}` },
+    "a revoked key": { Authorization: `Bearer ${await administratorKey({ revoked_at: past })}` },
+    "an unsigned JWT": { Authorization: `Bearer ${unsignedJwt({ sub: "root-admin", roles: ["r-admin"] })}` },
+    "basic credentials": { Authorization: `Basic ${btoa("root-admin:test-bootstrap-token")}` },
+    "the bootstrap token": { Authorization: "Bearer test-bootstrap-token" },
+  };
+}
+
+/** The key of an administrator, ended as told. */
+async function administratorKey(ended: { expires_at: string } | { revoked_at: string }): Promise<string> {
+  const { client, keyId } = await newActor([{ role_id: "r-admin" }]);
+  await contextAhead().db.update(apiKeys).set(ended).where(eq(apiKeys.id, keyId));
+  forgetActors();
+  return String(client.key);
+}
+
+/** A JWT with `alg: none` (RFC 7519 section 6). */
+export function unsignedJwt(claims: Readonly<Record<string, unknown>>): string {
+  const part = (value: unknown) =>
+    btoa(JSON.stringify(value)).replaceAll("=", "").replaceAll("+", "-").replaceAll("/", "_");
+  return `${part({ alg: "none", typ: "JWT" })}.${part({ iss: "http://localhost", ...claims })}.`;
+}

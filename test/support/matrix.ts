@@ -1,0 +1,134 @@
+/**
+ * Who may call what: one row for each operation of the OpenAPI document, written by hand from what the roles are meant to be
+ * (docs/identity.md has the reasons), so that test/api/matrix.test.ts proves the code against it and not against itself.
+ *
+ *     method, path, permission (or `public`, or `authenticated`), who may, what those who may are answered
+ *
+ * Who may, a letter each, a dot who may not (403):
+ *
+ *     A r-admin   O r-operator   V r-viewer   G r-agent, given to an API key   M r-mcp   C r-cli   U r-auditor
+ *     g a real agent's key, asking for its own id where the path has one
+ *
+ * Ids in paths are of nothing that exists, bodies are `{}` where BODIES has no other: an answer of 400 or 404 is then that
+ * of somebody who was let in. After a slash: what the real agent is answered, where that differs.
+ */
+const TABLE = `
+GET    /health                                          public               AOVGgMCU  200
+GET    /ready                                           public               AOVGgMCU  200
+GET    /api/v1/version                                  public               AOVGgMCU  200
+
+GET    /.well-known/pki/crl/{issuer_id}                 public               AOVGgMCU  404
+GET    /.well-known/pki/crl/{issuer_id}/{shard}         public               AOVGgMCU  404
+GET    /.well-known/pki/ca/{ca_id}                      public               AOVGgMCU  404
+GET    /.well-known/pki/ocsp/{issuer_id}/{serial}       public               AOVGgMCU  404
+POST   /.well-known/pki/ocsp/{issuer_id}                public               AOVGgMCU  404
+
+GET    /api/v1/issuers                                  issuer.read          AOV..MC.  200
+POST   /api/v1/issuers                                  issuer.edit          AO...MC.  400
+GET    /api/v1/issuers/{id}                             issuer.read          AOV..MC.  404
+PUT    /api/v1/issuers/{id}                             issuer.edit          AO...MC.  404
+DELETE /api/v1/issuers/{id}                             issuer.delete        A.......  404
+POST   /api/v1/issuers/{id}/test                        issuer.edit          AO...MC.  404
+POST   /api/v1/issuers/{id}/intermediates               ca.hierarchy.manage  A.......  400
+GET    /api/v1/issuers/{id}/intermediates               ca.hierarchy.manage  A.......  404
+GET    /api/v1/intermediates/{id}                       ca.hierarchy.manage  A.......  404
+POST   /api/v1/intermediates/{id}/retire                ca.hierarchy.manage  A.......  404
+GET    /api/v1/admin/crl/cache                          crl.admin            A.......  200
+
+GET    /api/v1/auth/info                                public               AOVGgMCU  200
+GET    /api/v1/auth/bootstrap                           public               AOVGgMCU  200
+POST   /api/v1/auth/bootstrap                           public               AOVGgMCU  400
+GET    /api/v1/auth/check                               authenticated        AOVGgMCU  200
+GET    /api/v1/auth/me                                  authenticated        AOVGgMCU  200
+
+GET    /api/v1/teams                                    team.read            AOV..MC.  200
+POST   /api/v1/teams                                    team.edit            AO....C.  400
+GET    /api/v1/teams/{id}                               team.read            AOV..MC.  404
+PUT    /api/v1/teams/{id}                               team.edit            AO....C.  404
+DELETE /api/v1/teams/{id}                               team.delete          AO......  404
+GET    /api/v1/owners                                   owner.read           AOV..MC.  200
+POST   /api/v1/owners                                   owner.edit           AO....C.  400
+GET    /api/v1/owners/{id}                              owner.read           AOV..MC.  404
+PUT    /api/v1/owners/{id}                              owner.edit           AO....C.  404
+DELETE /api/v1/owners/{id}                              owner.delete         AO......  404
+GET    /api/v1/profiles                                 profile.read         AOV..MC.  200
+POST   /api/v1/profiles                                 profile.edit         AO...MC.  400
+GET    /api/v1/profiles/{id}                            profile.read         AOV..MC.  404
+PUT    /api/v1/profiles/{id}                            profile.edit         AO...MC.  404
+DELETE /api/v1/profiles/{id}                            profile.delete       A.......  404
+GET    /api/v1/renewal-policies                         policy.read          AOV..MC.  200
+POST   /api/v1/renewal-policies                         policy.edit          AO....C.  400
+GET    /api/v1/renewal-policies/{id}                    policy.read          AOV..MC.  404
+PUT    /api/v1/renewal-policies/{id}                    policy.edit          AO....C.  404
+DELETE /api/v1/renewal-policies/{id}                    policy.delete        AO....C.  404
+
+GET    /api/v1/certificates                             cert.read            AOVG.MC.  200
+POST   /api/v1/certificates                             cert.issue           AO...MC.  400
+GET    /api/v1/certificates/{id}                        cert.read            AOVG.MC.  404
+PUT    /api/v1/certificates/{id}                        cert.edit            AO...MC.  404
+DELETE /api/v1/certificates/{id}                        cert.delete          AO....C.  404
+GET    /api/v1/certificates/{id}/versions               cert.read            AOVG.MC.  404
+GET    /api/v1/certificates/{id}/export/pem             cert.read            AOVG.MC.  404
+POST   /api/v1/certificates/{id}/export/pkcs12          cert.read            AOVG.MC.  404
+POST   /api/v1/certificates/{id}/renew                  cert.issue           AO...MC.  404
+POST   /api/v1/certificates/{id}/revoke                 cert.revoke          AO...MC.  404
+POST   /api/v1/certificates/{id}/release-hold           cert.revoke          AO...MC.  404
+GET    /api/v1/jobs                                     job.read             AOV..MC.  200
+GET    /api/v1/jobs/{id}                                job.read             AOV..MC.  404
+
+GET    /api/v1/agents                                   agent.read           AOV..MC.  200
+POST   /api/v1/agents                                   agent.edit           AO....C.  400
+GET    /api/v1/agents/{id}                              agent.read           AOV..MC.  404
+POST   /api/v1/agents/{id}/heartbeat                    agent.heartbeat      A..Gg...  404/200
+GET    /api/v1/agents/{id}/work                         agent.job.poll       A..Gg...  404/200
+POST   /api/v1/agents/{id}/csr                          agent.job.poll       A..Gg...  404/400
+GET    /api/v1/agents/{id}/certificates/{cert_id}       cert.read            AOVGgMC.  404
+GET    /api/v1/targets                                  target.read          AOV..MC.  200
+POST   /api/v1/targets                                  target.edit          AO...MC.  400
+GET    /api/v1/targets/{id}                             target.read          AOV..MC.  404
+PUT    /api/v1/targets/{id}                             target.edit          AO...MC.  404
+DELETE /api/v1/targets/{id}                             target.delete        AO....C.  404
+POST   /api/v1/targets/{id}/test                        target.edit          AO...MC.  404
+`;
+
+/** The columns of "who may", in their order; `g` is no role but an agent. */
+export const LETTERS = "AOVGgMCU";
+
+export const ROLE_OF: Readonly<Record<string, string>> = {
+  A: "r-admin",
+  O: "r-operator",
+  V: "r-viewer",
+  G: "r-agent",
+  M: "r-mcp",
+  C: "r-cli",
+  U: "r-auditor",
+};
+
+export interface MatrixRow {
+  readonly method: string;
+  readonly path: string;
+  /** A permission of the catalogue, `public` or `authenticated`. */
+  readonly access: string;
+  readonly letters: string;
+  readonly answer: number;
+  /** What the real agent is answered for its own id. */
+  readonly agentAnswer: number;
+}
+
+const ROW = /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?$/;
+
+export const MATRIX: readonly MatrixRow[] = TABLE.split("\n")
+  .filter((line) => line !== "")
+  .map((line) => {
+    const [, method, path, access, letters, answer, agentAnswer] = ROW.exec(line) ?? [];
+    if (!method || !path || !access || !letters || !answer) throw new Error(`not a row of the matrix: ${line}`);
+    return { method, path, access, letters, answer: Number(answer), agentAnswer: Number(agentAnswer ?? answer) };
+  });
+
+/** Bodies that are not `{}`, by method and path. */
+export const BODIES: Readonly<Record<string, unknown>> = {
+  "POST /api/v1/agents/{id}/csr": { csr_pem: "none", job_id: "absent-0" },
+};
+
+/** Query parameters that a route cannot do without, or that keep it from changing anything. */
+export const QUERIES: Readonly<Record<string, string>> = {};
