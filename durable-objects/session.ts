@@ -1,3 +1,187 @@
 import { DurableObject } from "cloudflare:workers";
+import type { LiveSession, NewSession, Opened, SessionRow, SessionStore } from "../src/identity/sessions/store.ts";
+import type { ActorType } from "../src/platform/context.ts";
 
-export class Session extends DurableObject {}
+/**
+ * All sessions of one actor: what a cookie names holds while its row is here.
+ *
+ * Protocol: the object is the actor's shard (`shardOf` of src/identity/sessions/store.ts), so every request that shows one of
+ * its sessions meets this one object. Every method is one synchronous step over its SQLite tables, and the row is all there is
+ * (nothing is remembered beside it): a session that `revoke` has deleted is unknown to the very next `touch`, and of callers
+ * that race one is first. The caller's clock decides what holds; the alarm, on the object's own clock, only removes what has
+ * reached its absolute end, and the whole storage with the last row.
+ *
+ * `touch` writes only when `last_seen_at` is older than 30 seconds or a twentieth of the idle time, whichever is less: an idle
+ * session ends up to so much earlier than its idle time after the last request, never later.
+ *
+ * Tables: `actor`, one row: whose sessions these are and the generation of their CSRF tokens. `session`: one row each, times in
+ * Unix milliseconds. An object that holds no session has no table.
+ */
+export class Session extends DurableObject implements SessionStore {
+  /** The clock of the alarm; tests set it. */
+  now: () => number = Date.now;
+  #made: boolean;
+
+  constructor(state: DurableObjectState, env: never) {
+    super(state, env);
+    const { n } = state.storage.sql
+      .exec<{ n: number }>("select count(*) as n from sqlite_master where type = 'table' and name = 'session'")
+      .one();
+    this.#made = n > 0;
+  }
+
+  async open(session: NewSession): Promise<Opened> {
+    this.#make();
+    const { sql } = this.ctx.storage;
+    sql.exec(
+      "insert or ignore into actor (one, id, type, csrf_generation) values (1, ?, ?, 0)",
+      session.actor_id,
+      session.actor_type,
+    );
+    sql.exec("delete from session where not (absolute_expires_at > ?1 and last_seen_at + idle_ms > ?1)", session.now);
+    sql.exec(
+      `insert or ignore into session
+        (id, ip_address, user_agent, created_at, last_seen_at, idle_ms, absolute_expires_at) values (?, ?, ?, ?, ?, ?, ?)`,
+      session.id,
+      session.ip_address,
+      session.user_agent,
+      session.now,
+      session.now,
+      session.idle_ms,
+      session.now + session.absolute_ms,
+    );
+    // By order of arrival and not by time: the clocks of two callers may differ.
+    const displaced = sql
+      .exec<{ id: string }>(
+        "delete from session where id in (select id from session order by rowid desc limit -1 offset ?) returning id",
+        MAX_SESSIONS,
+      )
+      .toArray()
+      .map(({ id }) => id);
+    const { csrf_generation } = sql.exec<ActorRow>("select * from actor").one();
+    if ((await this.ctx.storage.getAlarm()) === null)
+      await this.ctx.storage.setAlarm(session.now + session.absolute_ms);
+    return { csrf_generation, displaced };
+  }
+
+  async touch(id: string, now: number): Promise<LiveSession | null> {
+    const row = this.#live(id, now);
+    if (row === null) return null;
+    const every = Math.min(WRITE_MS, row.idle_ms / WRITES_AN_IDLE_TIME);
+    if (now - row.last_seen_at < every) return this.#described(row);
+    this.ctx.storage.sql.exec("update session set last_seen_at = ? where id = ?", now, id);
+    return this.#described({ ...row, last_seen_at: now });
+  }
+
+  async find(id: string, now: number): Promise<LiveSession | null> {
+    const row = this.#live(id, now);
+    return row && this.#described(row);
+  }
+
+  async list(now: number): Promise<readonly SessionRow[]> {
+    if (!this.#made) return [];
+    return this.ctx.storage.sql
+      .exec<StoredRow>(`select * from session where ${LIVE} order by rowid desc`, now, now)
+      .toArray()
+      .map(publicRow);
+  }
+
+  async revoke(id: string, now: number): Promise<boolean> {
+    const held = this.#live(id, now) !== null;
+    if (held) this.ctx.storage.sql.exec("delete from session where id = ?", id);
+    return held;
+  }
+
+  async revokeAll(now: number, except: string | null): Promise<number> {
+    if (!this.#made) return 0;
+    const gone = this.ctx.storage.sql
+      .exec<StoredRow>("delete from session where id is not ? returning *", except)
+      .toArray();
+    return gone.filter((row) => holds(row, now)).length;
+  }
+
+  async rotateCsrf(): Promise<void> {
+    if (this.#made) this.ctx.storage.sql.exec("update actor set csrf_generation = csrf_generation + 1");
+  }
+
+  override async alarm(): Promise<void> {
+    if (!this.#made) return;
+    const { sql } = this.ctx.storage;
+    sql.exec("delete from session where absolute_expires_at <= ?", this.now());
+    const { next } = sql.exec<{ next: number | null }>("select min(absolute_expires_at) as next from session").one();
+    if (next !== null) {
+      await this.ctx.storage.setAlarm(Math.max(next, this.now() + TIDY_MS));
+      return;
+    }
+    // Generations begin anew then, and no old token comes true by that: each is bound to its session's id.
+    this.#made = false;
+    await this.ctx.storage.deleteAll();
+  }
+
+  #live(id: string, now: number): StoredRow | null {
+    if (!this.#made) return null;
+    const [row] = this.ctx.storage.sql
+      .exec<StoredRow>(`select * from session where id = ? and ${LIVE}`, id, now, now)
+      .toArray();
+    return row ?? null;
+  }
+
+  #described(row: StoredRow): LiveSession {
+    const actor = this.ctx.storage.sql.exec<ActorRow>("select * from actor").one();
+    return {
+      ...publicRow(row),
+      actor_id: actor.id,
+      actor_type: actor.type as ActorType,
+      csrf_generation: actor.csrf_generation,
+    };
+  }
+
+  #make(): void {
+    if (this.#made) return;
+    const { sql } = this.ctx.storage;
+    sql.exec(`create table if not exists actor
+      (one integer primary key check (one = 1), id text not null, type text not null, csrf_generation integer not null)`);
+    sql.exec(`create table if not exists session
+      (id text primary key, ip_address text not null, user_agent text not null, created_at integer not null,
+       last_seen_at integer not null, idle_ms integer not null, absolute_expires_at integer not null)`);
+    this.#made = true;
+  }
+}
+
+/** An actor holds at most so many sessions: the oldest makes room for a new one. */
+const MAX_SESSIONS = 100;
+const WRITE_MS = 30_000;
+const WRITES_AN_IDLE_TIME = 20;
+/** The alarm comes at most so often. */
+const TIDY_MS = 15 * 60_000;
+
+/** Condition, the present time bound twice. */
+const LIVE = "absolute_expires_at > ? and last_seen_at + idle_ms > ?";
+
+type ActorRow = { id: string; type: string; csrf_generation: number };
+
+type StoredRow = {
+  id: string;
+  ip_address: string;
+  user_agent: string;
+  created_at: number;
+  last_seen_at: number;
+  idle_ms: number;
+  absolute_expires_at: number;
+};
+
+function holds(row: StoredRow, now: number): boolean {
+  return row.absolute_expires_at > now && row.last_seen_at + row.idle_ms > now;
+}
+
+function publicRow(row: StoredRow): SessionRow {
+  return {
+    id: row.id,
+    ip_address: row.ip_address,
+    user_agent: row.user_agent,
+    created_at: row.created_at,
+    last_seen_at: row.last_seen_at,
+    idle_expires_at: Math.min(row.last_seen_at + row.idle_ms, row.absolute_expires_at),
+    absolute_expires_at: row.absolute_expires_at,
+  };
+}

@@ -1,4 +1,6 @@
 import { reconcileLedgers } from "../src/authority/reconcile.ts";
+import { pruneSignIns } from "../src/identity/sessions/sessions.ts";
+import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
@@ -28,6 +30,8 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   "jobs.orphaned": cancelOrphanedJobs,
   "certificates.status": refreshCertificates,
   "ledgers.reconcile": reconcileLedgers,
+  "sessions.keys": rotateSigningKeys,
+  "sessions.prune": pruneSignIns,
   prune: async (ctx) => {
     await pruneOutbox(ctx);
     await pruneIdempotencyKeys(ctx);
@@ -38,7 +42,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 /** One schedule of wrangler.toml, its sweeps. */
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
   "* * * * *": ["sealing.register", "outbox", "jobs.resume", "jobs.orphaned", "certificates.status"],
-  "*/15 * * * *": ["jobs.expire"],
+  "*/15 * * * *": ["jobs.expire", "sessions.keys", "sessions.prune"],
   "17 3 * * *": ["prune", "ledgers.reconcile"],
 };
 

@@ -31,11 +31,20 @@ export interface LiveSession extends SessionRow {
   readonly csrf_generation: number;
 }
 
-/** All methods are atomic and idempotent. The caller's clock decides, so that tests can turn it. */
+export interface Opened {
+  readonly csrf_generation: number;
+  /** The sessions that made room: an actor holds a bounded number. */
+  readonly displaced: readonly string[];
+}
+
+/** All methods are atomic. The caller's clock decides, so that tests can turn it. */
 export interface SessionStore {
-  open(session: NewSession): Promise<void>;
+  open(session: NewSession): Promise<Opened>;
   /** The session, its idle time pushed on; null when unknown, revoked, idle too long or at its absolute end. */
   touch(id: string, now: number): Promise<LiveSession | null>;
+  /** The session as it stands, its idle time left alone; null when it does not hold. */
+  find(id: string, now: number): Promise<LiveSession | null>;
+  /** Those that hold, the newest first. */
   list(now: number): Promise<readonly SessionRow[]>;
   /** True when the session was there and held. */
   revoke(id: string, now: number): Promise<boolean>;

@@ -1,0 +1,108 @@
+import type { Context } from "../../platform/context.ts";
+import { constantTimeEqual } from "../../platform/text.ts";
+import type { LookupContext } from "../grants.ts";
+import { KEY_ID, type SigningKey, sign, verifyingKey } from "./signing-keys.ts";
+import { SESSION_ID } from "./store.ts";
+
+/** The cookies of sign-in, as they are written and read. The `__Host-` prefix (RFC 6265bis 4.1.3.2) keeps sibling hosts from setting them. */
+
+export const SESSION_COOKIE = "__Host-certctl_session";
+export const CSRF_COOKIE = "__Host-certctl_csrf";
+
+const VERSION = "v1";
+const MAC = /^[A-Za-z0-9_-]{43}$/;
+/** What a cookie of ours has at most; a longer one is not looked at. */
+const MAX_LENGTH = 256;
+
+export interface CookieOptions {
+  readonly maxAgeSeconds: number;
+  readonly now: number;
+  readonly sameSite: "Lax" | "Strict";
+  readonly httpOnly: boolean;
+}
+
+/** A Set-Cookie value. */
+export function setCookie(name: string, value: string, options: CookieOptions): string {
+  const seconds = Math.max(0, Math.floor(options.maxAgeSeconds));
+  const expires = new Date(options.now + seconds * 1000).toUTCString();
+  const readable = options.httpOnly ? "; HttpOnly" : "";
+  return `${name}=${value}; Path=/; Max-Age=${seconds}; Expires=${expires}; Secure${readable}; SameSite=${options.sameSite}`;
+}
+
+/** The Set-Cookie value that takes a cookie away. */
+function clearCookie(name: string): string {
+  return setCookie(name, "", { maxAgeSeconds: 0, now: 0, sameSite: "Lax", httpOnly: true });
+}
+
+/** The Set-Cookie values that leave nothing of a session behind. */
+export function clearedCookies(): string[] {
+  return [clearCookie(SESSION_COOKIE), clearCookie(CSRF_COOKIE)];
+}
+
+/** The value of a cookie of the request; null without one, and when several of the name say different things. */
+export function readCookie(request: Request, name: string): string | null {
+  const values = new Set<string>();
+  for (const part of (request.headers.get("Cookie") ?? "").split(";")) {
+    const at = part.indexOf("=");
+    if (at >= 0 && part.slice(0, at).trim() === name) values.add(part.slice(at + 1).trim());
+  }
+  const [value, ...others] = values;
+  return value === undefined || others.length > 0 ? null : value;
+}
+
+/** What the signature is over: each id behind its length, so that no two pairs of ids give one text. */
+function signedText(session_id: string, key_id: string): string {
+  return `${VERSION}:${session_id.length}:${session_id}:${key_id.length}:${key_id}`;
+}
+
+/** `v1.<session id>.<key id>.<HMAC-SHA256 in base64url>` */
+export async function sessionCookieValue(key: SigningKey, session_id: string): Promise<string> {
+  return [VERSION, session_id, key.id, await sign(key, signedText(session_id, key.id))].join(".");
+}
+
+export interface SignedSession {
+  readonly session_id: string;
+  readonly shard: string;
+  readonly key: SigningKey;
+}
+
+/** What a session cookie says, if we signed it with a key that still verifies; null else. */
+export async function verifySessionCookie(ctx: LookupContext, value: string): Promise<SignedSession | null> {
+  if (value.length > MAX_LENGTH) return null;
+  const [version, session_id = "", key_id = "", mac = "", ...rest] = value.split(".");
+  const shard = SESSION_ID.exec(session_id)?.[1];
+  if (version !== VERSION || shard === undefined || !KEY_ID.test(key_id) || !MAC.test(mac) || rest.length > 0)
+    return null;
+  const key = await verifyingKey(ctx, key_id);
+  if (!key) return null;
+  const expected = await sign(key, signedText(session_id, key_id));
+  return (await constantTimeEqual(mac, expected)) ? { session_id, shard, key } : null;
+}
+
+/** The CSRF token of a session: derived, so that nothing secret is stored; another one after each rotation. */
+export function csrfToken(key: SigningKey, session_id: string, generation: number): Promise<string> {
+  return sign(key, `csrf.${session_id}.${generation}`);
+}
+
+/** The Set-Cookie value that delivers a CSRF token until the session's absolute end. The page's own scripts read it. */
+export function csrfCookie(
+  ctx: Pick<Context, "clock" | "settings">,
+  token: string,
+  absolute_expires_at: number,
+): string {
+  return setCookie(CSRF_COOKIE, token, { ...untilEnd(ctx, absolute_expires_at), httpOnly: false });
+}
+
+/** The Set-Cookie value that delivers a session. */
+export function sessionCookie(
+  ctx: Pick<Context, "clock" | "settings">,
+  value: string,
+  absolute_expires_at: number,
+): string {
+  return setCookie(SESSION_COOKIE, value, { ...untilEnd(ctx, absolute_expires_at), httpOnly: true });
+}
+
+function untilEnd(ctx: Pick<Context, "clock" | "settings">, end: number) {
+  const now = ctx.clock.now().getTime();
+  return { now, maxAgeSeconds: (end - now) / 1000, sameSite: ctx.settings.auth.sessionSameSite };
+}

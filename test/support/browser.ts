@@ -1,0 +1,129 @@
+import { env, exports } from "cloudflare:workers";
+import { forgetActors } from "../../src/identity/actors.ts";
+import { grantStatement } from "../../src/identity/grants.ts";
+import { openSession } from "../../src/identity/sessions/sessions.ts";
+import { oidcProviders, users } from "../../src/identity/table.ts";
+import type { Context } from "../../src/platform/context.ts";
+import { randomId } from "../../src/platform/ids.ts";
+import { makeContext } from "../../worker/context.ts";
+import type { Answer } from "./api.ts";
+
+const SESSION = "__Host-certctl_session";
+const CSRF = "__Host-certctl_csrf";
+
+/** What a browser does with cookies, and no more: it keeps what is set, drops what is cleared, and shows all of it. */
+export class Browser {
+  readonly jar = new Map<string, string>();
+
+  get session(): string {
+    return this.jar.get(SESSION) ?? "";
+  }
+
+  get csrf(): string {
+    return this.jar.get(CSRF) ?? "";
+  }
+
+  /** Another browser with the same cookies. */
+  copy(): Browser {
+    const other = new Browser();
+    for (const [name, value] of this.jar) other.jar.set(name, value);
+    return other;
+  }
+
+  with(name: "session" | "csrf", value: string): this {
+    this.jar.set(name === "session" ? SESSION : CSRF, value);
+    return this;
+  }
+
+  keep(cookies: readonly string[]): this {
+    for (const cookie of cookies) {
+      const [, name = "", value = ""] = /^([^=]+)=([^;]*)/.exec(cookie) ?? [];
+      if (/; Max-Age=0(?:;|$)/.test(cookie)) this.jar.delete(name);
+      else this.jar.set(name, value);
+    }
+    return this;
+  }
+
+  /** A request exactly as told: the cookies are shown, no CSRF header is added. */
+  async send<T = Record<string, unknown>>(
+    method: string,
+    path: string,
+    headers: Record<string, string> = {},
+    body?: string,
+  ): Promise<Answer<T>> {
+    const cookie = [...this.jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const init: RequestInit = { method, headers: { ...(cookie === "" ? {} : { Cookie: cookie }), ...headers } };
+    if (body !== undefined) init.body = body;
+    const response = await exports.default.fetch(
+      new Request(`http://localhost${path}`, { redirect: "manual", ...init }),
+    );
+    this.keep(response.headers.getSetCookie());
+    const text = await response.text();
+    const json = /json/.test(response.headers.get("Content-Type") ?? "");
+    return { status: response.status, headers: response.headers, body: (json ? JSON.parse(text) : { text }) as T };
+  }
+
+  get<T = Record<string, unknown>>(path: string, headers: Record<string, string> = {}) {
+    return this.send<T>("GET", path, headers);
+  }
+
+  /** A state-changing request as our own page sends it, with the CSRF token that the cookie delivers. */
+  change<T = Record<string, unknown>>(method: string, path: string, body?: unknown) {
+    const type = body === undefined ? {} : { "Content-Type": "application/json" };
+    return this.send<T>(method, path, { ...type, "X-CSRF-Token": this.csrf }, body && JSON.stringify(body));
+  }
+}
+
+/** A user of an enabled provider, made by rows, with roles that hold everywhere. */
+export async function newUser(roles: readonly string[] = []): Promise<{ id: string; provider_id: string }> {
+  const ctx = context();
+  const now = ctx.clock.now().toISOString();
+  const id = randomId(ctx.random, "u-");
+  const provider_id = randomId(ctx.random, "op-");
+  await ctx.db.batch([
+    ctx.db.insert(oidcProviders).values({
+      id: provider_id,
+      tenant_id: "t-default",
+      name: provider_id,
+      issuer_url: `https://${provider_id}.test`,
+      client_id: "client",
+      sealed_client_secret: "",
+      redirect_uri: "https://console.test/auth/oidc/callback",
+      groups_claim_path: "groups",
+      groups_claim_format: "string-array",
+      fetch_userinfo: false,
+      scopes: ["openid"],
+      allowed_email_domains: [],
+      iat_window_seconds: 300,
+      jwks_cache_ttl_seconds: 3600,
+      enabled: true,
+      created_at: now,
+      updated_at: now,
+    }),
+    ctx.db.insert(users).values({
+      id,
+      tenant_id: "t-default",
+      oidc_provider_id: provider_id,
+      oidc_subject: id,
+      email: `${id}@example.test`,
+      display_name: id,
+      created_at: now,
+      updated_at: now,
+    }),
+    ...roles.map((role_id) => grantStatement(ctx, { id, type: "User" }, { role_id })),
+  ]);
+  forgetActors();
+  return { id, provider_id };
+}
+
+/** The context of somebody who signs in, with settings of its own. */
+export function context(settings: Record<string, string> = {}): Context {
+  const caller = { address: "192.0.2.7", user_agent: "Test Browser", session_id: null };
+  return makeContext({ ...env, ...settings }, { waitUntil: () => undefined }, { caller });
+}
+
+/** A browser in which this user has just signed in. */
+export async function signIn(user_id: string, ctx = context()): Promise<{ browser: Browser; session_id: string }> {
+  const { session_id, cookies } = await openSession(ctx, { id: user_id, type: "User" });
+  return { browser: new Browser().keep(cookies), session_id };
+}
