@@ -1,7 +1,7 @@
 import type { LookupContext } from "../src/identity/grants.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
-import { holds, holdsSomewhere, mustHold } from "../src/platform/access.ts";
+import { globalOnly, holds, holdsSomewhere, lacks, mustHold } from "../src/platform/access.ts";
 import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context } from "../src/platform/context.ts";
 import { forbidden, unauthorized } from "../src/platform/errors.ts";
 import type { Route } from "../src/platform/route.ts";
@@ -50,6 +50,7 @@ export async function authorize(
   if (actor.type === "Agent" && !forAgents)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_for_agents");
   if (holds(actor, access)) return;
-  if (scope === null || !holdsSomewhere(actor, access)) throw forbidden(`this needs the permission ${access}`);
+  if (!holdsSomewhere(actor, access)) throw lacks(access);
+  if (scope === null) throw globalOnly(access);
   if (scope !== "handler") mustHold(actor, access, await scope(ctx, params));
 }

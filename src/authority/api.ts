@@ -1,5 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { asc } from "drizzle-orm";
+import { certificateScope } from "../inventory/certificates/scope.ts";
+import { visible } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { describeError } from "../platform/log.ts";
 import { ok, type Route, route } from "../platform/route.ts";
@@ -19,6 +21,7 @@ const revocationRoutes: Route[] = [
     method: "post",
     path: "/api/v1/certificates/{id}/revoke",
     access: "cert.revoke",
+    scope: certificateScope,
     tag: "Certificates",
     summary: "Revoke every still valid version of a certificate",
     description:
@@ -37,9 +40,10 @@ const revocationRoutes: Route[] = [
     method: "post",
     path: "/api/v1/certificates/{id}/release-hold",
     access: "cert.revoke",
+    scope: certificateScope,
     tag: "Certificates",
     summary: "Lift certificateHold; any other revocation is final",
-    description: "Also needs `issuer.edit` on the certificate's issuer.",
+    description: "Also needs `issuer.edit` on the certificate's issuer, and on every other that has issued for it.",
     params,
     answers: { 200: { description: "Released", schema: status } },
     errors: [409],
@@ -71,6 +75,7 @@ const cacheRoute = route({
   method: "get",
   path: "/api/v1/admin/crl/cache",
   access: "crl.admin",
+  scope: "handler",
   tag: "Public PKI",
   summary: "The state of every list of every CA",
   answers: {
@@ -90,6 +95,7 @@ async function listStates(ctx: Context): Promise<z.output<typeof listState>[]> {
   const cas = await ctx.db
     .select({ issuer_id, ca_id, ledger_id })
     .from(certificateAuthorities)
+    .where(visible(ctx.actor, "crl.admin", { issuer_id }))
     .orderBy(asc(issuer_id), asc(ca_id));
   const now = ctx.clock.now().getTime();
   const rows: z.output<typeof listState>[] = [];

@@ -2,10 +2,11 @@ import { eq, sql } from "drizzle-orm";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
 import { ledgersOf } from "../inventory/certificates/versions.ts";
+import { holds, mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import type { Statement } from "../platform/database.ts";
-import { AppError, forbidden } from "../platform/errors.ts";
+import { inList, type Statement } from "../platform/database.ts";
+import { AppError } from "../platform/errors.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import { sha256Hex } from "../platform/text.ts";
 import { ledgerOf, type Refusal, type RevocationReason, type RevokedEntry, type RevokeResult } from "./ledger.ts";
@@ -44,13 +45,15 @@ export async function revokeCertificate(ctx: Context, id: string, reason: Revoca
   );
 }
 
-/** Lifts certificateHold; 409 for any other state. The caller also needs issuer.edit on the certificate's issuer. */
+/**
+ * Lifts certificateHold; 409 for any other state. The actor also needs issuer.edit on the certificate's issuer and on each
+ * that may have issued for it before it came there: their ledgers are what is written.
+ */
 export async function releaseHold(ctx: Context, id: string): Promise<void> {
   const record = await mustFindCertificate(ctx, id);
-  if (!mayEditIssuer(ctx, record.issuer_id)) {
-    throw forbidden(`this also needs the permission issuer.edit on issuer ${record.issuer_id}`);
-  }
+  mustHold(ctx.actor, "issuer.edit", { issuer_id: record.issuer_id });
   const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
+  for (const issuer_id of await issuersOf(ctx, ledgers)) mustHold(ctx.actor, "issuer.edit", { issuer_id });
   const release = (ledgerId: string) => ledgerOf(ctx, ledgerId).release({ certificate_id: id });
   const entries = entriesOrThrow(await inEachLedger(ledgers, release));
   const purge = purgeEntry(ctx, entries);
@@ -157,12 +160,14 @@ function neverIssued(): AppError {
   return new AppError(404, "not_issued", "nothing was ever issued for this certificate: there is nothing to revoke");
 }
 
-function mayEditIssuer(ctx: Context, issuerId: string): boolean {
-  return ctx.actor.permissions.some(
-    (held) =>
-      held.permission === "issuer.edit" &&
-      (held.scope_type === "global" || (held.scope_type === "issuer" && held.scope_id === issuerId)),
-  );
+async function issuersOf(ctx: Context, ledgers: readonly string[]): Promise<string[]> {
+  if (holds(ctx.actor, "issuer.edit")) return [];
+  const { issuer_id, ledger_id } = certificateAuthorities;
+  const rows = await ctx.db
+    .selectDistinct({ issuer_id })
+    .from(certificateAuthorities)
+    .where(inList(ledger_id, ledgers));
+  return rows.map((row) => row.issuer_id);
 }
 
 function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {

@@ -88,6 +88,7 @@ export const profiles = resource({
   permissions: { read: "profile.read", edit: "profile.edit", delete: "profile.delete" },
   category: "config",
   table,
+  scope: "profile_id",
   answer: z
     .object({
       id: z.string(),

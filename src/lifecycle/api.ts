@@ -1,12 +1,13 @@
 import { z } from "@hono/zod-openapi";
 import { agentAtWork } from "../fleet/agents.ts";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
+import { certificateScope } from "../inventory/certificates/scope.ts";
 import { newestVersion } from "../inventory/certificates/versions.ts";
 import { AppError, notFound } from "../platform/errors.ts";
 import { pageOf, pageQuery } from "../platform/paging.ts";
 import { accepted, noContent, ok, type Route, route } from "../platform/route.ts";
 import { checkMapped, submitCsr } from "./csr.ts";
-import { findJob, JOB_STATUSES, JOB_TYPES, type Job, listJobs } from "./jobs.ts";
+import { findJob, JOB_STATUSES, JOB_TYPES, type Job, jobScope, listJobs } from "./jobs.ts";
 import { archiveCertificate, triggerRenewal } from "./renewal.ts";
 import { workOf } from "./work.ts";
 
@@ -58,6 +59,7 @@ const certificateRoutes = [
     method: "delete",
     path: "/api/v1/certificates/{id}",
     access: "cert.delete",
+    scope: certificateScope,
     tag: "Certificates",
     summary: "Archive a certificate: final, its open jobs are cancelled, what was issued stays",
     params,
@@ -73,6 +75,7 @@ const certificateRoutes = [
     method: "post",
     path: "/api/v1/certificates/{id}/renew",
     access: "cert.issue",
+    scope: certificateScope,
     tag: "Certificates",
     summary: "Ask the agents of the certificate's targets for CSRs: one job each",
     description: "`force` (query or body) also renews what expired, and starts anew what is under way.",
@@ -181,6 +184,7 @@ const jobRoutes = [
     method: "get",
     path: "/api/v1/jobs",
     access: "job.read",
+    scope: "handler",
     tag: "Jobs",
     summary: "List jobs",
     query: z.object({
@@ -201,6 +205,7 @@ const jobRoutes = [
     method: "get",
     path: "/api/v1/jobs/{id}",
     access: "job.read",
+    scope: jobScope,
     tag: "Jobs",
     summary: "Get a job",
     params,

@@ -1,4 +1,6 @@
 import { and, asc, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
+import { certificateScope, visibleByCertificate } from "../inventory/certificates/scope.ts";
+import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
@@ -111,6 +113,15 @@ export async function findJob(ctx: Context, id: string): Promise<Job | null> {
   return row ?? null;
 }
 
+/** For routes of a job `{id}`: where its certificate is; null when there is no such job. */
+export async function jobScope(
+  ctx: Context,
+  { id = "" }: Readonly<Record<string, string>>,
+): Promise<ObjectScope | null> {
+  const [job] = await ctx.db.select({ id: jobs.certificate_id }).from(jobs).where(eq(jobs.id, id));
+  return job ? certificateScope(ctx, job) : null;
+}
+
 /** Jobs that issue and are not ended. */
 export function openJobs(ctx: Context, certificateId: string): Promise<Job[]> {
   return ctx.db
@@ -133,6 +144,7 @@ export function issuing(): SQL {
   return inArray(jobs.type, ["Issuance", "Renewal"]);
 }
 
+/** One page of the jobs whose certificates the actor may see by job.read, and its total. */
 export function listJobs(
   ctx: Context,
   page: PageRequest,
@@ -145,6 +157,7 @@ export function listJobs(
       is(filter.status, (value) => eq(jobs.status, value)),
       is(filter.type, (value) => eq(jobs.type, value)),
       is(filter.certificate_id, (value) => eq(jobs.certificate_id, value)),
+      visibleByCertificate(ctx.actor, "job.read", jobs.certificate_id),
     ),
     order: [asc(jobs.created_at), asc(jobs.id)],
   });

@@ -1,9 +1,11 @@
 import { findSigningCa } from "../authority/issuers/signing.ts";
 import { agentsOfCertificate } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { placeOf } from "../inventory/certificates/scope.ts";
 import { archiveStatement, refreshStatus } from "../inventory/certificates/state.ts";
 import { newestVersion } from "../inventory/certificates/versions.ts";
 import { renewalPolicies } from "../inventory/renewal-policies.ts";
+import { mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
@@ -21,11 +23,12 @@ export interface Triggered {
 /**
  * Asks each agent of the certificate for a CSR: one job an agent, in one transaction. 400 for an archived certificate, for an
  * expired one without `force`, and where there is nobody to ask; 409 while it is under way, which `force` ends and starts
- * anew; the issuer's own refusal when it cannot sign.
+ * anew; the issuer's own refusal when it cannot sign; 403 unless the actor holds cert.issue where the record is.
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
   return repeatedly(async () => {
     const certificate = await mustFindCertificate(ctx, id);
+    mustHold(ctx.actor, "cert.issue", placeOf(certificate));
     checkRenewable(ctx, certificate, force);
     const [agents, open, policy] = await Promise.all([
       agentsToAsk(ctx, certificate),
@@ -100,6 +103,7 @@ async function agentsToAsk(ctx: Context, certificate: Certificate): Promise<stri
 export async function archiveCertificate(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   await repeatedly(async () => {
     const certificate = await mustFindCertificate(ctx, id);
+    mustHold(ctx.actor, "cert.delete", placeOf(certificate));
     checkIfMatch(certificate, ifMatch);
     if (certificate.status === "Archived") return;
     await commit(ctx, [

@@ -39,11 +39,20 @@ export function may(actor: Actor, permission: string, where: ObjectScope): boole
 /** Throws 403 unless the actor holds the permission for an object there; the same words for an object that is not there at all. */
 export function mustHold(actor: Actor, permission: string, where: ObjectScope | null): void {
   if (where ? may(actor, permission, where) : holds(actor, permission)) return;
-  throw outOfScope(permission);
+  throw holdsSomewhere(actor, permission) ? outOfScope(permission) : lacks(permission);
 }
 
-export function outOfScope(permission: string): AppError {
+export function lacks(permission: string): AppError {
+  return forbidden(`this needs the permission ${permission}`);
+}
+
+function outOfScope(permission: string): AppError {
   return forbidden(`this needs the permission ${permission} for this object's profile or issuer`, "out_of_scope");
+}
+
+/** What has no profile and no issuer is not reached by who holds the permission in a scope. */
+export function globalOnly(permission: string): AppError {
+  return forbidden(`this needs the permission ${permission} everywhere, not for a profile or issuer`, "out_of_scope");
 }
 
 /**
@@ -56,17 +65,17 @@ export function visible(
   columns: { readonly profile_id?: SQLWrapper; readonly issuer_id?: SQLWrapper },
 ): SQL | undefined {
   if (holds(actor, permission)) return undefined;
-  const ids = (type: ScopeType) =>
-    JSON.stringify(
-      actor.permissions.flatMap((held) =>
-        held.permission === permission && held.scope_type === type && held.scope_id !== undefined
-          ? [held.scope_id]
-          : [],
-      ),
+  const among = (column: SQLWrapper | undefined, type: ScopeType): SQL[] => {
+    const ids = actor.permissions.flatMap((held) =>
+      held.permission === permission && held.scope_type === type && held.scope_id !== undefined ? [held.scope_id] : [],
     );
-  const among = (column: SQLWrapper | undefined, type: ScopeType) =>
-    column ? sql`${column} in (select value from json_each(${ids(type)}))` : sql`0`;
-  return sql`(${among(columns.profile_id, "profile")} or ${among(columns.issuer_id, "issuer")})`;
+    if (!column || ids.length === 0) return [];
+    // One value lets an index give the rows in the order of the list.
+    if (ids.length === 1) return [sql`${column} = ${ids[0]}`];
+    return [sql`${column} in (select value from json_each(${JSON.stringify(ids)}))`];
+  };
+  const conditions = [...among(columns.profile_id, "profile"), ...among(columns.issuer_id, "issuer")];
+  return conditions.length === 0 ? sql`0` : sql`(${sql.join(conditions, sql` or `)})`;
 }
 
 /** The first of `wanted` that the actor lacks, or null: nobody gives what they lack. */

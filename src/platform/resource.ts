@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { and, asc, eq, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
+import { type ObjectScope, visible } from "./access.ts";
 import { commit, IdempotencyRace } from "./commit.ts";
 import { type AuditCategory, type Context, timestamp } from "./context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "./database.ts";
@@ -56,6 +57,11 @@ export interface ResourceSpec {
   readonly references?: References;
   /** Rows that keep this one from being deleted: a 409 that counts them. */
   readonly blocks?: readonly { table: string; column: string; kind: string; plural?: string }[];
+  /**
+   * The rows are profiles or issuers themselves: who holds a permission in the scope of one reaches that one, and its list
+   * shows no other. Creating, and everything of a resource without this, needs the permission everywhere.
+   */
+  readonly scope?: "profile_id" | "issuer_id";
   /** List filters: query parameter to column. */
   readonly filters?: Readonly<Record<string, { schema: z.ZodType; column: SQLiteColumn }>>;
   /** Checks and completes a row before it is written; throws AppError. `before` is null on create. */
@@ -91,6 +97,7 @@ export function resource(spec: ResourceSpec): Resource {
   const show = spec.show ?? ((row: Row) => row);
   const store = storeOf(spec);
   const common = { tag: spec.tag };
+  const one = spec.scope ? { scope: ownScope(spec.table, spec.scope) } : {};
 
   const routes = [
     route({
@@ -99,15 +106,17 @@ export function resource(spec: ResourceSpec): Resource {
       method: "get",
       path: spec.path,
       access: spec.permissions.read,
+      ...(spec.scope ? { scope: "handler" } : {}),
       summary: `List ${spec.tag.toLowerCase()}`,
       query: z.object({ ...pageQuery.shape, ...filters.shape }),
       answers: { 200: { description: "One page", schema: pageOf(spec.answer) } },
       errors: [400],
       handler: async (ctx, { query }) => {
         const asked: Record<string, unknown> = query;
-        const conditions = Object.entries(spec.filters ?? {}).flatMap(([name, { column }]) =>
+        const conditions: (SQL | undefined)[] = Object.entries(spec.filters ?? {}).flatMap(([name, { column }]) =>
           asked[name] === undefined ? [] : [eq(column, asked[name])],
         );
+        if (spec.scope) conditions.push(visible(ctx.actor, spec.permissions.read, { [spec.scope]: spec.table.id }));
         const page = pageQuery.parse(query);
         const { data, total } = await store.list(ctx, page, and(...conditions));
         return ok({ data: data.map(show), total, ...page });
@@ -134,6 +143,7 @@ export function resource(spec: ResourceSpec): Resource {
       method: "get",
       path: `${spec.path}/{id}`,
       access: spec.permissions.read,
+      ...one,
       summary: `Get a ${spec.kind}`,
       params,
       answers: { 200: { description: `The ${spec.kind}`, schema: spec.answer } },
@@ -150,6 +160,7 @@ export function resource(spec: ResourceSpec): Resource {
       method: "put",
       path: `${spec.path}/{id}`,
       access: spec.permissions.edit,
+      ...one,
       summary: `Update a ${spec.kind}: an absent field keeps its value, null clears it`,
       params,
       body: updateBody,
@@ -171,6 +182,7 @@ export function resource(spec: ResourceSpec): Resource {
       method: "delete",
       path: `${spec.path}/{id}`,
       access: spec.permissions.delete,
+      ...one,
       summary: `Delete a ${spec.kind}; 409 while something uses it`,
       params,
       answers: { 204: { description: "Deleted" } },
@@ -182,6 +194,14 @@ export function resource(spec: ResourceSpec): Resource {
     }),
   ];
   return { routes, find: store.find, list: store.list };
+}
+
+/** A row is its own scope, as long as it exists. */
+export function ownScope(table: ResourceTable, kind: "profile_id" | "issuer_id") {
+  return async (ctx: Context, { id = "" }: Readonly<Record<string, string>>): Promise<ObjectScope | null> => {
+    const [row] = await ctx.db.select({ id: table.id }).from(table).where(eq(table.id, id));
+    return row ? { [kind]: id } : null;
+  };
 }
 
 function storeOf(spec: ResourceSpec) {

@@ -4,12 +4,13 @@ import { pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import { etagOf, idSchema, nameSchema, textSchema } from "../../platform/rows.ts";
 import { caSubject, genericCaConfig, ISSUER_TYPES, keyAlgorithm, revocationReason } from "./config.ts";
-import { createIntermediate, listCas, mustFindCa, retireCa, viewOf } from "./intermediates.ts";
+import { caScope, createIntermediate, listCas, mustFindCa, retireCa, viewOf } from "./intermediates.ts";
 import {
   createIssuer,
   deleteIssuer,
   getIssuer,
   type IssuerView,
+  issuerScope,
   listIssuers,
   testIssuer,
   updateIssuer,
@@ -84,6 +85,7 @@ const ownRoutes: Route[] = [
     method: "get",
     path: "/api/v1/issuers",
     access: "issuer.read",
+    scope: "handler",
     tag,
     summary: "List issuers",
     query: pageQuery,
@@ -117,6 +119,7 @@ const ownRoutes: Route[] = [
     method: "get",
     path: "/api/v1/issuers/{id}",
     access: "issuer.read",
+    scope: issuerScope,
     tag,
     summary: "Get an issuer, secrets masked",
     params,
@@ -132,6 +135,7 @@ const ownRoutes: Route[] = [
     method: "put",
     path: "/api/v1/issuers/{id}",
     access: "issuer.edit",
+    scope: issuerScope,
     tag,
     summary:
       "Update an issuer: an absent field keeps its value, in its configuration too; a subordinate's certificate comes in here",
@@ -151,6 +155,7 @@ const ownRoutes: Route[] = [
     method: "delete",
     path: "/api/v1/issuers/{id}",
     access: "issuer.delete",
+    scope: issuerScope,
     tag,
     summary: "Delete an issuer; 409 while certificates or intermediates need it",
     params,
@@ -166,6 +171,7 @@ const ownRoutes: Route[] = [
     method: "post",
     path: "/api/v1/issuers/{id}/test",
     access: "issuer.edit",
+    scope: issuerScope,
     tag,
     summary: "Check that an issuer can sign and answer for what it signed",
     params,
@@ -223,6 +229,7 @@ const intermediateRoutes: Route[] = [
     method: "post",
     path: "/api/v1/issuers/{id}/intermediates",
     access: "ca.hierarchy.manage",
+    scope: issuerScope,
     tag,
     summary: "Create a CA below one of the issuer's; the issuer's own is the parent where none is named",
     params,
@@ -264,6 +271,7 @@ const intermediateRoutes: Route[] = [
     method: "get",
     path: "/api/v1/issuers/{id}/intermediates",
     access: "ca.hierarchy.manage",
+    scope: issuerScope,
     tag,
     summary: "Every CA of an issuer, its own first",
     params,
@@ -278,6 +286,7 @@ const intermediateRoutes: Route[] = [
     method: "get",
     path: "/api/v1/intermediates/{id}",
     access: "ca.hierarchy.manage",
+    scope: caScope,
     tag,
     summary: "Get a CA",
     params,
@@ -289,6 +298,7 @@ const intermediateRoutes: Route[] = [
     method: "post",
     path: "/api/v1/intermediates/{id}/retire",
     access: "ca.hierarchy.manage",
+    scope: caScope,
     tag,
     summary: "Retire a CA in two phases; with a reason the second one also revokes it at its parent",
     params,

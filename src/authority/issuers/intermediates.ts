@@ -4,6 +4,7 @@ import type { KeyAlgorithm } from "../../pki/keys.ts";
 import { parseNameConstraints } from "../../pki/name-constraints.ts";
 import type { SubjectName } from "../../pki/names.ts";
 import { certificatesFromPem } from "../../pki/pem.ts";
+import type { ObjectScope } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
@@ -156,6 +157,15 @@ function constraintsOf(asked: NewIntermediate): NameConstraintValues | null {
 export async function findCa(ctx: Context, id: string): Promise<CaAuthorityRow | null> {
   const [row] = await ctx.db.select().from(certificateAuthorities).where(eq(certificateAuthorities.id, id));
   return row ?? null;
+}
+
+/** For routes of a CA `{id}`: its issuer; null when there is none. */
+export async function caScope(
+  ctx: Context,
+  { id = "" }: Readonly<Record<string, string>>,
+): Promise<ObjectScope | null> {
+  const ca = await findCa(ctx, id);
+  return ca && { issuer_id: ca.issuer_id };
 }
 
 export async function mustFindCa(ctx: Context, id: string): Promise<CaAuthorityRow> {

@@ -1,5 +1,6 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
 import { certificatesFromPem } from "../../pki/pem.ts";
+import { visible } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import {
@@ -13,6 +14,7 @@ import {
 import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
+import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
 import { forgetAuthority } from "../public/directory.ts";
@@ -94,6 +96,9 @@ function show(row: IssuerRow, ca: CaAuthorityRow | null): IssuerView {
   return { ...row, config: { ...config, ...material, ...csr, ...secrets } };
 }
 
+/** For routes of an issuer `{id}`: it is its own scope, as long as it exists. */
+export const issuerScope = ownScope(issuers, "issuer_id");
+
 export async function mustFindIssuer(ctx: Context, id: string): Promise<IssuerRow> {
   const [row] = await ctx.db.select().from(issuers).where(eq(issuers.id, id));
   if (!row) throw notFound("issuer", id);
@@ -118,8 +123,10 @@ export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
   return show(await mustFindIssuer(ctx, id), await ownCaOf(ctx, id));
 }
 
+/** One page of what the actor may see, and its total. */
 export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ data: IssuerView[]; total: number }> {
   const { data, total } = await listPage<IssuerRow>(ctx, issuers, page, {
+    where: visible(ctx.actor, "issuer.read", { issuer_id: issuers.id }),
     order: [asc(issuers.created_at), asc(issuers.id)],
   });
   const ids = data.map((row) => row.id);

@@ -13,6 +13,7 @@ import {
   viewOf,
 } from "./certificates.ts";
 import { exportPem, exportPkcs12 } from "./export.ts";
+import { certificateScope } from "./scope.ts";
 import { certificates } from "./table.ts";
 import { listVersions } from "./versions.ts";
 
@@ -140,6 +141,7 @@ export const certificateRoutes: Route[] = [
     method: "get",
     path,
     access: "cert.read",
+    scope: "handler",
     tag,
     summary: "List certificates",
     query,
@@ -156,8 +158,11 @@ export const certificateRoutes: Route[] = [
     method: "post",
     path,
     access: "cert.issue",
+    scope: "handler",
     tag,
     summary: "Create a certificate record; nothing is issued yet",
+    description:
+      "In a scope: the body's profile or issuer must be of it. Owner, team, renewal policy and targets may be any that exist.",
     body: z.strictObject({ id: idSchema.optional(), ...fields.shape, ...managed }),
     answers: { 201: { description: "Created", schema: certificateAnswer } },
     errors: [409],
@@ -171,6 +176,7 @@ export const certificateRoutes: Route[] = [
     method: "get",
     path: `${path}/{id}`,
     access: "cert.read",
+    scope: certificateScope,
     tag,
     summary: "Get a certificate",
     params,
@@ -185,9 +191,11 @@ export const certificateRoutes: Route[] = [
     method: "put",
     path: `${path}/{id}`,
     access: "cert.edit",
+    scope: certificateScope,
     tag,
     summary: "Update a certificate record: an absent field keeps its value, null clears it",
-    description: "What was issued already stays as it is; the next issuance follows the record.",
+    description:
+      "What was issued already stays as it is; the next issuance follows the record. In a scope: another profile or issuer must leave the certificate in it.",
     params,
     body: updateBodyOf(fields, managed, DEMANDED),
     answers: { 200: { description: "The certificate as it is now", schema: certificateAnswer } },
@@ -209,6 +217,7 @@ export const certificateRoutes: Route[] = [
     method: "get",
     path: `${path}/{id}/versions`,
     access: "cert.read",
+    scope: certificateScope,
     tag,
     summary: "What was issued for a certificate, the newest first",
     params,
@@ -225,6 +234,7 @@ export const certificateRoutes: Route[] = [
     method: "get",
     path: `${path}/{id}/export/pem`,
     access: "cert.read",
+    scope: certificateScope,
     tag,
     summary: "The newest version with its chain as PEM, as JSON or as a file",
     params,
@@ -251,6 +261,7 @@ export const certificateRoutes: Route[] = [
     method: "post",
     path: `${path}/{id}/export/pkcs12`,
     access: "cert.read",
+    scope: certificateScope,
     tag,
     summary: "The newest version with its chain as a PKCS#12 trust store; it holds no key",
     params,

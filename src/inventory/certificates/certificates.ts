@@ -2,6 +2,7 @@ import { and, asc, desc, eq, gt, lt, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
+import { may, mustHold } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { guard, inList, ReferenceViolation, rowOf, type Statement, UniqueViolation } from "../../platform/database.ts";
@@ -9,6 +10,8 @@ import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { placeOf, visibleCertificates } from "./scope.ts";
+import { renewing } from "./state.ts";
 import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
 
 export { CERTIFICATE_STATUSES };
@@ -83,12 +86,17 @@ export async function viewOf(ctx: Context, row: Certificate): Promise<Certificat
   return view;
 }
 
-/** A new record: Pending, nothing is issued yet. */
+/**
+ * A new record: Pending, nothing is issued yet. 403 unless the actor holds cert.issue for its profile or issuer; the owner,
+ * team, renewal policy and targets that it names may be any that exist, and the names and ids of certificates are unique
+ * everywhere: "already exists" is told to whoever may create one.
+ */
 export async function createCertificate(
   ctx: Context,
   chosenId: string | undefined,
   fields: CertificateFields,
 ): Promise<CertificateView> {
+  mustHold(ctx.actor, "cert.issue", placeOf(fields));
   const now = timestamp(ctx);
   const { target_ids, ...own } = fields;
   const row: Certificate = {
@@ -122,7 +130,11 @@ export async function createCertificate(
   return view;
 }
 
-/** Changes what `values` names; what was issued already stays as it is. */
+/**
+ * Changes what `values` names; what was issued already stays as it is. 403 unless the actor holds cert.edit where the record
+ * is and where it goes. While a renewal is under way, which would be signed at the new place, moving also needs cert.issue
+ * there (else 409). Owner, team, renewal policy and targets may be any that exist.
+ */
 export function updateCertificate(
   ctx: Context,
   id: string,
@@ -140,6 +152,8 @@ async function updateOnce(
   ifMatch: string | null,
 ): Promise<CertificateView> {
   const before = await mustFindCertificate(ctx, id);
+  mustHold(ctx.actor, "cert.edit", placeOf(before));
+  mustHold(ctx.actor, "cert.edit", placeOf({ ...before, ...values }));
   checkIfMatch(before, ifMatch);
   const { target_ids, ...own } = values;
   const changed = { ...own, ...canonicalNames(own) };
@@ -150,12 +164,26 @@ async function updateOnce(
   const set = { ...changed, updated_at: row.updated_at };
   const statements = [
     guard(ctx.db, unchangedSince(before)),
+    ...(await moveGuards(ctx, before, row)),
     ctx.db.update(certificates).set(set).where(eq(certificates.id, id)),
     ...(targets ? [unmapStatement(ctx, id), ...mapStatements(ctx, id, targets)] : []),
     event(ctx, "certificate.update", id, { fields: Object.keys(values) }),
   ];
   await save(ctx, statements, row);
   return viewOf(ctx, row);
+}
+
+/** An open job follows the record: who moves it to where they may not issue would have it signed there all the same. */
+async function moveGuards(ctx: Context, before: Certificate, after: Certificate): Promise<Statement[]> {
+  const moves = before.issuer_id !== after.issuer_id || before.certificate_profile_id !== after.certificate_profile_id;
+  if (!moves || may(ctx.actor, "cert.issue", placeOf(after))) return [];
+  const [open] = await ctx.db.all<{ n: number }>(sql`select ${renewing(before.id)} as n`);
+  if (open?.n === 1)
+    throw conflict(
+      "renewal_in_progress",
+      "a renewal is under way and would be signed by the new profile and issuer, for which this needs the permission cert.issue",
+    );
+  return [guard(ctx.db, sql`not ${renewing(before.id)}`)];
 }
 
 /** Holds while nobody has written the row since it was read. */
@@ -250,6 +278,7 @@ const SORT: Readonly<Record<string, SQLiteColumn>> = {
 
 export const SORT_KEYS = Object.keys(SORT);
 
+/** One page of what the actor may see, and its total. */
 export async function listCertificates(
   ctx: Context,
   page: PageRequest,
@@ -259,7 +288,7 @@ export async function listCertificates(
   const by = SORT[sort.key] ?? certificates.created_at;
   const direction = sort.descending ? desc : asc;
   const { data, total } = await listPage<Certificate>(ctx, certificates, page, {
-    where: conditions(filter),
+    where: and(conditions(filter), visibleCertificates(ctx.actor, "cert.read")),
     order: [direction(by), direction(certificates.id)],
   });
   return { data: await viewsOf(ctx, data), total };

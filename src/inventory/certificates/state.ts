@@ -11,6 +11,12 @@ import { latestNotAfter } from "./versions.ts";
 
 const OPEN = sql.raw("('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')");
 
+/** Condition: a job that issues is open for the certificate. */
+export function renewing(certificateId: string): SQL {
+  return sql`exists (select 1 from jobs j where j.certificate_id = ${certificateId} and j.status in ${OPEN}
+    and j.type in ('Issuance', 'Renewal'))`;
+}
+
 /** The later of now and a millisecond after `updated_at`: the row's version must rise with each write. */
 export function raisedUpdatedAt(now: string): SQL {
   return sql`case when ${certificates.updated_at} < ${now} then ${now}

@@ -1,0 +1,40 @@
+import { eq, type SQL, type SQLWrapper, sql } from "drizzle-orm";
+import { type ObjectScope, visible } from "../../platform/access.ts";
+import type { Actor, Context } from "../../platform/context.ts";
+import { certificates } from "./table.ts";
+
+/**
+ * Where certificates are: of a profile and of an issuer. Who holds a permission for either of the two reaches the
+ * certificate and what belongs to it: versions, exports, jobs. One without a profile is reached through its issuer, or by
+ * who holds the permission everywhere.
+ */
+
+const COLUMNS = { profile_id: certificates.certificate_profile_id, issuer_id: certificates.issuer_id };
+
+/** The place of a record as it is or is to be. */
+export function placeOf(record: {
+  readonly certificate_profile_id: string | null;
+  readonly issuer_id: string;
+}): ObjectScope {
+  return { profile_id: record.certificate_profile_id, issuer_id: record.issuer_id };
+}
+
+/** For routes of a certificate `{id}`: its place; null when there is none. */
+export async function certificateScope(
+  ctx: Context,
+  { id = "" }: Readonly<Record<string, string>>,
+): Promise<ObjectScope | null> {
+  const [place] = await ctx.db.select(COLUMNS).from(certificates).where(eq(certificates.id, id));
+  return place ?? null;
+}
+
+/** The condition of a list of certificates on what the actor may see; undefined where that is everything. */
+export function visibleCertificates(actor: Actor, permission: string): SQL | undefined {
+  return visible(actor, permission, COLUMNS);
+}
+
+/** The same for rows that belong to a certificate: `certificateId` is their column. */
+export function visibleByCertificate(actor: Actor, permission: string, certificateId: SQLWrapper): SQL | undefined {
+  const condition = visibleCertificates(actor, permission);
+  return condition && sql`${certificateId} in (select ${certificates.id} from ${certificates} where ${condition})`;
+}
