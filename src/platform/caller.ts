@@ -36,12 +36,7 @@ function canonical(text: string | null): string {
 
 /** What a limit counts: an IPv4 address, or the /64 that one IPv6 customer has. Null for `local`: nobody can tell callers apart. */
 export function addressKey(address: string): string | null {
-  if (address === NO_CALLER.address) return null;
-  const parsed = ipaddr.parse(address);
-  if (parsed.kind() === "ipv4") return address;
-  return `${parsed
-    .toByteArray()
-    .slice(0, 8)
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join("")}::/64`;
+  if (!ipaddr.isValid(address)) return null;
+  if (ipaddr.IPv4.isValid(address)) return address;
+  return `${ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`)}/64`;
 }

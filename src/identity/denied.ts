@@ -1,0 +1,200 @@
+import { sql } from "drizzle-orm";
+import { addressKey } from "../platform/caller.ts";
+import { ANONYMOUS_ACTOR, type Caller, type Context } from "../platform/context.ts";
+import { GuardFailed, guard, rawStatement, runBatch } from "../platform/database.ts";
+import { describeError } from "../platform/log.ts";
+import { sha256Hex } from "../platform/text.ts";
+import { deniedAttempts } from "./table.ts";
+
+/**
+ * The trace of what was refused, bounded whatever somebody tries. Who has proven who he is gets an audit event for what he may
+ * not do (`auditDenied`). Attempts without a valid credential (`noteDenied`) are counted in the isolate, then in the table
+ * `denied_attempts`, and become one audit event for each address, reason and minute (`recordDenied`, a sweep).
+ *
+ * What bounds the memory of an isolate: both maps are of one minute, and hold at most MAX_KEYS and MAX_EVENTS entries.
+ */
+
+const MINUTE_MS = 60_000;
+/** Counts go to the database at most about so often. An isolate that ends takes along what it counted in this time. */
+const FLUSH_MS = 1_000;
+/** A flush that has not come back after so long was cut off with its request: the next one does its work. */
+const FLUSH_STUCK_MS = 30_000;
+const MAX_ROUNDS = 10;
+/** So long after a minute's end its counts are complete; what comes later counts for the minute in which it comes. */
+const GRACE_MS = 10_000;
+/** Pairs of address and reason that an isolate tells apart in a minute; beyond them all addresses are `other`. */
+const MAX_KEYS = 500;
+/** Audit events of refused permissions that an isolate remembers, and that one actor causes before its paths become one. */
+const MAX_EVENTS = 10_000;
+const MAX_EVENTS_ACTOR = 100;
+const SLICE = 50;
+
+/** The address of whom nobody counts apart any more. */
+const OTHER = "other";
+
+/** What there must be for an attempt to be noted: authentication has no actor yet. */
+export type NoteContext = Pick<Context, "clock" | "db" | "defer" | "log" | "requestId">;
+
+interface Attempts {
+  readonly address: string;
+  readonly reason: string;
+  /** Unix milliseconds of the minute's begin. */
+  readonly minute: number;
+  readonly request_id: string;
+  count: number;
+}
+
+let gathered = new Map<string, Attempts>();
+/** The pairs of address and reason seen in this minute, kept when their counts are flushed. */
+let known = { minute: 0, keys: new Set<string>() };
+let flush = { running: false, since: 0 };
+
+/**
+ * Counts an attempt without a valid credential. `reason` is a fixed snake_case code, never the caller's words. Returns at
+ * once. The door notes every 401 itself, and every refusal before there is an actor: a handler calls this only for a failed
+ * sign-in that it answers with something else (a redirect).
+ */
+export function noteDenied(ctx: NoteContext, caller: Pick<Caller, "address">, reason: string): void {
+  const now = ctx.clock.now().getTime();
+  const minute = now - (now % MINUTE_MS);
+  if (known.minute !== minute) known = { minute, keys: new Set() };
+  const wanted = addressKey(caller.address) ?? caller.address;
+  const isKnown = known.keys.has(`${wanted} ${reason}`) || known.keys.size < MAX_KEYS;
+  if (isKnown) known.keys.add(`${wanted} ${reason}`);
+  count({ address: isKnown ? wanted : OTHER, reason, minute, request_id: ctx.requestId, count: 1 });
+  if (flush.running && now - flush.since >= 0 && now - flush.since < FLUSH_STUCK_MS) return;
+  const wait = Math.min(Math.max(flush.since + FLUSH_MS - now, 0), FLUSH_MS);
+  flush = { running: true, since: now };
+  ctx.defer(flushLater(ctx, wait, flush));
+}
+
+function count(attempts: Attempts): void {
+  const key = `${attempts.minute} ${attempts.address} ${attempts.reason}`;
+  const before = gathered.get(key);
+  if (before) before.count += attempts.count;
+  else gathered.set(key, attempts);
+}
+
+/** Flushes until nothing is left that nobody else waits for; under a flood somebody else goes on after a few rounds. */
+async function flushLater(ctx: NoteContext, firstWaitMs: number, mine: typeof flush): Promise<void> {
+  try {
+    let wait = firstWaitMs;
+    for (let round = 0; round < MAX_ROUNDS && gathered.size > 0; round++) {
+      if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+      await flushOnce(ctx);
+      wait = FLUSH_MS;
+    }
+  } finally {
+    if (flush === mine) flush = { running: false, since: ctx.clock.now().getTime() };
+  }
+}
+
+async function flushOnce(ctx: NoteContext): Promise<void> {
+  const batch = gathered;
+  gathered = new Map();
+  try {
+    const now = ctx.clock.now().getTime();
+    const rows = [...batch.values()].map((one) => ({ ...one, minute: minuteOf(inTime(one.minute, now)) }));
+    await ctx.db.run(sql`insert into ${deniedAttempts} (address, reason, minute, count, request_id)
+      select value ->> 'address', value ->> 'reason', value ->> 'minute', sum(value ->> 'count'), min(value ->> 'request_id')
+      from json_each(${JSON.stringify(rows)}) where true group by 1, 2, 3
+      on conflict (minute, address, reason) do update set count = count + excluded.count`);
+  } catch (error) {
+    // Kept for the next time, as long as the memory's bound allows.
+    if (gathered.size < MAX_KEYS) for (const one of batch.values()) count(one);
+    ctx.log.warn("denied.flush_failed", { error: describeError(error) });
+  }
+}
+
+/** The minute that attempts still count for: their own, or the present one when their own may be on record already. */
+function inTime(minute: number, now: number): number {
+  return now < minute + MINUTE_MS + GRACE_MS / 2 ? minute : now - (now % MINUTE_MS);
+}
+
+function minuteOf(time: number): string {
+  return new Date(time).toISOString();
+}
+
+/** One slice of a sweep: an audit event for each address, reason and finished minute, and the counts are gone in the same batch. */
+export async function recordDenied(ctx: Context): Promise<string | null> {
+  const now = ctx.clock.now().getTime() - GRACE_MS;
+  const rows = await ctx.db
+    .select()
+    .from(deniedAttempts)
+    .where(sql`${deniedAttempts.minute} < ${minuteOf(now - (now % MINUTE_MS))}`)
+    .orderBy(deniedAttempts.minute, deniedAttempts.address, deniedAttempts.reason)
+    .limit(SLICE);
+  if (rows.length === 0) return null;
+  const events = await Promise.all(
+    rows.map(async ({ address, reason, minute, count, request_id }) =>
+      ctx.audit({
+        id: `audit-${(await sha256Hex(`denied|${minute}|${address}|${reason}`)).slice(0, 32)}`,
+        actor: ANONYMOUS_ACTOR,
+        action: "auth.denied",
+        resource_type: "address",
+        resource_id: address,
+        category: "auth",
+        details: { reason, minute, count, request_id },
+      }),
+    ),
+  );
+  const keys = JSON.stringify(rows.map(({ address, reason, minute }) => ({ address, reason, minute })));
+  const these = sql`exists (select 1 from json_each(${keys}) as k
+    where k.value ->> 'minute' = minute and k.value ->> 'address' = address and k.value ->> 'reason' = reason)`;
+  const total = rows.reduce((sum, row) => sum + row.count, 0);
+  const unchanged = guard(ctx.db, sql`(select sum(count) from ${deniedAttempts} where ${these}) = ${total}`);
+  const removal = rawStatement(ctx.db, sql`delete from ${deniedAttempts} where ${these}`);
+  try {
+    await runBatch(ctx.db, [unchanged, ...events, removal]);
+  } catch (error) {
+    // A count came late, or another run was faster: the next tick looks again.
+    if (error instanceof GuardFailed) return null;
+    throw error;
+  }
+  return rows.length < SLICE ? null : "more";
+}
+
+let refused = { minute: 0, ids: new Set<string>(), byActor: new Map<string, number>() };
+
+/** What an actor asked for and may not have. */
+export interface RefusedAttempt {
+  /** The route's operationId. */
+  readonly operation: string;
+  readonly method: string;
+  readonly path: string;
+  /** The error's code. */
+  readonly reason: string;
+}
+
+/**
+ * An audit event for an attempt beyond the actor's rights: one for each actor, operation and path in a minute, however often
+ * it is repeated. An actor who tries more than a hundred different paths in a minute gets one event an operation after that.
+ */
+export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promise<void> {
+  const now = ctx.clock.now().getTime();
+  const minute = now - (now % MINUTE_MS);
+  if (refused.minute !== minute || refused.ids.size >= MAX_EVENTS)
+    refused = { minute, ids: new Set(), byActor: new Map() };
+  const actor = `${ctx.actor.type}:${ctx.actor.id}`;
+  const tried = refused.byActor.get(actor) ?? 0;
+  const path = tried < MAX_EVENTS_ACTOR ? attempt.path.slice(0, 500) : "*";
+  const id = await sha256Hex([actor, attempt.operation, attempt.reason, path, minute].join("\n"));
+  if (refused.ids.has(id)) return;
+  const { operation, method, reason } = attempt;
+  const event = ctx.audit({
+    id: `audit-${id.slice(0, 32)}`,
+    action: "auth.denied",
+    resource_type: "route",
+    resource_id: operation,
+    category: "auth",
+    details: { method, path, reason, address: ctx.caller.address },
+  });
+  try {
+    await runBatch(ctx.db, [event]);
+    refused.ids.add(id);
+    refused.byActor.set(actor, tried + 1);
+  } catch (error) {
+    // The refusal stands all the same.
+    ctx.log.error("denied.audit_failed", { operation, reason, error: describeError(error) });
+  }
+}
