@@ -70,7 +70,12 @@ export class Browser {
   /** A state-changing request as our own page sends it, with the CSRF token that the cookie delivers. */
   change<T = Record<string, unknown>>(method: string, path: string, body?: unknown) {
     const type = body === undefined ? {} : { "Content-Type": "application/json" };
-    return this.send<T>(method, path, { ...type, "X-CSRF-Token": this.csrf }, body && JSON.stringify(body));
+    return this.send<T>(
+      method,
+      path,
+      { ...type, "X-CSRF-Token": this.csrf },
+      body === undefined ? undefined : JSON.stringify(body),
+    );
   }
 }
 

@@ -107,7 +107,7 @@ function audit(ctx: Context, id: string, actor: ActorRef, details: AuditEntry["d
     resource_id: id,
     category: "auth",
     details: { actor_id: actor.id, actor_type: actor.type, ...details },
-    ...(by ? { by } : {}),
+    ...(by ? { actor: by } : {}),
   });
 }
 
