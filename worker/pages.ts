@@ -1,5 +1,5 @@
 /** The pages among the static assets. The Worker runs first, so that any other path is a 404 and never a page. */
-const PAGES = /^\/(?:|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
+const PAGES = /^\/(?:|login|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
 
 /** The asset for a GET or HEAD of one of our pages, or null. */
 export async function servePage(request: Request, assets: Fetcher | null): Promise<Response | null> {
