@@ -125,7 +125,7 @@ export const oidcProviderState = sqliteTable("oidc_provider_state", {
   discovery: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>(),
   jwks: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>(),
   fetched_at: text(),
-  /** The last attempt, successful or not: the brake on refetching for an unknown `kid`. */
+  /** The last attempt that failed or was made for an unknown `kid`: what brakes further ones. */
   attempted_at: text(),
   refresh_count: integer().notNull(),
   rejected_jws_count: integer().notNull(),

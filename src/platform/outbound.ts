@@ -46,7 +46,7 @@ export async function outboundFetch(
     const location = response.headers.get("Location");
     if (response.status >= 300 && response.status < 400 && location !== null) {
       await response.body?.cancel();
-      if (hop >= maxRedirects) throw upstreamError(`${target.host} redirects more than ${maxRedirects} times`);
+      if (hop >= maxRedirects) throw upstreamError(tooManyRedirects(target.host, maxRedirects));
       target = checkOutboundUrl(new URL(location, target).href, settings.outboundAllow);
       continue;
     }
@@ -56,6 +56,12 @@ export async function outboundFetch(
       body: await readBounded(response, maxBytes, target.host),
     };
   }
+}
+
+function tooManyRedirects(host: string, most: number): string {
+  return most === 0
+    ? `${host} answered with a redirect, which is not followed here`
+    : `${host} redirects more than ${most} times`;
 }
 
 /** A redirect is followed by a bare GET: neither body nor credentials go to a place that the caller did not name. */
@@ -98,14 +104,11 @@ export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
   const parsed = URL.parse(url);
   if (!parsed || !/^https?:$/.test(parsed.protocol)) throw refused(url, "must be an http or https URL");
   if (parsed.username || parsed.password) throw refused(url, "must not carry credentials");
-  const host = parsed.hostname
-    .replace(/^\[|\]$/g, "")
-    .replace(/\.$/, "")
-    .toLowerCase();
+  const host = hostOf(parsed);
   if (ipaddr.isValid(host)) {
     if (!isAllowedAddress(host, allow))
       throw refused(url, `${host} is a reserved address; an operator can allow it in OUTBOUND_ALLOW`);
-  } else if (host === "localhost" || /\.(?:localhost|local|internal|home\.arpa)$/.test(host) || !host.includes(".")) {
+  } else if (isLocalName(host)) {
     if (!allow.some(([range]) => range.range() === "loopback" || range.range() === "private")) {
       throw refused(url, `${host} is a local name; an operator can allow its address in OUTBOUND_ALLOW`);
     }
@@ -113,10 +116,39 @@ export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
   return parsed;
 }
 
+/**
+ * The same for a place that credentials or trust depend on: https, or plain http to an address that OUTBOUND_ALLOW has. A
+ * name says nothing of its address, so of names only the local ones may go without https.
+ */
+export function checkSecureUrl(url: string, allow: readonly IpRange[]): URL {
+  const parsed = checkOutboundUrl(url, allow);
+  if (parsed.protocol === "https:") return parsed;
+  const host = hostOf(parsed);
+  const opened = ipaddr.isValid(host) ? isInRanges(embeddedIpv4(ipaddr.process(host)), allow) : isLocalName(host);
+  if (!opened)
+    throw refused(url, "must be https; plain http only to an address that the operator has in OUTBOUND_ALLOW");
+  return parsed;
+}
+
+function hostOf(url: URL): string {
+  return url.hostname
+    .replace(/^\[|\]$/g, "")
+    .replace(/\.$/, "")
+    .toLowerCase();
+}
+
+function isLocalName(host: string): boolean {
+  return host === "localhost" || /\.(?:localhost|local|internal|home\.arpa)$/.test(host) || !host.includes(".");
+}
+
+function isInRanges(address: ipaddr.IPv4 | ipaddr.IPv6, ranges: readonly IpRange[]): boolean {
+  return ranges.some((range) => range[0].kind() === address.kind() && address.match([range[0], range[1]]));
+}
+
 /** Whether an address is public unicast, or inside an allowed range. IPv4-mapped, NAT64 and 6to4 forms count as what they carry. */
 export function isAllowedAddress(text: string, allow: readonly IpRange[]): boolean {
   const address = embeddedIpv4(ipaddr.process(text));
-  if (allow.some((range) => range[0].kind() === address.kind() && address.match([range[0], range[1]]))) return true;
+  if (isInRanges(address, allow)) return true;
   return address.range() === "unicast" && address.toString() !== AZURE_WIRE_SERVER;
 }
 

@@ -1,0 +1,188 @@
+import { and, eq, isNull, lte, or, sql } from "drizzle-orm";
+import type { JSONWebKeySet } from "jose";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { ReferenceViolation, translateDatabaseError } from "../../platform/database.ts";
+import { AppError, notFound } from "../../platform/errors.ts";
+import { oidcProviderState, type oidcProviders } from "../table.ts";
+import { inspectKeySet } from "./key-set.ts";
+import { type Discovery, discoveryUrl, fetchJson, inspectMetadata } from "./metadata.ts";
+
+export type { Discovery } from "./metadata.ts";
+
+/**
+ * A provider's metadata and keys as they were last fetched. They are kept in D1, so that all isolates have the same ones and
+ * the counters are true; nothing is remembered in an isolate.
+ */
+
+export type Provider = typeof oidcProviders.$inferSelect;
+export type ProviderState = typeof oidcProviderState.$inferSelect;
+
+export interface ProviderDocuments {
+  readonly discovery: Discovery;
+  readonly keys: JSONWebKeySet;
+}
+
+/** Unknown key ids make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
+const UNKNOWN_KEY_BRAKE_MS = 30_000;
+
+/** What failed is not tried again for so long: a sign-in page that is hammered does not hammer the provider. */
+const FAILURE_BRAKE_MS = 5_000;
+
+/** A provider does not answer, or not what it should: 502. `reason` is the one that a sign-in fails with. */
+export class ProviderError extends AppError {
+  readonly reason: "provider_unreachable" | "jwks_unreachable";
+
+  constructor(reason: ProviderError["reason"], message: string, cause?: unknown) {
+    super(502, "provider_failed", message, { cause });
+    this.reason = reason;
+  }
+}
+
+/** The provider's checked metadata; see `providerDocuments`. */
+export async function discover(ctx: Context, provider: Provider): Promise<Discovery> {
+  return (await providerDocuments(ctx, provider)).discovery;
+}
+
+/**
+ * The provider's metadata and keys: those that are kept while they are younger than jwks_cache_ttl_seconds and of this
+ * issuer_url, else fetched again. `refresh` fetches in any case. Throws ProviderError (502) with what the provider does wrong.
+ */
+export async function providerDocuments(
+  ctx: Context,
+  provider: Provider,
+  { refresh = false }: { refresh?: boolean } = {},
+): Promise<ProviderDocuments> {
+  const state = await stateOf(ctx, provider);
+  if (!refresh && state) {
+    const kept = keptDocuments(ctx, provider, state);
+    if (kept) return kept;
+    if (state.last_error !== null && isWithin(ctx, state.attempted_at, FAILURE_BRAKE_MS))
+      throw new ProviderError("provider_unreachable", state.last_error);
+  }
+  return fetchDocuments(ctx, provider);
+}
+
+/**
+ * Fetches again because a token names a key that is not kept. Null when that was tried less than half a minute ago: a
+ * conditional update lets one of any number of callers through.
+ */
+export async function refetchForUnknownKey(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
+  const before = new Date(ctx.clock.now().getTime() - UNKNOWN_KEY_BRAKE_MS).toISOString();
+  const claimed = await ctx.db
+    .update(oidcProviderState)
+    .set({ attempted_at: timestamp(ctx) })
+    .where(
+      and(
+        eq(oidcProviderState.provider_id, provider.id),
+        or(isNull(oidcProviderState.attempted_at), lte(oidcProviderState.attempted_at, before)),
+      ),
+    )
+    .returning({ id: oidcProviderState.provider_id });
+  return claimed.length === 0 ? null : fetchDocuments(ctx, provider);
+}
+
+/** The state of this provider under its present issuer_url; null before the first attempt. */
+export async function stateOf(ctx: Context, provider: Provider): Promise<ProviderState | null> {
+  const [row] = await ctx.db.select().from(oidcProviderState).where(eq(oidcProviderState.provider_id, provider.id));
+  if (!row) return null;
+  if (row.issuer_url === provider.issuer_url) return row;
+  return { ...row, discovery: null, jwks: null, fetched_at: null, attempted_at: null, last_error: null };
+}
+
+function keptDocuments(ctx: Context, provider: Provider, state: ProviderState): ProviderDocuments | null {
+  if (!state.discovery || !state.jwks) return null;
+  if (!isWithin(ctx, state.fetched_at, provider.jwks_cache_ttl_seconds * 1000)) return null;
+  return {
+    discovery: state.discovery as unknown as Discovery,
+    keys: state.jwks as unknown as JSONWebKeySet,
+  };
+}
+
+/** A time of the future is no reason to wait for it. */
+function isWithin(ctx: Context, time: string | null, ms: number): boolean {
+  if (time === null) return false;
+  const age = ctx.clock.now().getTime() - Date.parse(time);
+  return age >= 0 && age < ms;
+}
+
+async function fetchDocuments(ctx: Context, provider: Provider): Promise<ProviderDocuments> {
+  const attempted_at = timestamp(ctx);
+  try {
+    const documents = await ask(ctx, provider.issuer_url);
+    await save(ctx, provider, {
+      fetched_at: attempted_at,
+      discovery: { ...documents.discovery },
+      jwks: { ...documents.keys },
+      last_error: null,
+    });
+    return documents;
+  } catch (error) {
+    if (error instanceof ProviderError) await save(ctx, provider, { attempted_at, last_error: error.message });
+    throw error;
+  }
+}
+
+/** Both documents, fetched now and checked; nothing is kept. */
+async function ask(ctx: Context, issuer: string): Promise<ProviderDocuments> {
+  const metadata = inspectMetadata(ctx.settings, issuer, await fetched(ctx, "discovery", discoveryUrl(issuer)));
+  if (metadata.problems.length > 0)
+    throw new ProviderError("provider_unreachable", `discovery: ${metadata.problems.join("; ")}`);
+  const discovery = metadata.value as Discovery;
+  const keys = await inspectKeySet(await fetched(ctx, "jwks_uri", discovery.jwks_uri));
+  if (keys.value.keys.length === 0) throw new ProviderError("jwks_unreachable", keys.problems.join("; "));
+  return { discovery, keys: keys.value };
+}
+
+async function fetched(ctx: Context, what: "discovery" | "jwks_uri", url: string): Promise<Record<string, unknown>> {
+  try {
+    return await fetchJson(ctx.settings, url);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    const reason = what === "discovery" ? "provider_unreachable" : "jwks_unreachable";
+    throw new ProviderError(reason, `${what}: ${error.message.replace(/^url: /, "")}`, error);
+  }
+}
+
+/** A failure keeps the documents of the same issuer: they hold until their time is over. */
+async function save(
+  ctx: Context,
+  provider: Provider,
+  outcome: Pick<ProviderState, "last_error"> &
+    Partial<Pick<ProviderState, "attempted_at" | "fetched_at" | "discovery" | "jwks">>,
+): Promise<void> {
+  const fresh = outcome.fetched_at !== undefined;
+  const row = {
+    provider_id: provider.id,
+    issuer_url: provider.issuer_url,
+    discovery: null,
+    jwks: null,
+    fetched_at: null,
+    attempted_at: null,
+    ...outcome,
+    refresh_count: fresh ? 1 : 0,
+    rejected_jws_count: 0,
+  };
+  const sameIssuer = sql`${oidcProviderState.issuer_url} = excluded.issuer_url`;
+  const kept = (name: "discovery" | "jwks" | "fetched_at") =>
+    sql`case when ${sameIssuer} then ${oidcProviderState[name]} else null end`;
+  const documents = fresh
+    ? outcome
+    : { ...outcome, discovery: kept("discovery"), jwks: kept("jwks"), fetched_at: kept("fetched_at") };
+  try {
+    await ctx.db
+      .insert(oidcProviderState)
+      .values(row)
+      .onConflictDoUpdate({
+        target: oidcProviderState.provider_id,
+        set: {
+          ...documents,
+          issuer_url: row.issuer_url,
+          refresh_count: sql`${oidcProviderState.refresh_count} + ${row.refresh_count}`,
+        },
+      });
+  } catch (error) {
+    // It was deleted while it was asked.
+    if (translateDatabaseError(error) instanceof ReferenceViolation) throw notFound("identity provider", provider.id);
+    throw error;
+  }
+}
