@@ -8,6 +8,8 @@ const TEST_BINDINGS = {
   CERTCTL_SEALING_KEYS: "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
   CERTCTL_PUBLIC_URL: "http://pki.test",
   CERTCTL_CHECK_ANSWERS: "1",
+  CERTCTL_BREAKGLASS_ENABLED: "true",
+  TRUSTED_PROXY_SECRET: "test-proxy-secret",
 };
 
 export default defineConfig({

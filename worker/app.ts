@@ -1,72 +1,148 @@
 import { Hono } from "hono";
-import { callerOf } from "../src/platform/caller.ts";
+import { auditDenied, noteDenied } from "../src/identity/denied.ts";
+import { type Arrival, arrivalOf } from "../src/platform/caller.ts";
 import { IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
-import { type Context, systemRandom } from "../src/platform/context.ts";
-import { AppError, invalid, unavailable } from "../src/platform/errors.ts";
-import { randomId } from "../src/platform/ids.ts";
-import { describeError } from "../src/platform/log.ts";
-import { envelope, type Reply, type Route, readBody } from "../src/platform/route.ts";
+import { ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
+import { AppError, invalid } from "../src/platform/errors.ts";
+import { type Reply, type Route, readBody } from "../src/platform/route.ts";
 import { sha256Hex } from "../src/platform/text.ts";
 import { authenticate, authorize } from "./authenticate.ts";
 import { makeContext, type Waiter } from "./context.ts";
-import { type Env, readEnv } from "./env.ts";
+import type { Env } from "./env.ts";
+import { errorResponse, requestIdOf, toResponse, withCookies } from "./middleware/answer.ts";
+import { allowedOrigin, exposeTo, isPreflight, preflight } from "./middleware/cors.ts";
+import { API_HEADERS, addHsts } from "./middleware/headers.ts";
+import { limitAddress } from "./middleware/limits.ts";
 import { openApiDocument } from "./openapi.ts";
 import { servePage } from "./pages.ts";
 import { routes } from "./routes.ts";
 
-const API_HEADERS = {
-  "Cache-Control": "no-store",
-  "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-  "Referrer-Policy": "no-referrer",
-  "X-Content-Type-Options": "nosniff",
-  "X-Frame-Options": "DENY",
-};
-
-const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/;
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
-type HonoEnv = { Bindings: Env };
+export interface App {
+  fetch(request: Request, env: Env, waiter: Waiter): Promise<Response>;
+}
 
-/** The API: for each route authentication, permission, body limit, validation and handler, in this order. */
-export function makeApp(table: readonly Route[] = routes): Hono<HonoEnv> {
-  const app = new Hono<HonoEnv>({ strict: true });
+export interface AppOptions {
+  /** Who a request is of; a benchmark puts in another one, to measure what ours costs. */
+  readonly authenticate?: typeof authenticate;
+}
+
+/** A request that has come in: what is known of it before anybody is authenticated. */
+interface Visit extends Arrival {
+  readonly env: Env;
+  readonly waiter: Waiter;
+  /** Of nobody yet. */
+  readonly ctx: Context;
+}
+
+/**
+ * The API. Around every request: request id, the caller's address, CORS, the brake on addresses, the headers of the answer. For
+ * each route then authentication, the brake on actors, permission, body limit, validation and handler, in this order.
+ */
+export function makeApp(table: readonly Route[] = routes, options: AppOptions = {}): App {
+  const hono = new Hono<{ Bindings: Visit }>({ strict: true });
   for (const entry of table) {
-    app.on(entry.method.toUpperCase(), entry.path.replace(/\{([a-z_]+)\}/g, ":$1"), (c) =>
-      answer(entry, c.req.raw, c.env, c.executionCtx, c.req.param()),
+    hono.on(entry.method.toUpperCase(), entry.path.replace(/\{([a-z_]+)\}/g, ":$1"), (c) =>
+      answer(entry, c.req.raw, c.env, c.req.param(), options.authenticate ?? authenticate),
     );
   }
-  app.get("/openapi.json", (c) => openApi(c.env, requestIdOf(c.req.raw)));
-  app.notFound((c) => fallback(table, c.req.raw, c.env));
-  app.onError((error, c) => errorResponse(error, requestIdOf(c.req.raw)));
-  return app;
+  hono.get("/openapi.json", (c) => openApi(c.env.ctx));
+  hono.notFound((c) => fallback(table, c.req.raw, c.env.ctx));
+  hono.onError((error, c) => errorResponse(error, requestIdOf(c.req.raw)));
+  const inside = async (request: Request, visit: Visit) => hono.fetch(request, visit);
+  return { fetch: (request, env, waiter) => around(table, request, env, waiter, inside) };
+}
+
+async function around(
+  table: readonly Route[],
+  request: Request,
+  env: Env,
+  waiter: Waiter,
+  inside: (request: Request, visit: Visit) => Promise<Response>,
+): Promise<Response> {
+  const requestId = requestIdOf(request);
+  let visit: Visit | null = null;
+  let response: Response;
+  try {
+    visit = await receive(request, env, waiter, requestId);
+    const { settings } = visit.ctx;
+    const origin = isPreflight(request) ? allowedOrigin(request, settings.auth.corsOrigins) : null;
+    const methods = origin === null ? [] : methodsOf(table, request, visit.ctx);
+    await limitAddress(visit.ctx, visit.caller);
+    response =
+      origin !== null && methods.length > 0
+        ? preflight(origin, methods, requestId)
+        : await inside(request, visit);
+  } catch (error) {
+    if (visit && isRefusal(error)) noteDenied(visit.ctx, visit.caller, error.code);
+    response = errorResponse(error, requestId);
+  }
+  return visit ? dressed(response, request, visit) : response;
+}
+
+async function receive(request: Request, env: Env, waiter: Waiter, requestId: string): Promise<Visit> {
+  const before = makeContext(env, waiter, { requestId, actor: ANONYMOUS_ACTOR });
+  const arrival = await arrivalOf(before.settings, request);
+  return { ...arrival, env, waiter, ctx: { ...before, caller: arrival.caller } };
+}
+
+/** The headers that depend on where a request came from, errors included. */
+function dressed(response: Response, request: Request, { ctx, secure }: Visit): Response {
+  const { corsOrigins } = ctx.settings.auth;
+  if (secure) addHsts(response.headers);
+  if (corsOrigins.length === 0) return response;
+  response.headers.append("Vary", "Origin");
+  const origin = allowedOrigin(request, corsOrigins);
+  if (origin !== null && request.method !== "OPTIONS") exposeTo(response.headers, origin);
+  return response;
+}
+
+/** A refusal for who somebody is or how often they ask. */
+function isRefusal(error: unknown): error is AppError {
+  return error instanceof AppError && (error.status === 401 || error.status === 403 || error.status === 429);
 }
 
 async function answer(
   entry: Route,
   request: Request,
-  env: Env,
-  waiter: Waiter,
+  { env, waiter, caller, ctx: nobody }: Visit,
   params: Record<string, string>,
+  identify: typeof authenticate,
 ): Promise<Response> {
-  const requestId = requestIdOf(request);
+  const { requestId } = nobody;
   let cookies: readonly string[] = [];
+  let ctx = nobody;
   try {
-    const anonymous = makeContext(env, waiter, { requestId });
-    const caller = await callerOf(anonymous.settings, request);
-    const who = await authenticate(anonymous, caller, request, entry);
+    if (!entry.exists(nobody.settings)) throw unknownPath(new URL(request.url).pathname);
+    const who = await identify(nobody, caller, request, entry);
     cookies = who.cookies;
-    const authenticated = makeContext(env, waiter, { ...who, requestId });
-    await authorize(authenticated, entry, params);
+    ctx = makeContext(env, waiter, { ...who, requestId });
+    await authorize(ctx, entry, params);
+    await entry.before(ctx);
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
     const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
-    const ctx = idempotency ? { ...authenticated, idempotency } : authenticated;
+    if (idempotency) ctx = { ...ctx, idempotency };
     const reply = await repeatable(ctx, () => entry.run(ctx, request, params, body));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
     return toResponse({ ...reply, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
   } catch (error) {
+    if (isRefusal(error)) await leaveTrace(ctx, entry, request, error);
     return withCookies(errorResponse(error, requestId), cookies);
   }
+}
+
+/** Who has no actor, or tried somebody else's credential, is counted by address; an actor beyond its rights is an audit event. */
+async function leaveTrace(ctx: Context, entry: Route, request: Request, error: AppError): Promise<void> {
+  if (ctx.actor.id === ANONYMOUS_ACTOR.id || error.status !== 403) return noteDenied(ctx, ctx.caller, error.code);
+  const { pathname } = new URL(request.url);
+  await auditDenied(ctx, {
+    operation: entry.operationId,
+    method: request.method,
+    path: pathname,
+    reason: error.code,
+  });
 }
 
 /** The recorded answer of an Idempotency-Key, or the work; who loses the race for a key gets the winner's answer. */
@@ -98,58 +174,8 @@ async function idempotencyOf(entry: Route, request: Request, body: Uint8Array): 
   };
 }
 
-function toResponse(reply: Reply, requestId: string): Response {
-  const headers = { ...API_HEADERS, "X-Request-ID": requestId, ...reply.headers };
-  const cookies = reply.cookies ?? [];
-  if (reply.raw)
-    return withCookies(new Response(reply.body as BodyInit | null, { status: reply.status, headers }), cookies);
-  if (reply.body === null) return withCookies(new Response(null, { status: reply.status, headers }), cookies);
-  const json = { "Content-Type": "application/json", ...headers };
-  return withCookies(new Response(JSON.stringify(reply.body), { status: reply.status, headers: json }), cookies);
-}
-
-function withCookies(response: Response, cookies: readonly string[]): Response {
-  for (const cookie of cookies) response.headers.append("Set-Cookie", cookie);
-  return response;
-}
-
-export function errorResponse(error: unknown, requestId: string): Response {
-  const known = error instanceof AppError ? error : unexpected(error);
-  if (known.status >= 500) {
-    console.error(
-      JSON.stringify({
-        level: "error",
-        event: "request.failed",
-        request_id: requestId,
-        code: known.code,
-        error: describeError(known === error ? (known.cause ?? known) : error),
-      }),
-    );
-  }
-  const headers = { "Content-Type": "application/json", ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
-  return new Response(JSON.stringify(envelope(known, requestId)), { status: known.status, headers });
-}
-
-/** A Durable Object or database that is overloaded or was just restarted says so: the same request may succeed in a moment. */
-function unexpected(error: unknown): AppError {
-  const marks = [error, error instanceof Error ? error.cause : null] as ({
-    overloaded?: true;
-    retryable?: true;
-  } | null)[];
-  return marks.some((mark) => mark?.overloaded === true || mark?.retryable === true)
-    ? unavailable("overloaded", "too much is going on, or a part restarts: repeat the request", 2)
-    : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");
-}
-
-/** Echoed only when well-formed; else a new one. */
-export function requestIdOf(request: Request): string {
-  const given = request.headers.get("X-Request-ID");
-  return given !== null && REQUEST_ID.test(given) ? given : randomId(systemRandom, "req-");
-}
-
-function openApi(env: Env, requestId: string): Response {
-  const document = openApiDocument(readEnv(env).settings.version);
-  return new Response(JSON.stringify(document), {
+function openApi({ settings, requestId }: Context): Response {
+  return new Response(JSON.stringify(openApiDocument(settings.version)), {
     headers: {
       ...API_HEADERS,
       "Content-Type": "application/json",
@@ -160,31 +186,36 @@ function openApi(env: Env, requestId: string): Response {
 }
 
 /** A known path with another method is a 405 with Allow; a page of ours is served; everything else is a 404 in the envelope. */
-async function fallback(table: readonly Route[], request: Request, env: Env): Promise<Response> {
-  const requestId = requestIdOf(request);
-  const { pathname } = new URL(request.url);
-  const allowed = new Set(
-    table.filter((entry) => pathPattern(entry.path).test(pathname)).map((entry) => entry.method.toUpperCase()),
-  );
-  if (pathname === "/openapi.json") allowed.add("GET");
-  if (allowed.has("GET")) allowed.add("HEAD");
-  if (allowed.size > 0) {
-    const Allow = [...allowed].sort().join(", ");
+async function fallback(table: readonly Route[], request: Request, ctx: Context): Promise<Response> {
+  const methods = methodsOf(table, request, ctx);
+  if (methods.length > 0) {
+    const Allow = methods.join(", ");
     return errorResponse(
       new AppError(405, "method_not_allowed", `${request.method} is not a method of this path; it has ${Allow}`, {
         headers: { Allow },
       }),
-      requestId,
+      ctx.requestId,
     );
   }
-  const page = await servePage(request, readEnv(env).bindings.ASSETS);
-  return (
-    page ??
-    errorResponse(
-      new AppError(404, "not_found", `${pathname} does not exist; /openapi.json lists what does`),
-      requestId,
-    )
+  const page = await servePage(request, ctx.bindings.ASSETS);
+  return page ?? errorResponse(unknownPath(new URL(request.url).pathname), ctx.requestId);
+}
+
+/** The methods that the request's path has, in order; none when it is no path of the API. */
+function methodsOf(table: readonly Route[], request: Request, { settings }: Context): string[] {
+  const { pathname } = new URL(request.url);
+  const methods = new Set(
+    table
+      .filter((entry) => entry.exists(settings) && pathPattern(entry.path).test(pathname))
+      .map((entry) => entry.method.toUpperCase()),
   );
+  if (pathname === "/openapi.json") methods.add("GET");
+  if (methods.has("GET")) methods.add("HEAD");
+  return [...methods].sort();
+}
+
+function unknownPath(pathname: string): AppError {
+  return new AppError(404, "not_found", `${pathname} does not exist; /openapi.json lists what does`);
 }
 
 function pathPattern(path: string): RegExp {

@@ -1,3 +1,4 @@
+import { enrollingActor, isEnrolmentToken } from "../src/fleet/credentials.ts";
 import type { LookupContext } from "../src/identity/grants.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
@@ -30,6 +31,7 @@ export async function authenticate(
   const token = /^Bearer +(\S+) *$/i.exec(header)?.[1];
   if (token === undefined)
     throw unauthorized("the Authorization header must be: Bearer <API key>", "credential_malformed");
+  if (isEnrolmentToken(token)) return { actor: await enrollingActor(ctx, caller, token), caller, cookies: [] };
   const actor = await actorOfKey(ctx, token);
   if (!actor) throw unauthorized("the API key is not valid: unknown, expired or revoked", "api_key_invalid");
   return { actor, caller, cookies: [] };
@@ -38,15 +40,19 @@ export async function authenticate(
 /**
  * Whether the actor may call the route with these path parameters. Throws 403 without the permission, in its scope where the
  * route knows scopes, and for an agent's key on a route that is not made for agents: cert.read does not open the whole
- * inventory to it (invariant 7).
+ * inventory to it (invariant 7). An agent's bootstrap credential opens the enrolment alone.
  */
 export async function authorize(
   ctx: Context,
-  { access, scope, forAgents }: Pick<Route, "access" | "scope" | "forAgents">,
+  { access, scope, forAgents, forEnrolment }: Pick<Route, "access" | "scope" | "forAgents" | "forEnrolment">,
   params: Readonly<Record<string, string>>,
 ): Promise<void> {
-  if (typeof access !== "string") return;
   const { actor } = ctx;
+  if (actor.enrols_by !== undefined) {
+    if (forEnrolment) return;
+    throw forbidden("an agent's bootstrap credential opens POST /api/v1/agents only", "for_enrolment_only");
+  }
+  if (typeof access !== "string") return;
   if (actor.type === "Agent" && !forAgents)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_for_agents");
   if (holds(actor, access)) return;

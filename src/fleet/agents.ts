@@ -1,12 +1,13 @@
-import { and, asc, eq, isNull } from "drizzle-orm";
+import { and, asc, desc, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
 import { grantStatement } from "../identity/grants.ts";
 import { mintKey } from "../identity/keys.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { runBatch, UniqueViolation } from "../platform/database.ts";
-import { conflict, forbidden, gone, notFound } from "../platform/errors.ts";
+import { GuardFailed, runBatch, UniqueViolation } from "../platform/database.ts";
+import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
 import type { PageRequest } from "../platform/paging.ts";
 import { freeId, listPage, nextUpdatedAt } from "../platform/rows.ts";
+import { CREDENTIAL_ID_PREFIX, useStatements, whyNotUsed } from "./credentials.ts";
 import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
 
 export { AGENT_STATUSES };
@@ -26,6 +27,9 @@ export interface AgentFacts {
 /** What the registration answers, this once. */
 export type RegisteredAgent = Omit<Agent, "updated_at"> & { readonly status: AgentStatus; readonly api_key: string };
 
+/** Ids that would read as something else: the path of the retired ones, and a credential. */
+const RESERVED_ID = new RegExp(`^(?:retired$|${CREDENTIAL_ID_PREFIX})`);
+
 /** Online while the last heartbeat is younger than five minutes. */
 export function statusOf(agent: Pick<Agent, "last_heartbeat_at" | "retired_at">, now: string): AgentStatus {
   if (agent.retired_at !== null || agent.last_heartbeat_at === null) return "Offline";
@@ -37,6 +41,14 @@ export async function findAgent(ctx: Context, id: string): Promise<Agent | null>
   return row ?? null;
 }
 
+/** Retired agents, who retired last first. */
+export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<{ data: Agent[]; total: number }> {
+  return listPage<Agent>(ctx, agents, page, {
+    where: isNotNull(agents.retired_at),
+    order: [desc(agents.retired_at), asc(agents.id)],
+  });
+}
+
 /** Agents at work; retired ones are not among them. */
 export function listAgents(ctx: Context, page: PageRequest): Promise<{ data: Agent[]; total: number }> {
   return listPage<Agent>(ctx, agents, page, {
@@ -46,16 +58,65 @@ export function listAgents(ctx: Context, page: PageRequest): Promise<{ data: Age
 }
 
 /**
- * A new agent with its own key, which is shown in this answer only. Row, key, role and audit event are one transaction.
- * 409 when the name or the id is taken.
+ * A new agent with its own key, which is shown in this answer only. Row, key, role, audit event and, where the agent enrols
+ * itself, the use of its bootstrap credential are one transaction. 409 when the name or the id is taken; 410 when the
+ * credential is used up.
  */
 export async function registerAgent(
   ctx: Context,
   body: AgentFacts & { id?: string | undefined; name: string; hostname: string },
 ): Promise<RegisteredAgent> {
+  if (body.id !== undefined && RESERVED_ID.test(body.id))
+    throw invalid("id", `an agent cannot be called ${JSON.stringify(body.id)}`);
+  const credential_id = ctx.actor.enrols_by ?? null;
+  const row = await newAgent(ctx, body, credential_id);
+  const { id } = row;
+  const key = await mintKey(ctx, {
+    actor_id: id,
+    actor_type: "Agent",
+    name: `agent ${body.name}`,
+    // Nobody but the agent has seen this key; one that a person asked for is that person's to answer for.
+    ...(credential_id === null ? {} : { owner: { type: "Agent", id } }),
+  });
+  const { updated_at: _, ...facts } = row;
+  const shown = { ...facts, status: statusOf(row, row.registered_at), api_key: key.value };
+  const statements = [
+    ...(credential_id === null ? [] : useStatements(ctx, credential_id)),
+    ctx.db.insert(agents).values(row),
+    ...key.statements,
+    grantStatement(ctx, { id, type: "Agent" }, { role_id: "r-agent" }),
+    ctx.audit({
+      action: credential_id === null ? "agent.register" : "agent.enrol",
+      resource_type: "agent",
+      resource_id: id,
+      category: "config",
+      details: {
+        name: body.name,
+        hostname: body.hostname,
+        api_key_id: key.id,
+        ...(credential_id === null ? {} : { credential_id, address: ctx.caller.address }),
+      },
+    }),
+  ];
+  try {
+    await commit(ctx, statements, { answer: { status: 201, body: shown } });
+  } catch (error) {
+    if (error instanceof GuardFailed && credential_id !== null) throw await whyNotUsed(ctx, credential_id);
+    if (!(error instanceof UniqueViolation)) throw error;
+    const field = error.columns.includes("agents.name") ? "name" : "id";
+    throw conflict("already_exists", `${field}: an agent with ${field} ${JSON.stringify(row[field])} exists already`);
+  }
+  return shown;
+}
+
+async function newAgent(
+  ctx: Context,
+  body: AgentFacts & { id?: string | undefined; name: string; hostname: string },
+  credential_id: string | null,
+): Promise<Agent> {
   const now = timestamp(ctx);
   const id = body.id ?? (await freeId(ctx, agents, "agent-", body.name));
-  const row: Agent = {
+  return {
     id,
     name: body.name,
     hostname: body.hostname,
@@ -65,36 +126,11 @@ export async function registerAgent(
     version: body.version ?? "",
     last_heartbeat_at: null,
     registered_at: now,
+    credential_id,
     updated_at: now,
     retired_at: null,
     retired_reason: null,
   };
-  const key = await mintKey(ctx, { actor_id: id, actor_type: "Agent", name: `agent ${body.name}` });
-  const { updated_at: _, ...facts } = row;
-  const shown = { ...facts, status: statusOf(row, now), api_key: key.value };
-  try {
-    await commit(
-      ctx,
-      [
-        ctx.db.insert(agents).values(row),
-        ...key.statements,
-        grantStatement(ctx, { id, type: "Agent" }, { role_id: "r-agent" }),
-        ctx.audit({
-          action: "agent.register",
-          resource_type: "agent",
-          resource_id: id,
-          category: "config",
-          details: { name: body.name, hostname: body.hostname, api_key_id: key.id },
-        }),
-      ],
-      { answer: { status: 201, body: shown } },
-    );
-  } catch (error) {
-    if (!(error instanceof UniqueViolation)) throw error;
-    const field = error.columns.includes("agents.name") ? "name" : "id";
-    throw conflict("already_exists", `${field}: an agent with ${field} ${JSON.stringify(row[field])} exists already`);
-  }
-  return shown;
 }
 
 /**
@@ -133,4 +169,9 @@ export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): 
       details: { fields: changed },
     }),
   ]);
+}
+
+/** Condition: the agent is there and not retired. */
+export function isAtWork(id: string): SQL {
+  return sql`exists (select 1 from ${agents} where ${agents.id} = ${id} and ${agents.retired_at} is null)`;
 }

@@ -11,9 +11,11 @@ import {
   findAgent,
   heartbeat,
   listAgents,
+  listRetiredAgents,
   registerAgent,
   statusOf,
 } from "./agents.ts";
+import { credentialRoutes } from "./credentials-api.ts";
 import { targetRoutes } from "./targets.ts";
 
 const tag = "Agents";
@@ -27,6 +29,12 @@ const agentAnswer = z
     status: z.enum(AGENT_STATUSES),
     last_heartbeat_at: time.nullable(),
     registered_at: time,
+    credential_id: z
+      .string()
+      .nullable()
+      .openapi({
+        description: "The bootstrap credential by which it enrolled itself; null where somebody registered it",
+      }),
     os: z.string(),
     architecture: z.string(),
     ip_address: z.string(),
@@ -48,6 +56,7 @@ const registration = z.strictObject({
   status: z.enum(AGENT_STATUSES).nullish(),
   last_heartbeat_at: time.nullish(),
   registered_at: time.nullish(),
+  credential_id: z.string().nullish(),
   retired_at: time.nullish(),
   retired_reason: z.string().nullish(),
 });
@@ -78,8 +87,12 @@ export const fleetRoutes: Route[] = [
     method: "post",
     path: "/api/v1/agents",
     access: "agent.edit",
+    forEnrolment: true,
     tag,
     summary: "Register an agent; the answer shows its API key once",
+    description:
+      "With a bootstrap credential of /api/v1/agent-credentials as the Bearer token an agent registers itself. 410 when that " +
+      "has had all its uses.",
     body: registration,
     answers: {
       201: {
@@ -87,10 +100,26 @@ export const fleetRoutes: Route[] = [
         schema: agentAnswer.extend({ api_key: z.string() }).openapi("RegisteredAgent"),
       },
     },
-    errors: [400, 409],
+    errors: [400, 409, 410, 429],
     handler: async (ctx, { body }) => {
       const agent = await registerAgent(ctx, body);
       return created(agent, { Location: `/api/v1/agents/${agent.id}` });
+    },
+  }),
+  // Before the route with an id: "retired" is none.
+  route({
+    operationId: "listRetiredAgents",
+    method: "get",
+    path: "/api/v1/agents/retired",
+    access: "agent.read",
+    tag,
+    summary: "List retired agents, who retired last first",
+    query: pageQuery,
+    answers: { 200: { description: "One page", schema: pageOf(agentAnswer) } },
+    errors: [400],
+    handler: async (ctx, { query }) => {
+      const { data, total } = await listRetiredAgents(ctx, query);
+      return ok({ data: data.map((agent) => show(ctx, agent)), total, ...query });
     },
   }),
   route({
@@ -130,5 +159,6 @@ export const fleetRoutes: Route[] = [
       return ok({ status: "ok" });
     },
   }),
+  ...credentialRoutes,
   ...targetRoutes,
 ];

@@ -16,11 +16,17 @@ export const agents = sqliteTable(
     version: text().notNull(),
     last_heartbeat_at: text(),
     registered_at: text().notNull(),
+    /** The bootstrap credential (`abc-`) by which it enrolled itself; null where somebody registered it. */
+    credential_id: text(),
     updated_at: text().notNull(),
     retired_at: text(),
     retired_reason: text(),
   },
-  (table) => [index("agents_registered").on(table.registered_at, table.id)],
+  (table) => [
+    index("agents_registered").on(table.registered_at, table.id),
+    index("agents_credential").on(table.credential_id),
+    index("agents_retired").on(table.retired_at, table.id),
+  ],
 );
 
 /** Where an agent puts certificates. */

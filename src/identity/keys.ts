@@ -1,4 +1,4 @@
-import { and, eq, getTableColumns, gt, isNull, lt, or, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, gt, isNull, lt, or, type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import { type Actor, type ActorType, type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
@@ -90,9 +90,14 @@ export function liveKey(now: string) {
   return and(
     isNull(apiKeys.revoked_at),
     or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)),
-    sql`not exists (select 1 from ${users} where ${apiKeys.owner_type} = 'User' and ${users.id} = ${apiKeys.owner_id}
-      and ${users.deactivated_at} is not null)`,
+    sql`not ${ownerIsDeactivated(apiKeys)}`,
   );
+}
+
+/** Condition: who answers for a row with an owner is a user who was deactivated. */
+export function ownerIsDeactivated(of: { readonly owner_type: SQLWrapper; readonly owner_id: SQLWrapper }): SQL {
+  return sql`exists (select 1 from ${users} where ${of.owner_type} = 'User' and ${users.id} = ${of.owner_id}
+    and ${users.deactivated_at} is not null)`;
 }
 
 /** Records the use of a key at most once a minute; may be lost without harm. */

@@ -2,6 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
 import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+import type { Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
 
 /** What a handler gives back; the door serialises it. */
@@ -82,6 +83,12 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly bodyLimit?: number;
   /** An agent's key may call it, and its handler holds the agent to what is its own. No other route is open to one. */
   readonly forAgents?: boolean;
+  /** An agent's bootstrap credential opens it, without any permission. It opens no other route. */
+  readonly forEnrolment?: boolean;
+  /** Whether the route is there at all under these settings; where not, it is a 404 before anything else is looked at. */
+  readonly exists?: (settings: Settings) => boolean;
+  /** Throws where the route is closed to everybody for now, or for ever: before the body is looked at. */
+  before?(ctx: Context): Promise<void>;
   /** Agents newer than the server may send more fields than we know; nobody else may. */
   readonly tolerant?: boolean;
   readonly answers: Readonly<Record<number, RouteAnswer>>;
@@ -99,6 +106,9 @@ export interface Route {
   readonly scope: ScopeRule | null;
   readonly creates: boolean;
   readonly forAgents: boolean;
+  readonly forEnrolment: boolean;
+  exists(settings: Settings): boolean;
+  before(ctx: Context): Promise<void>;
   /** Null when the reply is one that the route declares, else what is wrong with it. */
   undeclared(reply: Reply): string | null;
   register(registry: Registry): void;
@@ -144,6 +154,9 @@ export function route<
     access: spec.access,
     scope: spec.scope ?? null,
     forAgents: spec.forAgents ?? false,
+    forEnrolment: spec.forEnrolment ?? false,
+    exists: spec.exists ?? (() => true),
+    before: spec.before ?? (async () => {}),
     creates: spec.method === "post" && 201 in spec.answers,
     hasBody: spec.body !== undefined,
     bodyLimit: spec.bodyLimit ?? DEFAULT_BODY_LIMIT,

@@ -1,0 +1,204 @@
+import { and, asc, eq, sql } from "drizzle-orm";
+import { type LookupContext, mustBeAbleToGive } from "../identity/grants.ts";
+import { ownerIsDeactivated, ownerOf } from "../identity/keys.ts";
+import { onceFor } from "../identity/once.ts";
+import { addressKey } from "../platform/caller.ts";
+import { commit } from "../platform/commit.ts";
+import { type Actor, type Caller, type Context, timestamp } from "../platform/context.ts";
+import { GuardFailed, guard, type Statement } from "../platform/database.ts";
+import { type AppError, gone, invalid, notFound, tooManyRequests, unauthorized } from "../platform/errors.ts";
+import { randomId } from "../platform/ids.ts";
+import type { PageRequest } from "../platform/paging.ts";
+import { listPage } from "../platform/rows.ts";
+import { base64url, sha256Hex } from "../platform/text.ts";
+import { agentCredentials as table } from "./table.ts";
+
+/** Credentials by which agents enrol themselves: bounded in uses and life, worth nothing but the enrolment. */
+
+/** Of credentials; no agent may have an id like one. */
+export const CREDENTIAL_ID_PREFIX = "abc-";
+const TOKEN_PREFIX = "certctl_agent_";
+const TOKEN = /^certctl_agent_[A-Za-z0-9_-]{43}$/;
+const SHOWN_PREFIX = TOKEN_PREFIX.length + 6;
+const DAY_MS = 86_400_000;
+const DEFAULT_LIFE_MS = DAY_MS;
+const MAX_LIFE_MS = 90 * DAY_MS;
+
+/** From one address, in a minute: whoever guesses gets no further, and nobody needs more to notice a wrong token. */
+const FAILURES = 10;
+const FAILURE_WINDOW_MS = 60_000;
+
+export type AgentCredential = typeof table.$inferSelect;
+export type ShownCredential = Omit<AgentCredential, "token_hash" | "updated_at">;
+
+export interface NewCredential {
+  readonly name: string;
+  readonly max_uses: number;
+  readonly expires_at?: string | undefined;
+  readonly ttl_seconds?: number | undefined;
+}
+
+/** Everything but the hash. */
+export function shown({ token_hash: _, updated_at: __, ...credential }: AgentCredential): ShownCredential {
+  return credential;
+}
+
+/**
+ * A new credential; its token is in this answer only. 403 when the caller lacks a right of the agents that it would make, 400
+ * for a life that is over or longer than 90 days.
+ */
+export async function createCredential(
+  ctx: Context,
+  body: NewCredential,
+): Promise<ShownCredential & { readonly token: string }> {
+  await mustBeAbleToGive(ctx, [{ role_id: "r-agent", scope_type: "global", scope_id: "" }], "the agents it enrols");
+  const token = TOKEN_PREFIX + base64url(ctx.random.bytes(32));
+  const owner = ownerOf(ctx.actor);
+  const now = timestamp(ctx);
+  const row: AgentCredential = {
+    id: randomId(ctx.random, CREDENTIAL_ID_PREFIX),
+    name: body.name,
+    prefix: token.slice(0, SHOWN_PREFIX),
+    token_hash: await sha256Hex(token),
+    max_uses: body.max_uses,
+    uses: 0,
+    expires_at: expiryOf(ctx, body),
+    revoked_at: null,
+    created_by: ctx.actor.id,
+    owner_type: owner.type,
+    owner_id: owner.id,
+    last_used_at: null,
+    created_at: now,
+    updated_at: now,
+  };
+  const answer = { ...shown(row), token };
+  const details = { name: row.name, max_uses: row.max_uses, expires_at: row.expires_at };
+  await commit(ctx, [ctx.db.insert(table).values(row), event(ctx, "create", row.id, details)], {
+    answer: { status: 201, body: answer },
+  });
+  return answer;
+}
+
+function expiryOf(ctx: Context, { expires_at, ttl_seconds }: NewCredential): string {
+  const now = ctx.clock.now().getTime();
+  if (expires_at !== undefined && ttl_seconds !== undefined)
+    throw invalid("expires_at", "either expires_at or ttl_seconds says how long it holds, not both");
+  const field = expires_at === undefined ? "ttl_seconds" : "expires_at";
+  const end =
+    expires_at === undefined
+      ? now + (ttl_seconds === undefined ? DEFAULT_LIFE_MS : ttl_seconds * 1000)
+      : Date.parse(expires_at);
+  if (end <= now) throw invalid(field, "must be in the future");
+  if (end > now + MAX_LIFE_MS) throw invalid(field, "a credential holds at most 90 days");
+  return new Date(end).toISOString();
+}
+
+export async function findCredential(ctx: Pick<Context, "db">, id: string): Promise<AgentCredential | null> {
+  const [row] = await ctx.db.select().from(table).where(eq(table.id, id));
+  return row ?? null;
+}
+
+export function listCredentials(ctx: Context, page: PageRequest): Promise<{ data: AgentCredential[]; total: number }> {
+  return listPage<AgentCredential>(ctx, table, page, { order: [asc(table.created_at), asc(table.id)] });
+}
+
+/** Ends a credential at once; the agents that it enrolled go on. A second time nothing happens. */
+export async function revokeCredential(ctx: Context, id: string): Promise<void> {
+  const credential = await findCredential(ctx, id);
+  if (!credential) throw notFound("agent credential", id);
+  if (credential.revoked_at !== null) return;
+  const now = timestamp(ctx);
+  const live = and(eq(table.id, id), sql`${table.revoked_at} is null`);
+  try {
+    await commit(ctx, [
+      guard(ctx.db, sql`exists (select 1 from ${table} where ${live})`),
+      ctx.db.update(table).set({ revoked_at: now, updated_at: now }).where(live),
+      event(ctx, "revoke", id, { name: credential.name, uses: credential.uses }),
+    ]);
+  } catch (error) {
+    // Of two who revoke at once, one has.
+    if (!(error instanceof GuardFailed)) throw error;
+  }
+}
+
+function event(ctx: Context, verb: string, id: string, details: Readonly<Record<string, unknown>>): Statement {
+  const action = `auth.agent_credential.${verb}`;
+  return ctx.audit({ action, resource_type: "agent_credential", resource_id: id, category: "auth", details });
+}
+
+export function isEnrolmentToken(token: string): boolean {
+  return TOKEN.test(token);
+}
+
+/**
+ * The actor that a bootstrap credential stands for: an agent to be, without rights. One that is used up is let in, for the
+ * last enrolment may be repeated by its Idempotency-Key; `useStatements` refuses it. Throws 401 for a token that does not
+ * hold, and 429 to an address that has shown too many of these.
+ */
+export async function enrollingActor(ctx: LookupContext, caller: Caller, token: string): Promise<Actor> {
+  const from = addressKey(caller.address);
+  const failures = from === null ? null : onceFor(ctx, "agent-credential", from);
+  if (from !== null && failures) {
+    const { locked_until } = await failures.attempts(from, FAILURES);
+    if (locked_until !== null) throw tooMany(locked_until - ctx.clock.now().getTime());
+  }
+  const [found] = await ctx.db
+    .select({ credential: table, stopped: ownerIsDeactivated(table).mapWith(Boolean) })
+    .from(table)
+    .where(eq(table.token_hash, await sha256Hex(token)));
+  const flaw = flawOf(found?.credential ?? null, found?.stopped ?? false, timestamp(ctx));
+  if (found && !flaw) {
+    const { id } = found.credential;
+    return { id, type: "Agent", tenant_id: "t-default", roles: [], permissions: [], enrols_by: id };
+  }
+  if (from !== null && failures) {
+    const attempt = await failures.attempt(from, FAILURES, FAILURE_WINDOW_MS);
+    if (!attempt.allowed) throw tooMany(attempt.retry_after_ms);
+  }
+  throw flaw ?? unknownToken();
+}
+
+function tooMany(retryAfterMs: number): AppError {
+  return tooManyRequests("too many agent credentials that do not hold came from this address", retryAfterMs / 1000);
+}
+
+function unknownToken(): AppError {
+  return unauthorized("the agent credential is not valid: there is none like it", "agent_credential_invalid");
+}
+
+/** Why a credential opens nothing, or null. */
+function flawOf(credential: AgentCredential | null, stopped: boolean, now: string): AppError | null {
+  if (!credential) return unknownToken();
+  const { revoked_at, expires_at } = credential;
+  if (revoked_at !== null)
+    return unauthorized(`the agent credential was revoked at ${revoked_at}`, "agent_credential_revoked");
+  if (expires_at <= now)
+    return unauthorized(`the agent credential expired at ${expires_at}`, "agent_credential_expired");
+  if (stopped) return unauthorized("the agent credential's owner was deactivated", "agent_credential_revoked");
+  return null;
+}
+
+/** The statements that count one use of a credential; the batch fails (GuardFailed) when it holds no more. */
+export function useStatements(ctx: Context, id: string): Statement[] {
+  const now = timestamp(ctx);
+  const holds = and(
+    eq(table.id, id),
+    sql`${table.uses} < ${table.max_uses} and ${table.revoked_at} is null and ${table.expires_at} > ${now}`,
+    sql`not ${ownerIsDeactivated(table)}`,
+  );
+  return [
+    guard(ctx.db, sql`exists (select 1 from ${table} where ${holds})`),
+    ctx.db
+      .update(table)
+      .set({ uses: sql`${table.uses} + 1`, last_used_at: now, updated_at: now })
+      .where(eq(table.id, id)),
+  ];
+}
+
+/** What to answer when the guard of `useStatements` failed. */
+export async function whyNotUsed(ctx: Context, id: string): Promise<AppError> {
+  const credential = await findCredential(ctx, id);
+  if (credential && credential.uses >= credential.max_uses)
+    return gone("agent_credential_used_up", `the agent credential has had its ${credential.max_uses} uses`);
+  return flawOf(credential, true, timestamp(ctx)) ?? unknownToken();
+}
