@@ -47,15 +47,17 @@ export class Once extends DurableObject {
   /** True for the first caller of a key within `ttlMs`, false for all others. */
   async claim(key: string, ttlMs: number): Promise<boolean> {
     const now = this.now();
-    const { rowsWritten } = this.ctx.storage.sql.exec(
-      `insert into entry (key, value, expires) values (?, '', ?)
-        on conflict (key) do update set expires = excluded.expires where entry.expires <= ?`,
-      key,
-      now + ttlMs,
-      now,
-    );
-    await this.#tidyLater();
-    return rowsWritten > 0;
+    const first = this.ctx.storage.sql
+      .exec(
+        `insert into entry (key, value, expires) values (?, '', ?)
+          on conflict (key) do update set value = '', expires = excluded.expires where entry.expires <= ? returning key`,
+        key,
+        now + ttlMs,
+        now,
+      )
+      .toArray();
+    if (first.length > 0) await this.#tidyLater();
+    return first.length > 0;
   }
 
   /**
@@ -68,9 +70,10 @@ export class Once extends DurableObject {
     const [before] = [
       ...sql.exec<{ count: number; expires: number }>("select count, expires from attempts where key = ?", key),
     ];
-    const count = before && before.expires > now ? before.count : 0;
-    if (before && count >= limit) return { allowed: false, left: 0, retry_after_ms: before.expires - now };
-    const expires = before && count > 0 && count + 1 < limit ? before.expires : now + windowMs;
+    const running = before && before.expires > now ? before : { count: 0, expires: now + windowMs };
+    const { count } = running;
+    if (count >= limit) return { allowed: false, left: 0, retry_after_ms: running.expires - now };
+    const expires = count + 1 < limit ? running.expires : now + windowMs;
     sql.exec("insert or replace into attempts (key, count, expires) values (?, ?, ?)", key, count + 1, expires);
     await this.#tidyLater();
     return { allowed: true, left: limit - count - 1, retry_after_ms: 0 };
