@@ -1,5 +1,5 @@
 import { and, asc, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
-import { certificateScope, visibleByCertificate } from "../inventory/certificates/scope.ts";
+import { placeOfCertificate, visibleByCertificate } from "../inventory/certificates/scope.ts";
 import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
@@ -114,12 +114,8 @@ export async function findJob(ctx: Context, id: string): Promise<Job | null> {
 }
 
 /** For routes of a job `{id}`: where its certificate is; null when there is no such job. */
-export async function jobScope(
-  ctx: Context,
-  { id = "" }: Readonly<Record<string, string>>,
-): Promise<ObjectScope | null> {
-  const [job] = await ctx.db.select({ id: jobs.certificate_id }).from(jobs).where(eq(jobs.id, id));
-  return job ? certificateScope(ctx, job) : null;
+export function jobScope(ctx: Context, { id = "" }: Readonly<Record<string, string>>): Promise<ObjectScope | null> {
+  return placeOfCertificate(ctx, sql`(select ${jobs.certificate_id} from ${jobs} where ${jobs.id} = ${id})`);
 }
 
 /** Jobs that issue and are not ended. */

@@ -20,10 +20,15 @@ export function placeOf(record: {
 }
 
 /** For routes of a certificate `{id}`: its place; null when there is none. */
-export async function certificateScope(
+export function certificateScope(
   ctx: Context,
   { id = "" }: Readonly<Record<string, string>>,
 ): Promise<ObjectScope | null> {
+  return placeOfCertificate(ctx, id);
+}
+
+/** The place of the certificate with this id, which may be a scalar subquery; null when there is none. */
+export async function placeOfCertificate(ctx: Context, id: string | SQL): Promise<ObjectScope | null> {
   const [place] = await ctx.db.select(COLUMNS).from(certificates).where(eq(certificates.id, id));
   return place ?? null;
 }
