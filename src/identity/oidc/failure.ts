@@ -26,7 +26,6 @@ export const REASONS = [
   "token_exchange_failed",
   "token_expired",
   "unmapped_groups",
-  "unspecified",
   "user_deactivated",
   "userinfo_failed",
 ] as const;

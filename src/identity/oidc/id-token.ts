@@ -1,7 +1,10 @@
 import { errors, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
+import type { Context } from "../../platform/context.ts";
 import { base64url, constantTimeEqual, utf8 } from "../../platform/text.ts";
 import { type Claims, checkAuthorizedParty, checkIssuedAt, checkNonce, SKEW_SECONDS } from "./claims.ts";
+import type { Provider } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
+import { recordRejected } from "./jwks.ts";
 
 /** What an ID token is checked against. */
 export interface Expected {
@@ -52,8 +55,26 @@ const CLAIM_REASONS = {
   iat: "iat_window",
 } as const;
 
+/** Runs a verification by jose; what fails for its signature or algorithm is counted for the provider (its JWKS status shows it). */
+export async function countingRejections<T>(
+  ctx: Context,
+  provider: Pick<Provider, "id">,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    const error = translated(thrown);
+    // Only jose's own verdict: what the look-up of the key refuses it has counted itself.
+    const isVerdict = error instanceof SignInFailure && error.cause instanceof errors.JOSEError;
+    if (isVerdict && (error.reason === "signature_invalid" || error.reason === "alg_rejected"))
+      await recordRejected(ctx, provider);
+    throw error;
+  }
+}
+
 /** jose's errors in the words of the login page; anything else comes back as it is. */
-export function translated(error: unknown): unknown {
+function translated(error: unknown): unknown {
   if (error instanceof errors.JWTExpired) return new SignInFailure("token_expired", "exp: is over", error);
   if (error instanceof errors.JWTClaimValidationFailed) {
     const reason = CLAIM_REASONS[error.claim as keyof typeof CLAIM_REASONS] ?? "id_token_invalid";

@@ -1,6 +1,37 @@
+import { eq } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
+import { describeError } from "../../platform/log.ts";
+import { oidcProviders, oidcSessions } from "../table.ts";
+import { discover } from "./discovery.ts";
 
-/** Where the browser goes to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0); null when there is no such place. */
-export async function endSessionUrl(_ctx: Context, _session_id: string): Promise<string | null> {
-  return null;
+const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
+
+/**
+ * Where the browser goes to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 section 2); null when the
+ * session is not of a provider, or its provider has no such place or is not to be reached: then only our session ends.
+ */
+export async function endSessionUrl(ctx: Context, session_id: string): Promise<string | null> {
+  const [row] = await ctx.db
+    .select({ provider: oidcProviders, hint: oidcSessions.sealed_id_token })
+    .from(oidcSessions)
+    .innerJoin(oidcProviders, eq(oidcProviders.id, oidcSessions.provider_id))
+    .where(eq(oidcSessions.session_id, session_id));
+  if (!row) return null;
+  try {
+    const { end_session_endpoint } = await discover(ctx, row.provider);
+    const url = end_session_endpoint === undefined ? null : URL.parse(end_session_endpoint);
+    if (!url || !/^https?:$/.test(url.protocol)) return null;
+    url.searchParams.set("client_id", row.provider.client_id);
+    if (row.hint !== null) {
+      const hint = await ctx.sealer.open(row.hint, `id-token|${session_id}`);
+      url.searchParams.set("id_token_hint", new TextDecoder().decode(hint));
+    }
+    const back = new URL("/login", row.provider.redirect_uri);
+    if (back.protocol === "https:" || LOOPBACK.test(back.hostname))
+      url.searchParams.set("post_logout_redirect_uri", back.href);
+    return url.href;
+  } catch (error) {
+    ctx.log.warn("oidc.logout_url_failed", { provider_id: row.provider.id, error: describeError(error) });
+    return null;
+  }
 }

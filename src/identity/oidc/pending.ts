@@ -2,6 +2,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { invalid } from "../../platform/errors.ts";
 import { base64url, constantTimeEqual, sha256Hex } from "../../platform/text.ts";
 import { onceFor } from "../once.ts";
+import { readCookie, setCookie } from "../sessions/cookie.ts";
 import { SignInFailure } from "./failure.ts";
 
 /** A sign-in between the redirect to the provider and the way back: kept once, for ten minutes, for one browser. */
@@ -17,10 +18,9 @@ export interface Pending {
   readonly started_at: string;
 }
 
-export const PENDING_COOKIE = "__Host-certctl_oidc_pending";
+const PENDING_COOKIE = "__Host-certctl_oidc_pending";
 
 const LIFE_SECONDS = 600;
-const ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax";
 
 /** Stores a sign-in under its state; the Set-Cookie value that binds it to the browser. */
 export async function keepPending(
@@ -31,7 +31,7 @@ export async function keepPending(
   const value = base64url(ctx.random.bytes(32));
   const row: Pending = { ...pending, cookie_hash: await sha256Hex(value), started_at: timestamp(ctx) };
   await onceFor(ctx, "oidc-state", state).put(state, JSON.stringify(row), LIFE_SECONDS * 1000);
-  return `${PENDING_COOKIE}=${value}; ${ATTRIBUTES}; Max-Age=${LIFE_SECONDS}`;
+  return pendingCookieOf(value, LIFE_SECONDS, ctx.clock.now().getTime());
 }
 
 /**
@@ -53,18 +53,17 @@ export async function takePending(ctx: Context, state: string, cookie: string): 
 
 /** The Set-Cookie value that removes the cookie. */
 export function clearedPending(): string {
-  return `${PENDING_COOKIE}=; ${ATTRIBUTES}; Max-Age=0`;
+  return pendingCookieOf("", 0, 0);
 }
 
-/** The value of the pending cookie; null when the browser sends none or several (one of them is not ours). */
+/** Lax and not Strict: the provider's redirect back is a navigation from another site. */
+function pendingCookieOf(value: string, maxAgeSeconds: number, now: number): string {
+  return setCookie(PENDING_COOKIE, value, { maxAgeSeconds, now, sameSite: "Lax", httpOnly: true });
+}
+
+/** The value of the pending cookie; null when the browser sends none or several that differ. */
 export function pendingCookie(request: Request): string | null {
-  const values = (request.headers.get("Cookie") ?? "")
-    .split(";")
-    .map((part) => part.trim())
-    .filter((part) => part.startsWith(`${PENDING_COOKIE}=`))
-    .map((part) => part.slice(PENDING_COOKIE.length + 1));
-  const [only, ...others] = values;
-  return only !== undefined && only !== "" && others.length === 0 ? only : null;
+  return readCookie(request, PENDING_COOKIE) || null;
 }
 
 const BASE = "https://local.invalid";

@@ -1,0 +1,229 @@
+import { and, eq, sql } from "drizzle-orm";
+import { commit } from "../../platform/commit.ts";
+import { type Context, SYSTEM_ACTOR, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard, inList, type Statement } from "../../platform/database.ts";
+import { randomId } from "../../platform/ids.ts";
+import { repeatedly } from "../../platform/race.ts";
+import { forgetActors } from "../actors.ts";
+import { firstAdministrator, noAdministratorYet } from "../bootstrap.ts";
+import { type ActorRef, type Grant, grantStatement, TENANT, unexpired } from "../grants.ts";
+import { actorRoles, oidcGroupMappings, oidcProviders, users } from "../table.ts";
+import type { Person } from "./claims.ts";
+import type { Provider } from "./discovery.ts";
+import { SignInFailure } from "./failure.ts";
+
+type User = typeof users.$inferSelect;
+type Mapping = typeof oidcGroupMappings.$inferSelect;
+
+/** Somebody whom the provider has just vouched for. */
+export interface Arrival {
+  readonly provider: Provider;
+  readonly person: Person;
+  readonly groups: readonly string[];
+}
+
+export interface Resynced {
+  readonly user: ActorRef;
+  /** Whether grants came or went: sessions that the user has already get new CSRF tokens. */
+  readonly changed: boolean;
+}
+
+/** What a sign-in changes, as read from the rows of this moment. */
+interface Plan {
+  readonly known: User | null;
+  readonly user: ActorRef;
+  readonly mappings: readonly Mapping[];
+  /** Grants by hand that hold. */
+  readonly byHand: readonly Grant[];
+  readonly added: readonly Mapping[];
+  readonly gone: readonly Grant[];
+  readonly becomesFirstAdmin: boolean;
+}
+
+/**
+ * Brings a user and the grants of its groups up to date: one batch with its audit row. A grant comes with a mapped group and
+ * goes with it; grants by hand stay. The first administrator by group is made here too, once. Throws SignInFailure for a user
+ * who is deactivated, a provider that is disabled, and for one who would have no role: then no user row is left that was not
+ * there before, while the roles of groups that are gone are gone.
+ */
+export async function resync(ctx: Context, arrival: Arrival): Promise<Resynced> {
+  const result = await repeatedly(() => attempt(ctx, arrival));
+  forgetActors();
+  if (result instanceof SignInFailure) throw result;
+  return result;
+}
+
+async function attempt(ctx: Context, arrival: Arrival): Promise<Resynced | SignInFailure> {
+  const plan = await planOf(ctx, arrival);
+  try {
+    return await carryOut(ctx, arrival, plan, null);
+  } catch (error) {
+    const admin = plan.gone.find(isAdmin);
+    if (!(error instanceof GuardFailed) || !admin) throw error;
+    // Either somebody else was faster, or this grant is the last administrator's: only then it stays.
+    const remains = await ctx.db.get<{ n: number }>(sql`select ${administratorBesides(admin.id)} as n`);
+    if (remains.n === 1) throw error;
+    return carryOut(ctx, arrival, plan, admin);
+  }
+}
+
+async function planOf(ctx: Context, { provider, person, groups }: Arrival): Promise<Plan> {
+  const [[enabled], [known], mappings] = await Promise.all([
+    ctx.db
+      .select({ id: oidcProviders.id })
+      .from(oidcProviders)
+      .where(and(eq(oidcProviders.id, provider.id), eq(oidcProviders.enabled, true))),
+    ctx.db
+      .select()
+      .from(users)
+      .where(and(eq(users.oidc_provider_id, provider.id), eq(users.oidc_subject, person.subject))),
+    ctx.db
+      .select()
+      .from(oidcGroupMappings)
+      .where(and(eq(oidcGroupMappings.provider_id, provider.id), inList(oidcGroupMappings.group_name, groups))),
+  ]);
+  if (!enabled) throw new SignInFailure("provider_disabled", "the provider is disabled or deleted");
+  if (known?.deactivated_at) throw new SignInFailure("user_deactivated", `user ${known.id} is deactivated`);
+  const user: ActorRef = { id: known?.id ?? randomId(ctx.random, "u-"), type: "User" };
+  const grants = known
+    ? await ctx.db
+        .select()
+        .from(actorRoles)
+        .where(and(eq(actorRoles.actor_id, user.id), eq(actorRoles.actor_type, "User"), unexpired(ctx)))
+    : [];
+  const mapped = grants.filter((grant) => grant.mapping_id !== "");
+  return {
+    known: known ?? null,
+    user,
+    mappings,
+    byHand: grants.filter((grant) => grant.mapping_id === ""),
+    added: mappings.filter((mapping) => !mapped.some((grant) => grant.mapping_id === mapping.id)),
+    gone: mapped.filter((grant) => !mappings.some((mapping) => mapping.id === grant.mapping_id)),
+    becomesFirstAdmin: isBootstrapAdmin(ctx, provider, groups) && (await noAdministratorYet(ctx)),
+  };
+}
+
+function isBootstrapAdmin(ctx: Context, provider: Provider, groups: readonly string[]): boolean {
+  const { bootstrapAdminGroups, bootstrapProviderId } = ctx.settings.auth;
+  if (bootstrapProviderId !== null && bootstrapProviderId !== provider.id) return false;
+  return groups.some((group) => bootstrapAdminGroups.includes(group));
+}
+
+/** Writes what the plan says; `kept` is the grant of the last administrator, which outlives its group. */
+async function carryOut(
+  ctx: Context,
+  arrival: Arrival,
+  plan: Plan,
+  kept: Grant | null,
+): Promise<Resynced | SignInFailure> {
+  const gone = plan.gone.filter((grant) => grant !== kept);
+  const removed = rolesOf(gone);
+  const hasRole = plan.mappings.length + plan.byHand.length > 0 || plan.becomesFirstAdmin || kept !== null;
+  if (!hasRole) {
+    const taken = () => audited(ctx, "auth.oidc.roles_removed", arrival, plan, { removed });
+    if (gone.length > 0) await commit(ctx, [...withoutGrants(ctx, gone), taken()]);
+    return refusal(arrival);
+  }
+  await commit(ctx, [
+    ...userStatements(ctx, arrival, plan),
+    ...plan.added.map((mapping) => grantStatement(asSystem(ctx), plan.user, { ...mapping, mapping_id: mapping.id })),
+    ...(plan.becomesFirstAdmin ? firstAdmin(ctx, arrival, plan) : []),
+    ...withoutGrants(ctx, gone),
+    ...(kept ? [audited(ctx, "auth.last_admin_kept", arrival, plan, { role_id: kept.role_id })] : []),
+    audited(ctx, "auth.oidc.login", arrival, plan, {
+      roles: rolesOf([
+        ...plan.mappings,
+        ...plan.byHand,
+        ...(plan.becomesFirstAdmin ? [{ role_id: "r-admin" }] : []),
+        ...(kept ? [kept] : []),
+      ]),
+      removed,
+    }),
+  ]);
+  return { user: plan.user, changed: plan.known !== null && (plan.added.length > 0 || gone.length > 0) };
+}
+
+function refusal({ groups }: Arrival): SignInFailure {
+  return groups.length === 0
+    ? new SignInFailure("groups_missing", "the provider names no group, and nobody granted a role by hand")
+    : new SignInFailure("unmapped_groups", `none of ${groups.length} groups is mapped to a role`);
+}
+
+/** The user's row as it is from now on; guarded against a racing first sign-in, a deactivation and a changed mapping or provider. */
+function userStatements(ctx: Context, { provider, person }: Arrival, plan: Plan): Statement[] {
+  const now = timestamp(ctx);
+  const told = { email: person.email, display_name: person.display_name, last_login_at: now, updated_at: now };
+  const row = {
+    id: plan.user.id,
+    tenant_id: TENANT,
+    oidc_provider_id: provider.id,
+    oidc_subject: person.subject,
+    ...told,
+    created_at: now,
+  };
+  const mappings = JSON.stringify(plan.mappings.map(({ id }) => id));
+  return [
+    ctx.db
+      .insert(users)
+      .values(row)
+      .onConflictDoUpdate({ target: [users.oidc_provider_id, users.oidc_subject], set: told }),
+    guard(
+      ctx.db,
+      sql`exists (select 1 from ${users} where ${users.id} = ${plan.user.id} and ${users.deactivated_at} is null)
+        and exists (select 1 from ${oidcProviders} where ${oidcProviders.id} = ${provider.id} and ${oidcProviders.enabled} = 1)
+        and (select count(*) from ${oidcGroupMappings}
+          where ${oidcGroupMappings.id} in (select value from json_each(${mappings}))) = ${plan.mappings.length}`,
+    ),
+  ];
+}
+
+/** Two first sign-ins that race: the milestone lets one of them through, the other starts over and finds it closed. */
+function firstAdmin(ctx: Context, { provider }: Arrival, { user }: Plan): Statement[] {
+  return [
+    firstAdministrator(ctx),
+    grantStatement(asSystem(ctx), user, { role_id: "r-admin" }),
+    ctx.audit({
+      action: "bootstrap.oidc_first_admin",
+      resource_type: "user",
+      resource_id: user.id,
+      category: "auth",
+      actor: user,
+      details: { provider_id: provider.id },
+    }),
+  ];
+}
+
+/** Takes grants away; the last administrator's is guarded. */
+function withoutGrants(ctx: Context, gone: readonly Grant[]): Statement[] {
+  if (gone.length === 0) return [];
+  const ids = gone.map(({ id }) => id);
+  const removal = ctx.db.delete(actorRoles).where(inList(actorRoles.id, ids));
+  return gone.some(isAdmin) ? [removal, guard(ctx.db, administratorBesides(""))] : [removal];
+}
+
+function administratorBesides(id: string) {
+  return sql`exists (select 1 from ${actorRoles} where ${actorRoles.role_id} = 'r-admin' and ${actorRoles.scope_type} = 'global'
+    and ${actorRoles.expires_at} is null and ${actorRoles.id} <> ${id})`;
+}
+
+function isAdmin(grant: Grant): boolean {
+  return grant.role_id === "r-admin" && grant.scope_type === "global";
+}
+
+/** The groups give a role, not the user itself and not whoever calls. */
+function asSystem(ctx: Context): Context {
+  return { ...ctx, actor: SYSTEM_ACTOR };
+}
+
+function audited(ctx: Context, action: string, { provider, groups }: Arrival, plan: Plan, details: object): Statement {
+  return ctx.audit({
+    action,
+    resource_type: "user",
+    resource_id: plan.user.id,
+    category: "auth",
+    actor: plan.user,
+    details: { provider_id: provider.id, groups: groups.length, ...details },
+  });
+}
+
+const rolesOf = (grants: readonly { readonly role_id: string }[]) => [...new Set(grants.map(({ role_id }) => role_id))];

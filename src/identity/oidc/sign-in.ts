@@ -1,0 +1,277 @@
+import { CodeChallengeMethod, generateCodeVerifier, generateState, OAuth2Client } from "arctic";
+import { and, eq, or } from "drizzle-orm";
+import { addressKey } from "../../platform/caller.ts";
+import type { Context } from "../../platform/context.ts";
+import { runBatch } from "../../platform/database.ts";
+import { conflict, invalid, notFound, tooManyRequests } from "../../platform/errors.ts";
+import { type Reply, raw } from "../../platform/route.ts";
+import { utf8 } from "../../platform/text.ts";
+import { noteDenied } from "../denied.ts";
+import type { ActorRef } from "../grants.ts";
+import { onceFor } from "../once.ts";
+import { openSession, rotateCsrfOf } from "../sessions/sessions.ts";
+import { oidcProviders, oidcSessions } from "../table.ts";
+import { type Claims, checkEmailDomain, groupsAt, personOf, sidOf, subjectOf } from "./claims.ts";
+import { type Discovery, discover, type Provider, ProviderError } from "./discovery.ts";
+import { type Client, exchangeCode, fetchUserinfo, type TokenSet } from "./exchange.ts";
+import { type Reason, SignInFailure } from "./failure.ts";
+import { countingRejections, verifyIdToken } from "./id-token.ts";
+import { verificationKey } from "./jwks.ts";
+import { clearedPending, keepPending, localPath, type Pending, takePending } from "./pending.ts";
+import { resync } from "./resync.ts";
+
+/**
+ * Sign-in with an identity provider: OpenID Connect Core 1.0 section 3.1 (authorization code flow) with PKCE (RFC 7636),
+ * the issuer in the answer (RFC 9207), and everything that it needs kept once and bound to the browser that began it.
+ */
+
+/** Starts of a sign-in from one address in a minute. */
+const STARTS = { limit: 60, windowMs: 60_000 };
+
+/** A longer ID token makes no URL that servers take; the logout then goes without the hint. */
+const MAX_HINT = 6000;
+
+/** Redirects the browser to the provider. 404 for an unknown one, 409 for a disabled one or when several could be meant. */
+export async function startSignIn(ctx: Context, provider: string | undefined, returnTo: string): Promise<Reply> {
+  const return_to = localPath(returnTo);
+  await brake(ctx);
+  const row = await providerNamed(ctx, provider);
+  let discovery: Discovery;
+  try {
+    discovery = await discover(ctx, row);
+  } catch (error) {
+    if (error instanceof ProviderError) return toLoginPage(ctx, error.reason, error.message);
+    throw error;
+  }
+  const [state, nonce, verifier] = [generateState(), generateState(), generateCodeVerifier()];
+  const url = new OAuth2Client(row.client_id, null, row.redirect_uri).createAuthorizationURLWithPKCE(
+    discovery.authorization_endpoint,
+    state,
+    CodeChallengeMethod.S256,
+    verifier,
+    [...row.scopes],
+  );
+  url.searchParams.set("nonce", nonce);
+  const cookie = await keepPending(ctx, state, { provider_id: row.id, nonce, verifier, return_to });
+  return redirect(url.href, [cookie]);
+}
+
+/** Only where addresses are known: without that, one caller would lock out everybody. */
+async function brake(ctx: Context): Promise<void> {
+  const address = addressKey(ctx.caller.address);
+  if (address === null || !ctx.settings.auth.rateLimits) return;
+  const { allowed, retry_after_ms } = await onceFor(ctx, "oidc-login", address).attempt(
+    address,
+    STARTS.limit,
+    STARTS.windowMs,
+  );
+  if (!allowed) throw tooManyRequests("too many sign-ins begin at this address", retry_after_ms / 1000);
+}
+
+/** The provider of that id or name; without one the only enabled one. */
+async function providerNamed(ctx: Context, name: string | undefined): Promise<Provider> {
+  if (name === undefined) {
+    const [only, other] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.enabled, true)).limit(2);
+    if (!only) throw notFound("an enabled identity provider", "");
+    if (other) throw invalid("provider", "is required: several providers are enabled", "provider_required");
+    return only;
+  }
+  const rows = await ctx.db
+    .select()
+    .from(oidcProviders)
+    .where(or(eq(oidcProviders.id, name), eq(oidcProviders.name, name)))
+    .limit(2);
+  const row = rows.find(({ id }) => id === name) ?? rows[0];
+  if (!row) throw notFound("identity provider", name);
+  if (!row.enabled) throw conflict("provider_disabled", `identity provider ${JSON.stringify(name)} is disabled`);
+  return row;
+}
+
+/** What came back with the browser. */
+export interface CallbackQuery {
+  readonly code?: string | undefined;
+  readonly state?: string | undefined;
+  readonly iss?: string | undefined;
+  readonly error?: string | undefined;
+}
+
+/**
+ * The way back: opens a session and sends the browser to where it wanted. What fails for a known reason is audited and ends
+ * at the login page, which says so. Throws a 400 when the request is no answer of a provider to this browser.
+ */
+export async function finishSignIn(ctx: Context, query: CallbackQuery, cookie: string | null): Promise<Reply> {
+  const known: { provider_id?: string; subject?: string } = {};
+  try {
+    if (query.error !== undefined) throw refusedByProvider(query.error);
+    if (!query.code || !query.state)
+      throw invalid("", "code and state are required: this is where a provider sends browsers to");
+    if (cookie === null)
+      throw invalid(
+        "",
+        "this browser sent no cookie of a sign-in: begin it again, on the host of the provider's redirect_uri",
+        "missing_pre_login_cookie",
+      );
+    const pending = await takePending(ctx, query.state, cookie);
+    known.provider_id = pending.provider_id;
+    const provider = await enabledProvider(ctx, pending.provider_id);
+    const vouched = await vouchedFor(ctx, provider, pending, { ...query, code: query.code });
+    known.subject = subjectOf(vouched.claims);
+    return await signIn(ctx, provider, vouched, pending.return_to);
+  } catch (error) {
+    if (!(error instanceof SignInFailure || error instanceof ProviderError)) throw error;
+    await recordFailure(ctx, error.reason, known);
+    return toLoginPage(ctx, error.reason, error.message);
+  }
+}
+
+function toLoginPage(ctx: Context, reason: Reason, message: string): Reply {
+  ctx.log.warn("oidc.login_failed", { reason, message });
+  return redirect(`/login?${new URLSearchParams({ error: "oidc_failed", reason })}`, [clearedPending()]);
+}
+
+/** RFC 6749 section 4.1.2.1. The provider's own words are not shown: anybody can write them into a link. */
+function refusedByProvider(error: string): SignInFailure {
+  const reason = error === "access_denied" ? "access_denied" : "provider_error";
+  return new SignInFailure(reason, `the provider answered ${error.replace(/[^\x20-\x7e]/g, "").slice(0, 60)}`);
+}
+
+async function enabledProvider(ctx: Context, id: string): Promise<Provider> {
+  const [row] = await ctx.db
+    .select()
+    .from(oidcProviders)
+    .where(and(eq(oidcProviders.id, id), eq(oidcProviders.enabled, true)));
+  if (!row) throw new SignInFailure("provider_disabled", "the provider is disabled or deleted");
+  return row;
+}
+
+interface Vouched {
+  /** Of the ID token, over those of the userinfo endpoint where it is asked. */
+  readonly claims: Claims;
+  readonly groups: readonly string[];
+  readonly idToken: string;
+}
+
+/** What the provider says of the person, all of it checked. */
+async function vouchedFor(
+  ctx: Context,
+  provider: Provider,
+  pending: Pending,
+  query: CallbackQuery & { code: string },
+): Promise<Vouched> {
+  const discovery = await discover(ctx, provider);
+  checkIssuerParameter(query.iss, discovery);
+  const tokens = await exchangeCode(
+    ctx,
+    discovery.token_endpoint,
+    discovery.token_endpoint_auth_methods_supported,
+    await clientOf(ctx, provider),
+    { code: query.code, verifier: pending.verifier },
+  );
+  const expected = {
+    issuer: discovery.issuer,
+    clientId: provider.client_id,
+    algorithms: discovery.id_token_signing_alg_values_supported,
+    nonce: pending.nonce,
+    iatWindowSeconds: provider.iat_window_seconds,
+    accessToken: tokens.accessToken,
+    now: ctx.clock.now(),
+  };
+  const told = await countingRejections(ctx, provider, () =>
+    verifyIdToken(tokens.idToken, verificationKey(ctx, provider), expected),
+  );
+  return { ...(await withUserinfo(ctx, provider, discovery, tokens, told)), idToken: tokens.idToken };
+}
+
+/** RFC 9207 section 2.4: against a mix-up of providers. */
+function checkIssuerParameter(iss: string | undefined, discovery: Discovery): void {
+  if (iss === undefined && discovery.authorization_response_iss_parameter_supported === true)
+    throw new SignInFailure("iss_param_missing", "iss: the provider promises it and did not send it");
+  if (iss !== undefined && iss !== discovery.issuer)
+    throw new SignInFailure("iss_param_mismatch", "iss: names another provider");
+}
+
+async function clientOf(ctx: Context, provider: Provider): Promise<Client> {
+  const { client_id, sealed_client_secret, redirect_uri } = provider;
+  const secret =
+    sealed_client_secret === ""
+      ? null
+      : new TextDecoder().decode(await ctx.sealer.open(sealed_client_secret, `oidc|${provider.id}`));
+  return { id: client_id, secret, redirectUri: redirect_uri };
+}
+
+/** The ID token is signed, so its claims win; groups come from userinfo where it has none. */
+async function withUserinfo(
+  ctx: Context,
+  provider: Provider,
+  discovery: Discovery,
+  tokens: TokenSet,
+  told: Claims,
+): Promise<Omit<Vouched, "idToken">> {
+  const groups = groupsAt(told, provider.groups_claim_path);
+  if (!provider.fetch_userinfo) return { claims: told, groups };
+  const more = await fetchUserinfo(ctx, discovery.userinfo_endpoint, tokens.accessToken, subjectOf(told));
+  return {
+    claims: { ...more, ...told },
+    groups: groups.length > 0 ? groups : groupsAt(more, provider.groups_claim_path),
+  };
+}
+
+async function signIn(
+  ctx: Context,
+  provider: Provider,
+  { claims, groups, idToken }: Vouched,
+  returnTo: string,
+): Promise<Reply> {
+  checkEmailDomain(claims, provider.allowed_email_domains);
+  const { user, changed } = await resync(ctx, { provider, person: personOf(claims), groups });
+  if (changed) await rotateCsrfOf(ctx, user);
+  const cookies = await open(ctx, provider, user, sidOf(claims), idToken);
+  return redirect(returnTo, [...cookies, clearedPending()]);
+}
+
+/** A new session, findable by the provider's logout before its cookie leaves. */
+async function open(
+  ctx: Context,
+  provider: Provider,
+  user: ActorRef,
+  sid: string,
+  idToken: string,
+): Promise<readonly string[]> {
+  const session = await openSession(ctx, user);
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  const purpose = `id-token|${session.session_id}`;
+  await ctx.db.insert(oidcSessions).values({
+    session_id: session.session_id,
+    provider_id: provider.id,
+    user_id: user.id,
+    sid,
+    sealed_id_token: idToken.length <= MAX_HINT ? await ctx.sealer.seal(utf8(idToken), purpose) : null,
+    expires_at: new Date(session.absolute_expires_at).toISOString(),
+  });
+  return session.cookies;
+}
+
+/**
+ * One audit row where the provider has vouched for somebody; attempts of nobody in particular are gathered, or a script
+ * could fill the log.
+ */
+async function recordFailure(
+  ctx: Context,
+  reason: Reason,
+  { provider_id, subject }: { provider_id?: string; subject?: string },
+): Promise<void> {
+  if (provider_id === undefined || subject === undefined) return noteDenied(ctx, ctx.caller, `oidc_${reason}`);
+  await runBatch(ctx.db, [
+    ctx.audit({
+      action: "auth.oidc.login_failed",
+      resource_type: "oidc_provider",
+      resource_id: provider_id,
+      category: "auth",
+      details: { reason, subject, address: ctx.caller.address },
+    }),
+  ]);
+}
+
+function redirect(location: string, cookies: readonly string[]): Reply {
+  return { ...raw(302, null, { Location: location }), cookies };
+}
