@@ -71,9 +71,7 @@ async function around(
     const methods = origin === null ? [] : methodsOf(table, request, visit.ctx);
     await limitAddress(visit.ctx, visit.caller);
     response =
-      origin !== null && methods.length > 0
-        ? preflight(origin, methods, requestId)
-        : await inside(request, visit);
+      origin !== null && methods.length > 0 ? preflight(origin, methods, requestId) : await inside(request, visit);
   } catch (error) {
     if (visit && isRefusal(error)) noteDenied(visit.ctx, visit.caller, error.code);
     response = errorResponse(error, requestId);

@@ -1,4 +1,5 @@
 import { enrollingActor, isEnrolmentToken } from "../src/fleet/credentials.ts";
+import { demoActor } from "../src/identity/demo.ts";
 import type { LookupContext } from "../src/identity/grants.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
@@ -6,6 +7,7 @@ import { globalOnly, holds, holdsSomewhere, lacks, mustHold } from "../src/platf
 import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context } from "../src/platform/context.ts";
 import { forbidden, unauthorized } from "../src/platform/errors.ts";
 import type { Route } from "../src/platform/route.ts";
+import { limitActor } from "./middleware/limits.ts";
 
 export interface Authenticated {
   readonly actor: Actor;
@@ -14,7 +16,10 @@ export interface Authenticated {
   readonly cookies: readonly string[];
 }
 
-/** Who a request is of. Throws 401 without a valid credential on a route that needs one. */
+/**
+ * Who a request is of. Throws 401 without a valid credential on a route that needs one, 403 when it is a session's and lacks
+ * its CSRF token, or the demo mode's and comes from elsewhere, and 429 when its actor asks too much.
+ */
 export async function authenticate(
   ctx: LookupContext,
   caller: Caller,
@@ -22,8 +27,15 @@ export async function authenticate(
   { access }: Pick<Route, "access">,
 ): Promise<Authenticated> {
   if (typeof access === "object" && "public" in access) return { actor: ANONYMOUS_ACTOR, caller, cookies: [] };
+  const who = await identify(ctx, caller, request);
+  await limitActor(ctx, who.actor);
+  return who;
+}
+
+async function identify(ctx: LookupContext, caller: Caller, request: Request): Promise<Authenticated> {
   const header = request.headers.get("Authorization");
   if (header === null) {
+    if (ctx.settings.auth.type === "none") return { actor: demoActor(ctx, request), caller, cookies: [] };
     const session = await authenticateSession(ctx, request);
     if (!session) throw unauthorized();
     return { actor: session.actor, caller: { ...caller, session_id: session.session_id }, cookies: session.cookies };

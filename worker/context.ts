@@ -9,7 +9,6 @@ import {
   systemClock,
   systemRandom,
 } from "../src/platform/context.ts";
-import { openDatabase } from "../src/platform/database.ts";
 import { randomId } from "../src/platform/ids.ts";
 import { consoleLog } from "../src/platform/log.ts";
 import { auditStatement } from "../src/record/audit.ts";
@@ -29,12 +28,12 @@ export interface ContextOptions {
 
 /** The context of one unit of work: a request, a queue message, a cron tick, an alarm. */
 export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = {}): Context {
-  const { bindings, settings, sealer } = readEnv(env);
+  const { bindings, settings, sealer, db } = readEnv(env);
   const requestId = options.requestId ?? randomId(systemRandom, "req-");
   const base = {
     clock: options.clock ?? systemClock,
     random: systemRandom,
-    db: openDatabase(bindings.DB),
+    db,
     actor: options.actor ?? SYSTEM_ACTOR,
     caller: options.caller ?? NO_CALLER,
     requestId,

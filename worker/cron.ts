@@ -1,4 +1,5 @@
 import { reconcileLedgers } from "../src/authority/reconcile.ts";
+import { recordDenied } from "../src/identity/denied.ts";
 import { pruneSignIns } from "../src/identity/sessions/sessions.ts";
 import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
@@ -30,6 +31,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   "jobs.orphaned": cancelOrphanedJobs,
   "certificates.status": refreshCertificates,
   "ledgers.reconcile": reconcileLedgers,
+  "denied.record": recordDenied,
   "sessions.keys": rotateSigningKeys,
   "sessions.prune": pruneSignIns,
   prune: async (ctx) => {
@@ -41,7 +43,7 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 
 /** One schedule of wrangler.toml, its sweeps. */
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
-  "* * * * *": ["sealing.register", "outbox", "jobs.resume", "jobs.orphaned", "certificates.status"],
+  "* * * * *": ["sealing.register", "outbox", "jobs.resume", "jobs.orphaned", "certificates.status", "denied.record"],
   "*/15 * * * *": ["jobs.expire", "sessions.keys", "sessions.prune"],
   "17 3 * * *": ["prune", "ledgers.reconcile"],
 };

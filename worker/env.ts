@@ -1,4 +1,5 @@
 import type { Bindings } from "../src/platform/context.ts";
+import { type Database, openDatabase } from "../src/platform/database.ts";
 import { makeSealer, type Sealer } from "../src/platform/sealing.ts";
 import { parseSettings, type Settings } from "../src/platform/settings.ts";
 
@@ -9,6 +10,7 @@ export interface Surroundings {
   readonly bindings: Bindings;
   readonly settings: Settings;
   readonly sealer: Sealer;
+  readonly db: Database;
 }
 
 /** Checked once for each env object (one an isolate); emptied with it. */
@@ -19,7 +21,9 @@ export function readEnv(env: Env): Surroundings {
   const before = known.get(env);
   if (before) return before;
   const settings = parseSettings(env);
-  const surroundings = { bindings: checkBindings(env), settings, sealer: makeSealer(settings.sealingKeys) };
+  const bindings = checkBindings(env);
+  const db = openDatabase(bindings.DB);
+  const surroundings = { bindings, settings, sealer: makeSealer(settings.sealingKeys), db };
   known.set(env, surroundings);
   return surroundings;
 }

@@ -1,10 +1,10 @@
 /** The pages among the static assets. The Worker runs first, so that any other path is a 404 and never a page. */
 const PAGES = /^\/(?:|login|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
 
-/** The asset for a GET or HEAD of one of our pages, or null. */
+/** The asset for a GET or HEAD of one of our pages, its headers open to additions; or null. */
 export async function servePage(request: Request, assets: Fetcher | null): Promise<Response | null> {
   if (!assets || (request.method !== "GET" && request.method !== "HEAD") || !PAGES.test(new URL(request.url).pathname))
     return null;
   const response = await assets.fetch(request);
-  return response.status === 404 ? null : response;
+  return response.status === 404 ? null : new Response(response.body, response);
 }

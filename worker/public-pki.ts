@@ -2,11 +2,10 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import type { PublicContext } from "../src/authority/public/context.ts";
 import { answerPublicPki, PUBLIC_PKI_PREFIX } from "../src/authority/public/respond.ts";
 import { systemClock } from "../src/platform/context.ts";
-import { openDatabase } from "../src/platform/database.ts";
 import { consoleLog } from "../src/platform/log.ts";
-import { errorResponse, requestIdOf } from "./app.ts";
 import type { Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
+import { errorResponse, requestIdOf } from "./middleware/answer.ts";
 
 /** Whether a path is ours. It is taken raw: base64 in a path may hold `//` and `%2F`, and nothing may normalise it. */
 export function isPublicPki(path: string): boolean {
@@ -47,8 +46,7 @@ const shared = new WeakMap<Env, Omit<PublicContext, "defer">>();
 function publicContext(env: Env, waiter: Waiter): PublicContext {
   let base = shared.get(env);
   if (!base) {
-    const { bindings, settings, sealer } = readEnv(env);
-    const db = openDatabase(bindings.DB);
+    const { bindings, settings, sealer, db } = readEnv(env);
     base = { bindings, settings, sealer, db, clock: systemClock, log: consoleLog({ entrypoint: "public-pki" }) };
     shared.set(env, base);
   }

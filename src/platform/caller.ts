@@ -6,32 +6,51 @@ import { constantTimeEqual } from "./text.ts";
 /** The header in which a trusted proxy sends TRUSTED_PROXY_SECRET along with X-Forwarded-For. */
 export const PROXY_SECRET_HEADER = "X-Trusted-Proxy-Secret";
 
-/** What is known of who sent a request, before anybody is authenticated. */
-export async function callerOf(settings: Settings, request: Request): Promise<Caller> {
-  return {
-    address: await addressOf(settings, request),
-    user_agent: (request.headers.get("User-Agent") ?? "").slice(0, 255),
-    session_id: null,
-  };
+/** How a request came in. */
+export interface Arrival {
+  readonly caller: Caller;
+  /** Over https, as far as can be known: to this Worker, or to a proxy that has proven itself. */
+  readonly secure: boolean;
 }
 
 /**
- * The caller's address (wire.md "Settings"): CF-Connecting-IP on Cloudflare, which sets `request.cf`. Elsewhere every header
- * is the client's own and the address is `local`, unless a proxy proves itself by TRUSTED_PROXY_SECRET: then it is the last
- * entry of X-Forwarded-For, the one that this proxy added.
+ * What is known of who sent a request, before anybody is authenticated. The caller's address (wire.md "Settings") is
+ * CF-Connecting-IP on Cloudflare, which sets `request.cf` and that header itself. On one machine (`settings.local`; there
+ * `wrangler dev` sets a made-up `request.cf`) every header is the client's own and the address is `local`, unless a proxy proves
+ * itself by TRUSTED_PROXY_SECRET: then it is the last entry of X-Forwarded-For, the one that this proxy added.
  */
-async function addressOf(settings: Settings, request: Request): Promise<string> {
-  if (request.cf !== undefined) return canonical(request.headers.get("CF-Connecting-IP"));
-  const shown = request.headers.get(PROXY_SECRET_HEADER);
-  if (shown === null || settings.trustedProxySecret === null) return NO_CALLER.address;
-  if (!(await constantTimeEqual(shown, settings.trustedProxySecret))) return NO_CALLER.address;
-  return canonical(request.headers.get("X-Forwarded-For")?.split(",").at(-1)?.trim() ?? null);
+export async function arrivalOf(settings: Settings, request: Request): Promise<Arrival> {
+  const { headers } = request;
+  const user_agent = (headers.get("User-Agent") ?? "").slice(0, 255);
+  const secure = request.url.startsWith("https:");
+  const from = (address: string | null) => ({ address: canonical(address), user_agent, session_id: null });
+  if (isOnCloudflare(settings, request)) return { caller: from(headers.get("CF-Connecting-IP")), secure };
+  if (!(await isTrustedProxy(settings, headers.get(PROXY_SECRET_HEADER)))) return { caller: from(null), secure };
+  return {
+    caller: from(lastOf(headers.get("X-Forwarded-For"))),
+    secure: secure || lastOf(headers.get("X-Forwarded-Proto"))?.toLowerCase() === "https",
+  };
 }
 
-/** One spelling for each address; `local` for what is none. */
+/** Whether Cloudflare's network hands over the request: then its own headers are true. */
+export function isOnCloudflare(settings: Pick<Settings, "local">, request: Request): boolean {
+  return !settings.local && request.cf !== undefined;
+}
+
+async function isTrustedProxy(settings: Settings, shown: string | null): Promise<boolean> {
+  if (shown === null || settings.trustedProxySecret === null) return false;
+  return constantTimeEqual(shown, settings.trustedProxySecret);
+}
+
+/** The entry that the nearest proxy added. */
+function lastOf(list: string | null): string | null {
+  return list?.split(",").at(-1)?.trim() ?? null;
+}
+
+/** One spelling for each address, without a zone; `local` for what is none. */
 function canonical(text: string | null): string {
   if (text === null || !ipaddr.isValid(text)) return NO_CALLER.address;
-  return ipaddr.process(text).toString();
+  return ipaddr.fromByteArray(ipaddr.process(text).toByteArray()).toString();
 }
 
 /** What a limit counts: an IPv4 address, or the /64 that one IPv6 customer has. Null for `local`: nobody can tell callers apart. */

@@ -1,4 +1,5 @@
 import ipaddr from "ipaddr.js";
+import { DEMO_ACK_MS } from "./demo.ts";
 
 /** Deployment settings, parsed once (wire.md "Settings"). */
 export interface Settings {
@@ -11,6 +12,8 @@ export interface Settings {
   /** The first seals, all open. */
   readonly sealingKeys: readonly SealingKey[];
   readonly trustedProxySecret: string | null;
+  /** On one machine, as `npm start` and `npm run dev` say: nothing that Cloudflare would add to a request is true. */
+  readonly local: boolean;
   readonly outboundAllow: readonly IpRange[];
   readonly auth: AuthSettings;
   /** Tests only: every JSON answer is checked against its declared schema before it leaves. */
@@ -69,6 +72,7 @@ export function parseSettings(env: Readonly<Record<string, unknown>>): Settings 
     bootstrapToken: text("CERTCTL_BOOTSTRAP_TOKEN"),
     sealingKeys: parseSealingKeys(text("CERTCTL_SEALING_KEYS") ?? ""),
     trustedProxySecret: text("TRUSTED_PROXY_SECRET"),
+    local: text("CERTCTL_LOCAL") === "1",
     outboundAllow: parseRanges(text("OUTBOUND_ALLOW") ?? ""),
     auth: parseAuth(text),
     checkAnswers: text("CERTCTL_CHECK_ANSWERS") === "1",
@@ -76,8 +80,6 @@ export function parseSettings(env: Readonly<Record<string, unknown>>): Settings 
 }
 
 type Text = (name: string) => string | null;
-
-const DEMO_ACK_MS = 24 * 3_600_000;
 
 function parseAuth(text: Text): AuthSettings {
   return {

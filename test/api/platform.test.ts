@@ -7,8 +7,8 @@ import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
 import { dueEntries, enqueue, runEntry } from "../../src/platform/outbox.ts";
 import { runSweep } from "../../src/platform/sweep.ts";
-import { errorResponse } from "../../worker/app.ts";
 import { makeContext } from "../../worker/context.ts";
+import { errorResponse } from "../../worker/middleware/answer.ts";
 
 const start = Date.parse("2026-11-01T00:00:00Z");
 let offset = 0;

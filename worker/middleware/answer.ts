@@ -1,0 +1,59 @@
+import { systemRandom } from "../../src/platform/context.ts";
+import { AppError, unavailable } from "../../src/platform/errors.ts";
+import { randomId } from "../../src/platform/ids.ts";
+import { describeError } from "../../src/platform/log.ts";
+import { envelope, type Reply } from "../../src/platform/route.ts";
+import { API_HEADERS } from "./headers.ts";
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/;
+
+/** Echoed only when well-formed; else a new one. */
+export function requestIdOf(request: Request): string {
+  const given = request.headers.get("X-Request-ID");
+  return given !== null && REQUEST_ID.test(given) ? given : randomId(systemRandom, "req-");
+}
+
+/** A handler's reply as it goes out. */
+export function toResponse(reply: Reply, requestId: string): Response {
+  const headers = { ...API_HEADERS, "X-Request-ID": requestId, ...reply.headers };
+  const cookies = reply.cookies ?? [];
+  if (reply.raw)
+    return withCookies(new Response(reply.body as BodyInit | null, { status: reply.status, headers }), cookies);
+  if (reply.body === null) return withCookies(new Response(null, { status: reply.status, headers }), cookies);
+  const json = { "Content-Type": "application/json", ...headers };
+  return withCookies(new Response(JSON.stringify(reply.body), { status: reply.status, headers: json }), cookies);
+}
+
+export function withCookies(response: Response, cookies: readonly string[]): Response {
+  for (const cookie of cookies) response.headers.append("Set-Cookie", cookie);
+  return response;
+}
+
+/** An error in the envelope; what nobody expected is logged and tells nothing of itself. */
+export function errorResponse(error: unknown, requestId: string): Response {
+  const known = error instanceof AppError ? error : unexpected(error);
+  if (known.status >= 500) {
+    console.error(
+      JSON.stringify({
+        level: "error",
+        event: "request.failed",
+        request_id: requestId,
+        code: known.code,
+        error: describeError(known === error ? (known.cause ?? known) : error),
+      }),
+    );
+  }
+  const headers = { "Content-Type": "application/json", ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
+  return new Response(JSON.stringify(envelope(known, requestId)), { status: known.status, headers });
+}
+
+/** A Durable Object or database that is overloaded or was just restarted says so: the same request may succeed in a moment. */
+function unexpected(error: unknown): AppError {
+  const marks = [error, error instanceof Error ? error.cause : null] as ({
+    overloaded?: true;
+    retryable?: true;
+  } | null)[];
+  return marks.some((mark) => mark?.overloaded === true || mark?.retryable === true)
+    ? unavailable("overloaded", "too much is going on, or a part restarts: repeat the request", 2)
+    : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");
+}
