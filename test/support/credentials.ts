@@ -13,16 +13,16 @@ export async function foreignCredentials(_admin: Client): Promise<Readonly<Recor
   return {
     "a garbage key": { Authorization: "Bearer garbage" },
     "another installation's key": { Authorization: `Bearer certctl_${"Zm9y".repeat(10)}ZWk` },
-    "an expired key": { Authorization: `Bearer ${await administratorKey({ expires_at: past })}` },
-    "a revoked key": { Authorization: `Bearer ${await administratorKey({ revoked_at: past })}` },
+    "an expired key": { Authorization: `Bearer ${await endedKey({ expires_at: past })}` },
+    "a revoked key": { Authorization: `Bearer ${await endedKey({ revoked_at: past })}` },
     "an unsigned JWT": { Authorization: `Bearer ${unsignedJwt({ sub: "root-admin", roles: ["r-admin"] })}` },
     "basic credentials": { Authorization: `Basic ${btoa("root-admin:test-bootstrap-token")}` },
     "the bootstrap token": { Authorization: "Bearer test-bootstrap-token" },
   };
 }
 
-/** The key of an administrator, ended as told. */
-async function administratorKey(ended: { expires_at: string } | { revoked_at: string }): Promise<string> {
+/** The key of an administrator that has expired or was revoked. */
+export async function endedKey(ended: { expires_at: string } | { revoked_at: string }): Promise<string> {
   const { client, keyId } = await newActor([{ role_id: "r-admin" }]);
   await contextAhead().db.update(apiKeys).set(ended).where(eq(apiKeys.id, keyId));
   forgetActors();
