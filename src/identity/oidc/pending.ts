@@ -2,7 +2,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { invalid } from "../../platform/errors.ts";
 import { base64url, constantTimeEqual, sha256Hex } from "../../platform/text.ts";
 import { onceFor } from "../once.ts";
-import { readCookie, setCookie } from "../sessions/cookie.ts";
+import { readCookie } from "../sessions/cookie.ts";
 import { SignInFailure } from "./failure.ts";
 
 /** A sign-in between the redirect to the provider and the way back: kept once, for ten minutes, for one browser. */
@@ -31,7 +31,7 @@ export async function keepPending(
   const value = base64url(ctx.random.bytes(32));
   const row: Pending = { ...pending, cookie_hash: await sha256Hex(value), started_at: timestamp(ctx) };
   await onceFor(ctx, "oidc-state", state).put(state, JSON.stringify(row), LIFE_SECONDS * 1000);
-  return pendingCookieOf(value, LIFE_SECONDS, ctx.clock.now().getTime());
+  return setPending(value, LIFE_SECONDS);
 }
 
 /**
@@ -53,12 +53,12 @@ export async function takePending(ctx: Context, state: string, cookie: string): 
 
 /** The Set-Cookie value that removes the cookie. */
 export function clearedPending(): string {
-  return pendingCookieOf("", 0, 0);
+  return setPending("", 0);
 }
 
 /** Lax and not Strict: the provider's redirect back is a navigation from another site. */
-function pendingCookieOf(value: string, maxAgeSeconds: number, now: number): string {
-  return setCookie(PENDING_COOKIE, value, { maxAgeSeconds, now, sameSite: "Lax", httpOnly: true });
+function setPending(value: string, maxAge: number): string {
+  return `${PENDING_COOKIE}=${value}; Path=/; Max-Age=${maxAge}; Secure; HttpOnly; SameSite=Lax`;
 }
 
 /** The value of the pending cookie; null when the browser sends none or several that differ. */

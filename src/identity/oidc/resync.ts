@@ -7,6 +7,7 @@ import { repeatedly } from "../../platform/race.ts";
 import { forgetActors } from "../actors.ts";
 import { firstAdministrator, noAdministratorYet } from "../bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, TENANT, unexpired } from "../grants.ts";
+import { administered, isAdminGrant, stillAdministered } from "../last-admin.ts";
 import { actorRoles, oidcGroupMappings, oidcProviders, users } from "../table.ts";
 import type { Person } from "./claims.ts";
 import type { Provider } from "./discovery.ts";
@@ -58,11 +59,11 @@ async function attempt(ctx: Context, arrival: Arrival): Promise<Resynced | SignI
   try {
     return await carryOut(ctx, arrival, plan, null);
   } catch (error) {
-    const admin = plan.gone.find(isAdmin);
+    const admin = plan.gone.find(isAdminGrant);
     if (!(error instanceof GuardFailed) || !admin) throw error;
     // Either somebody else was faster, or this grant is the last administrator's: only then it stays.
-    const remains = await ctx.db.get<{ n: number }>(sql`select ${administratorBesides(admin.id)} as n`);
-    if (remains.n === 1) throw error;
+    const others = await ctx.db.get<{ n: number }>(sql`select ${administered(ctx, admin.id)} as n`);
+    if (others.n === 1) throw error;
     return carryOut(ctx, arrival, plan, admin);
   }
 }
@@ -121,14 +122,13 @@ async function carryOut(
   const hasRole = plan.mappings.length + plan.byHand.length > 0 || plan.becomesFirstAdmin || kept !== null;
   if (!hasRole) {
     const taken = () => audited(ctx, "auth.oidc.roles_removed", arrival, plan, { removed });
-    if (gone.length > 0) await commit(ctx, [...withoutGrants(ctx, gone), taken()]);
+    if (gone.length > 0) await commit(ctx, [taken(), ...withoutGrants(ctx, gone)]);
     return refusal(arrival);
   }
   await commit(ctx, [
     ...userStatements(ctx, arrival, plan),
     ...plan.added.map((mapping) => grantStatement(asSystem(ctx), plan.user, { ...mapping, mapping_id: mapping.id })),
     ...(plan.becomesFirstAdmin ? firstAdmin(ctx, arrival, plan) : []),
-    ...withoutGrants(ctx, gone),
     ...(kept ? [audited(ctx, "auth.last_admin_kept", arrival, plan, { role_id: kept.role_id })] : []),
     audited(ctx, "auth.oidc.login", arrival, plan, {
       roles: rolesOf([
@@ -139,6 +139,7 @@ async function carryOut(
       ]),
       removed,
     }),
+    ...withoutGrants(ctx, gone),
   ]);
   return { user: plan.user, changed: plan.known !== null && (plan.added.length > 0 || gone.length > 0) };
 }
@@ -193,21 +194,12 @@ function firstAdmin(ctx: Context, { provider }: Arrival, { user }: Plan): Statem
   ];
 }
 
-/** Takes grants away; the last administrator's is guarded. */
+/** Takes grants away, at the end of a batch; the last administrator's is guarded. */
 function withoutGrants(ctx: Context, gone: readonly Grant[]): Statement[] {
   if (gone.length === 0) return [];
   const ids = gone.map(({ id }) => id);
   const removal = ctx.db.delete(actorRoles).where(inList(actorRoles.id, ids));
-  return gone.some(isAdmin) ? [removal, guard(ctx.db, administratorBesides(""))] : [removal];
-}
-
-function administratorBesides(id: string) {
-  return sql`exists (select 1 from ${actorRoles} where ${actorRoles.role_id} = 'r-admin' and ${actorRoles.scope_type} = 'global'
-    and ${actorRoles.expires_at} is null and ${actorRoles.id} <> ${id})`;
-}
-
-function isAdmin(grant: Grant): boolean {
-  return grant.role_id === "r-admin" && grant.scope_type === "global";
+  return gone.some(isAdminGrant) ? [removal, stillAdministered(ctx)] : [removal];
 }
 
 /** The groups give a role, not the user itself and not whoever calls. */
