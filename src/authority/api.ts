@@ -30,6 +30,7 @@ const revocationRoutes: Route[] = [
     body: z.strictObject({ reason: revocationReason.nullish() }),
     bodyOptional: true,
     answers: { 200: { description: "Revoked", schema: status } },
+    errors: [503],
     handler: async (ctx, input) => {
       await revokeCertificate(ctx, input.params.id, input.body.reason ?? null);
       return ok({ status: "revoked" });

@@ -6,7 +6,7 @@ import { holds, mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { inList, type Statement } from "../platform/database.ts";
-import { AppError } from "../platform/errors.ts";
+import { AppError, unavailable } from "../platform/errors.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import { sha256Hex } from "../platform/text.ts";
 import { ledgerOf, type Refusal, type RevocationReason, type RevokedEntry, type RevokeResult } from "./ledger.ts";
@@ -29,13 +29,15 @@ const PURGE_TOPIC = "pki.purge";
 /**
  * Revokes every still valid version of a certificate, also one that the inventory does not know yet. The same or no reason
  * again: the first time and reason stand. Throws 404 for what does not exist or was never issued, 400 for a reason that the
- * present one cannot become, and for a certificate that has expired.
+ * present one cannot become, and for a certificate that has expired, 503 while its first certificate is being signed.
  */
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
   const record = await mustFindCertificate(ctx, id);
   const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
   const revoke = (ledgerId: string) => ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason });
-  await writeRevocation(ctx, id, entriesOrThrow(await inEachLedger(ledgers, revoke)));
+  const outcome = await inEachLedger(ledgers, revoke);
+  if (isNotIssued(outcome) && (await isBeingSigned(ctx, id))) throw beingSigned();
+  await writeRevocation(ctx, id, entriesOrThrow(outcome));
   // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
   const { entries } = await inEachLedger(ledgers, revoke);
   await writeRevocation(
@@ -151,8 +153,24 @@ const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", 
 function entriesOrThrow({ entries, refusals }: Outcome): readonly Found[] {
   if (entries.length > 0) return entries;
   const worst = [...refusals].sort((a, b) => WEIGHT.indexOf(a.code) - WEIGHT.indexOf(b.code))[0];
-  if (worst?.code === "not_issued" || !worst) throw neverIssued();
+  if (!worst || worst.code === "not_issued") throw neverIssued();
   throw refusalError(worst);
+}
+
+function isNotIssued({ entries, refusals }: Outcome): boolean {
+  return entries.length === 0 && refusals.every(({ code }) => code === "not_issued");
+}
+
+/** A job that has begun to sign will have it signed, whatever the ledger says now. */
+async function isBeingSigned(ctx: Context, certificateId: string): Promise<boolean> {
+  const [row] = await ctx.db.all<{ n: number }>(
+    sql`select exists (select 1 from jobs where certificate_id = ${certificateId} and status = 'Running') as n`,
+  );
+  return row?.n === 1;
+}
+
+function beingSigned(): AppError {
+  return unavailable("issuance_in_progress", "a certificate is being signed for this record: revoke it again", 2);
 }
 
 function neverIssued(): AppError {

@@ -3,7 +3,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { notFound } from "../platform/errors.ts";
 import { pageOf, pageQuery } from "../platform/paging.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
-import { etagOf, idSchema, nameSchema } from "../platform/rows.ts";
+import { etagOf, idSchema, lineSchema, nameSchema } from "../platform/rows.ts";
 import {
   AGENT_STATUSES,
   type Agent,
@@ -29,12 +29,9 @@ const agentAnswer = z
     status: z.enum(AGENT_STATUSES),
     last_heartbeat_at: time.nullable(),
     registered_at: time,
-    credential_id: z
-      .string()
-      .nullable()
-      .openapi({
-        description: "The bootstrap credential by which it enrolled itself; null where somebody registered it",
-      }),
+    credential_id: z.string().nullable().openapi({
+      description: "The bootstrap credential by which it enrolled itself; null where somebody registered it",
+    }),
     os: z.string(),
     architecture: z.string(),
     ip_address: z.string(),
@@ -44,13 +41,13 @@ const agentAnswer = z
   })
   .openapi("Agent");
 
-const fact = z.string().max(255);
+const fact = lineSchema.max(255);
 const facts = { os: fact, architecture: fact, ip_address: fact, version: fact };
 
 const registration = z.strictObject({
   id: idSchema.optional(),
   name: nameSchema.max(128),
-  hostname: z.string().trim().min(1).max(253),
+  hostname: lineSchema.trim().min(1).max(253),
   ...z.object(facts).partial().shape,
   // Server-managed: may be sent, never has an effect.
   status: z.enum(AGENT_STATUSES).nullish(),
@@ -147,7 +144,7 @@ export const fleetRoutes: Route[] = [
     tag,
     summary: "An agent is alive and tells what it is",
     params: z.object({ id: z.string() }),
-    body: z.object({ ...facts, hostname: z.string().max(253) }).partial(),
+    body: z.object({ ...facts, hostname: lineSchema.max(253) }).partial(),
     bodyOptional: true,
     bodyLimit: 16_384,
     tolerant: true,

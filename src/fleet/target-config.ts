@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { invalid } from "../platform/errors.ts";
+import { lineSchema } from "../platform/rows.ts";
 
 /** What a configuration of a target type may hold; which of it is secret and which is a command, by declaration. */
 interface TargetType {
@@ -10,13 +11,13 @@ interface TargetType {
   readonly commands: readonly string[];
 }
 
-const text = z.string().max(4096);
+const text = lineSchema.max(4096);
 const secret = z.string().max(65_536);
 const port = z.number().int().min(1).max(65_535);
 /** Octal text such as "0640", or the number that it means. */
 const mode = z.union([z.string().regex(/^0?[0-7]{3,4}$/, 'must be an octal mode such as "0640"'), z.number().int()]);
 const seconds = z.union([z.number().min(0), text]);
-const labels = z.record(z.string().max(256), z.string().max(1024));
+const labels = z.record(lineSchema.max(256), lineSchema.max(1024));
 
 const verification = {
   post_deploy_verify: z.strictObject({ enabled: z.boolean(), endpoint: text, timeout: seconds }).partial().optional(),

@@ -3,7 +3,7 @@ import { eq } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
-import { nameSchema, textSchema } from "../platform/rows.ts";
+import { lineSchema, nameSchema, textSchema } from "../platform/rows.ts";
 import { checkPattern, matchesPattern } from "./name-patterns.ts";
 import { KEY_FAMILIES, type KeyAlgorithmRule, profiles as table } from "./table.ts";
 
@@ -29,12 +29,7 @@ const ekus = z.array(z.enum(EXTENDED_KEY_USAGES)).min(1).max(EXTENDED_KEY_USAGES
 /** A certificate's validity is in whole seconds and begins a little early. */
 const SHORTEST = 10;
 
-const attribute = z
-  .string()
-  .trim()
-  .min(1)
-  .max(64)
-  .regex(/^[^\p{Cc}]*$/u, "must not have control characters");
+const attribute = lineSchema.trim().min(1).max(64);
 
 const subject = z.strictObject({
   organization: attribute.optional(),

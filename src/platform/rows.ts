@@ -12,13 +12,11 @@ import type { PageRequest } from "./paging.ts";
 /** Field to table of what it refers to. */
 export type References = Readonly<Record<string, { readonly table: string; readonly kind: string }>>;
 
+/** One line of text, as paths, host names and versions are. */
+export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");
+
 /** What people call a thing: no control characters, not only blanks. */
-export const nameSchema = z
-  .string()
-  .trim()
-  .min(1)
-  .max(255)
-  .regex(/^[^\p{Cc}]*$/u, "must not have control characters");
+export const nameSchema = lineSchema.trim().min(1).max(255);
 
 /** Free text of a few lines. */
 export const textSchema = z.string().max(4000);

@@ -71,6 +71,9 @@ describe("registering an agent", () => {
     [{ name: "x" }, "hostname"],
     [{ name: "x", hostname: "y", colour: "red" }, "colour"],
     [{ name: "x".repeat(129), hostname: "y" }, "name"],
+    [{ name: "x", hostname: "a\u0000b" }, "hostname"],
+    [{ name: "x", hostname: "a.example\nb.example" }, "hostname"],
+    [{ name: "x", hostname: "y", os: "lin\u001bux" }, "os"],
   ])("refuses %j", async (body, field) => {
     const answer = await fleet.admin.post(agents, body);
     expect(answer.status).toBe(400);
@@ -90,6 +93,7 @@ describe("a heartbeat", () => {
     expect((await agent.post(`${at}/heartbeat`, { version: "1.2.3", os: "", telemetry: { new: true } })).status).toBe(
       200,
     );
+    expect((await agent.post(`${at}/heartbeat`, { hostname: "a\u0007.example" })).status).toBe(400);
     expect((await fleet.admin.get(at)).body).toMatchObject({
       status: "Online",
       version: "1.2.3",

@@ -275,6 +275,19 @@ describe("revocation and issuance", () => {
     expect(await ledgerOf(contextAhead(), ledger_id).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
   });
 
+  it("inv 4: revoking while the first one is being signed is to be repeated, and then revokes it", async () => {
+    const certificate = await record();
+    const job_id = await trigger(certificate.id);
+    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(404);
+    await takenAndLeft(certificate, job_id);
+    const early = await revoke(certificate.id, "keyCompromise");
+    expect(early).toMatchObject({ status: 503, body: { error: "issuance_in_progress" } });
+    expect(early.headers.get("Retry-After")).toBe("2");
+    await resumeJobs(contextAhead(61), null);
+    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+  });
+
   it("inv 4: what was signed under an issuer that the record has left since is revoked as well", async () => {
     const certificate = await record();
     const job_id = await trigger(certificate.id);

@@ -141,6 +141,14 @@ const KINDS: Record<string, Kind> = {
       [{ name: "x", type: "NGINX" }, "agent_id"],
       [{ name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { toast: 1 } }, "config.toast"],
       [
+        { name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { cert_path: "/etc/a\u0000b" } },
+        "config.cert_path",
+      ],
+      [
+        { name: "x", type: "Envoy", agent_id: "agent-resources-host", config: { cert_dir: "/etc\n/x" } },
+        "config.cert_dir",
+      ],
+      [
         { name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { reload_command: "nginx; rm -rf /" } },
         "config.reload_command",
       ],
