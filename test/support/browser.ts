@@ -59,7 +59,7 @@ export class Browser {
     );
     this.keep(response.headers.getSetCookie());
     const text = await response.text();
-    const json = /json/.test(response.headers.get("Content-Type") ?? "");
+    const json = text !== "" && /json/.test(response.headers.get("Content-Type") ?? "");
     return { status: response.status, headers: response.headers, body: (json ? JSON.parse(text) : { text }) as T };
   }
 

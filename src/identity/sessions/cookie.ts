@@ -15,21 +15,28 @@ const MAC = /^[A-Za-z0-9_-]{43}$/;
 const MAX_LENGTH = 256;
 
 export interface CookieOptions {
+  /** Seconds, a part of one too; 0 takes the cookie away. */
   readonly maxAgeSeconds: number;
+  /** Unix milliseconds. */
   readonly now: number;
   readonly sameSite: "Lax" | "Strict";
   readonly httpOnly: boolean;
 }
 
-/** A Set-Cookie value. */
+/** A Set-Cookie value: for this host alone, over TLS. */
 export function setCookie(name: string, value: string, options: CookieOptions): string {
-  const seconds = Math.max(0, Math.floor(options.maxAgeSeconds));
-  const expires = new Date(options.now + seconds * 1000).toUTCString();
-  const readable = options.httpOnly ? "; HttpOnly" : "";
-  return `${name}=${value}; Path=/; Max-Age=${seconds}; Expires=${expires}; Secure${readable}; SameSite=${options.sameSite}`;
+  const seconds = Math.max(0, options.maxAgeSeconds);
+  return [
+    `${name}=${value}`,
+    "Path=/",
+    `Max-Age=${Math.ceil(seconds)}`,
+    `Expires=${new Date(options.now + seconds * 1000).toUTCString()}`,
+    "Secure",
+    ...(options.httpOnly ? ["HttpOnly"] : []),
+    `SameSite=${options.sameSite}`,
+  ].join("; ");
 }
 
-/** The Set-Cookie value that takes a cookie away. */
 function clearCookie(name: string): string {
   return setCookie(name, "", { maxAgeSeconds: 0, now: 0, sameSite: "Lax", httpOnly: true });
 }
@@ -85,24 +92,16 @@ export function csrfToken(key: SigningKey, session_id: string, generation: numbe
 }
 
 /** The Set-Cookie value that delivers a CSRF token until the session's absolute end. The page's own scripts read it. */
-export function csrfCookie(
-  ctx: Pick<Context, "clock" | "settings">,
-  token: string,
-  absolute_expires_at: number,
-): string {
-  return setCookie(CSRF_COOKIE, token, { ...untilEnd(ctx, absolute_expires_at), httpOnly: false });
+export function csrfCookie(ctx: Pick<Context, "clock" | "settings">, token: string, end: number): string {
+  return setCookie(CSRF_COOKIE, token, { ...until(ctx, end), httpOnly: false });
 }
 
-/** The Set-Cookie value that delivers a session. */
-export function sessionCookie(
-  ctx: Pick<Context, "clock" | "settings">,
-  value: string,
-  absolute_expires_at: number,
-): string {
-  return setCookie(SESSION_COOKIE, value, { ...untilEnd(ctx, absolute_expires_at), httpOnly: true });
+/** The Set-Cookie value that delivers a session until its absolute end. */
+export function sessionCookie(ctx: Pick<Context, "clock" | "settings">, value: string, end: number): string {
+  return setCookie(SESSION_COOKIE, value, { ...until(ctx, end), httpOnly: true });
 }
 
-function untilEnd(ctx: Pick<Context, "clock" | "settings">, end: number) {
+function until(ctx: Pick<Context, "clock" | "settings">, end: number) {
   const now = ctx.clock.now().getTime();
   return { now, maxAgeSeconds: (end - now) / 1000, sameSite: ctx.settings.auth.sessionSameSite };
 }

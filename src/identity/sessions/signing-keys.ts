@@ -1,6 +1,6 @@
-import { and, eq, isNull, lte } from "drizzle-orm";
+import { eq, isNull, lte, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { runBatch, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { GuardFailed, guard, runBatch, type Statement } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import { describeError } from "../../platform/log.ts";
 import { SealingError } from "../../platform/sealing.ts";
@@ -82,11 +82,13 @@ export async function rotateSigningKeys(ctx: Context): Promise<null> {
 
 async function replace(ctx: Context, id: string): Promise<void> {
   const next = await newRow(ctx);
+  const present = sql`exists (select 1 from ${sessionKeys} where ${sessionKeys.id} = ${id} and ${sessionKeys.retired_at} is null)`;
   const statements: Statement[] = [
+    guard(ctx.db, present),
     ctx.db
       .update(sessionKeys)
       .set({ retired_at: timestamp(ctx) })
-      .where(and(eq(sessionKeys.id, id), isNull(sessionKeys.retired_at))),
+      .where(eq(sessionKeys.id, id)),
     ctx.db.insert(sessionKeys).values(next),
     ctx.audit({
       action: "auth.session_key.rotate",
@@ -100,7 +102,7 @@ async function replace(ctx: Context, id: string): Promise<void> {
     await runBatch(ctx.db, statements);
   } catch (error) {
     // Somebody else has rotated it in the meantime.
-    if (!(error instanceof UniqueViolation)) throw error;
+    if (!(error instanceof GuardFailed)) throw error;
   }
   forgetSigningKeys();
 }
