@@ -1,6 +1,7 @@
 import path from "node:path";
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
+import { identityProvider } from "./test/support/idp.ts";
 
 /** Secrets of the tests alone: the project's own .dev.vars is never read. */
 const TEST_BINDINGS = {
@@ -29,8 +30,9 @@ export default defineConfig({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
               bindings: { ...TEST_BINDINGS, TEST_MIGRATIONS: await readD1Migrations(path.resolve("migrations")) },
-              // Tests reach nothing outside: what is asked for is answered by nobody.
-              outboundService: () => new Response("tests have no network", { status: 599 }),
+              // Tests reach nothing outside: only the test's own identity provider answers.
+              outboundService: async (request) =>
+                (await identityProvider(request)) ?? new Response("tests have no network", { status: 599 }),
             },
           })),
         ],

@@ -1,4 +1,4 @@
-import { eq, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTHeaderParameters } from "jose";
 import type { Context } from "../../platform/context.ts";
 import { oidcProviderState } from "../table.ts";
@@ -34,11 +34,14 @@ export function verificationKey(ctx: Context, provider: Provider): (header: KeyH
 }
 
 /** Counts a token of this provider that was refused for its signature or algorithm. */
-export async function recordRejected(ctx: Context, provider: Pick<Provider, "id">): Promise<void> {
+export async function recordRejected(ctx: Context, provider: Pick<Provider, "id" | "issuer_url">): Promise<void> {
   await ctx.db
-    .update(oidcProviderState)
-    .set({ rejected_jws_count: sql`${oidcProviderState.rejected_jws_count} + 1` })
-    .where(eq(oidcProviderState.provider_id, provider.id));
+    .insert(oidcProviderState)
+    .values({ provider_id: provider.id, issuer_url: provider.issuer_url, refresh_count: 0, rejected_jws_count: 1 })
+    .onConflictDoUpdate({
+      target: oidcProviderState.provider_id,
+      set: { rejected_jws_count: sql`${oidcProviderState.rejected_jws_count} + 1` },
+    });
 }
 
 /** The one key that fits; null for none, and for several: then the header had to name one (OpenID Connect Core 1.0 section 10.1). */
