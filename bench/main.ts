@@ -3,6 +3,7 @@ const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   codec: async () => (await import("./codec.ts")).benchCodec(),
   ledger: async () => (await import("./ledger.ts")).benchLedger(),
   http: async () => (await import("./http.ts")).benchHttp(),
+  auth: async () => (await import("./auth.ts")).benchAuth(),
 };
 
 const asked = process.argv.slice(2);

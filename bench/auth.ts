@@ -1,0 +1,92 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { applyMigrations, type Sql } from "../scripts/local/migrations.ts";
+import { readProject } from "../scripts/local/runtime.ts";
+import { PROJECT } from "../scripts/local/settings.ts";
+import { bundle, startBench } from "./harness.ts";
+import { httpRequest, type LoadResult, runLoad } from "./load.ts";
+
+const WORKER = fileURLToPath(new URL("auth-worker.ts", import.meta.url));
+const CONNECTIONS = 32;
+const ROUNDS = 3;
+const SEALING_KEYS = `bench:${Buffer.alloc(32, 7).toString("base64")}`;
+
+/**
+ * What the door asks for a credential: one trivial route with a warm API key and with a session, against the same route with
+ * the check switched off, in one workerd and one run; once without rate limits and once with them. `seconds` is the length
+ * of each measurement; best of three rounds, taken in turn so that noise meets all alike.
+ */
+export async function benchAuth(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
+  const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));
+  try {
+    const { worker } = readProject();
+    if (worker.compatibilityDate === undefined) throw new Error("wrangler.toml has no compatibility_date");
+    const script = await bundle(directory, WORKER, worker.compatibilityDate);
+    for (const limits of [false, true]) await measure(path.join(directory, String(limits)), script, limits, seconds);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function measure(directory: string, script: string, limits: boolean, seconds: number): Promise<void> {
+  const { assets: _assets, queueConsumers: _queues, ...bound } = readProject().worker;
+  // The limits are counted but so high that none is reached: what is measured is what counting costs.
+  const ratelimits = limits ? { ratelimits: highLimits(bound.ratelimits) } : {};
+  const project = { vars: {}, crons: [], worker: { ...bound, ...ratelimits } as typeof bound };
+  const vars = { CERTCTL_SEALING_KEYS: SEALING_KEYS, CERTCTL_RATE_LIMIT_ENABLED: String(limits) };
+  const server = await startBench(directory, script, project, vars);
+  try {
+    const db = (await server.runtime.miniflare.getD1Database("DB")) as unknown as Sql;
+    await applyMigrations(db, path.join(PROJECT, "migrations"));
+    const { key, cookie } = JSON.parse(await server.get("/prepare")) as { key: string; cookie: string };
+    const bearer = { Authorization: `Bearer ${key}` };
+    const cases: { what: string; query: string; headers: Record<string, string> }[] = [
+      { what: "the check switched off", query: "?unchecked", headers: bearer },
+      { what: "a warm API key", query: "", headers: bearer },
+      { what: "a session", query: "", headers: { Cookie: cookie } },
+    ];
+    const best = new Map<string, LoadResult>();
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const { what, query, headers } of cases) {
+        const requests = [httpRequest("GET", `/trivial${query}`, { headers })];
+        const result = await runLoad({ port: server.port, connections: CONNECTIONS, seconds, requests });
+        if (result.failures > 0)
+          throw new Error(`${what}: ${result.failures} of ${result.answers} answers were not 200`);
+        const before = best.get(what);
+        if (!before || result.requestsPerSecond > before.requestsPerSecond) best.set(what, result);
+      }
+    }
+    print(limits, best);
+  } finally {
+    await server.runtime.stop();
+  }
+}
+
+type RateLimits = NonNullable<ReturnType<typeof readProject>["worker"]["ratelimits"]>;
+
+function highLimits(limits: RateLimits | undefined): RateLimits {
+  const high = Object.entries(limits ?? {}).map(([name, { simple, ...limit }]) => [
+    name,
+    { ...limit, simple: { ...simple, limit: 1_000_000_000 } },
+  ]);
+  return Object.fromEntries(high) as RateLimits;
+}
+
+function print(limits: boolean, results: ReadonlyMap<string, LoadResult>): void {
+  const trivial = [...results.values()][0]?.requestsPerSecond ?? Number.NaN;
+  console.log(
+    `\n${`one trivial route, rate limits ${limits ? "counted" : "off"}`.padEnd(48)}${"per second".padStart(11)}${"of trivial".padStart(12)}${"more time".padStart(11)}${"p50 ms".padStart(9)}${"p99 ms".padStart(9)}`,
+  );
+  for (const [what, { requestsPerSecond, p50Ms, p99Ms }] of results) {
+    const figures = [
+      requestsPerSecond.toFixed(0).padStart(11),
+      (requestsPerSecond / trivial).toFixed(2).padStart(12),
+      `${(100 * (trivial / requestsPerSecond - 1)).toFixed(1)} %`.padStart(11),
+      p50Ms.toFixed(2).padStart(9),
+      p99Ms.toFixed(1).padStart(9),
+    ];
+    console.log(what.padEnd(48) + figures.join(""));
+  }
+}
