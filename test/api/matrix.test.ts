@@ -5,9 +5,10 @@ import { openApiDocument } from "../../worker/openapi.ts";
 import { routes } from "../../worker/routes.ts";
 import { newActor } from "../support/actors.ts";
 import { administrator } from "../support/api.ts";
+import { newUser, signIn } from "../support/browser.ts";
 import { foreignCredentials } from "../support/credentials.ts";
 import { addAgent } from "../support/fleet.ts";
-import { BODIES, LETTERS, MATRIX, type MatrixRow, QUERIES, ROLE_OF } from "../support/matrix.ts";
+import { BODIES, CSRF_THOUGH_PUBLIC, ENROLMENT, LETTERS, MATRIX, type MatrixRow, ROLE_OF } from "../support/matrix.ts";
 
 /** What a request shows: headers. */
 type Shown = Readonly<Record<string, string>>;
@@ -20,6 +21,10 @@ const roles = new Map<string, Shown>();
 let invalid: Readonly<Record<string, Shown>> = {};
 let withoutRole: Shown = {};
 let otherAgent: Shown = {};
+/** A bootstrap credential of agents: who shows it is somebody, and may enrol and nothing else. */
+let enrolling: Shown = {};
+/** An administrator's session as another site would use it: the cookies, no CSRF token. */
+let forged: Shown = {};
 let agentId = "";
 
 beforeAll(async () => {
@@ -31,7 +36,11 @@ beforeAll(async () => {
   roles.set("g", bearer(own.agent.key));
   otherAgent = bearer((await addAgent(admin, "matrix-2")).agent.key);
   withoutRole = bearer((await newActor([])).client.key);
-  invalid = await foreignCredentials(admin);
+  const credential = await admin.create("/api/v1/agent-credentials", { name: "matrix" });
+  enrolling = bearer(String(credential.token));
+  const { browser } = await signIn((await newUser(["r-admin"])).id);
+  forged = { Cookie: [...browser.jar].map(([name, value]) => `${name}=${value}`).join("; ") };
+  invalid = await foreignCredentials();
 });
 
 /** Sends a row's request with what is shown; ids in the path are of nothing, or the agent's own. */
@@ -43,7 +52,7 @@ async function ask(row: MatrixRow, shown: Shown, id = "absent-0"): Promise<numbe
     init.headers = { "Content-Type": "application/json", ...shown };
     init.body = JSON.stringify(BODIES[name] ?? {});
   }
-  const response = await exports.default.fetch(new Request(`http://localhost${path}${QUERIES[name] ?? ""}`, init));
+  const response = await exports.default.fetch(new Request(`http://localhost${path}`, init));
   await response.arrayBuffer();
   return response.status;
 }
@@ -57,6 +66,8 @@ async function answersOf(row: MatrixRow): Promise<Record<string, number>> {
     ...Object.entries(invalid).map(([name, shown]): [string, Promise<number>] => [name, ask(row, shown)]),
     ["an actor without a role", ask(row, withoutRole)],
     ["another agent", ask(row, otherAgent, agentId)],
+    ["an agent that enrols", ask(row, enrolling)],
+    ["an administrator's session from another site", ask(row, forged)],
     ...[...LETTERS].map((letter): [string, Promise<number>] => [
       letter,
       ask(row, roles.get(letter) ?? {}, letter === "g" ? agentId : "absent-0"),
@@ -74,6 +85,10 @@ function expectedOf(row: MatrixRow): Record<string, number> {
     nobody: denied,
     ...Object.fromEntries(Object.keys(invalid).map((name) => [name, denied])),
     "an actor without a role": permitted(open || row.access === "authenticated"),
+    "an agent that enrols": permitted(open || nameOf(row) === ENROLMENT),
+    "an administrator's session from another site": permitted(
+      row.method === "GET" || (open && nameOf(row) !== CSRF_THOUGH_PUBLIC),
+    ),
     "another agent": permitted((open || row.access === "authenticated") && !forAgents(row)),
     ...Object.fromEntries(
       [...LETTERS].map((letter, at) => [

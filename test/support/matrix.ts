@@ -41,6 +41,14 @@ POST   /api/v1/auth/bootstrap                           public               AOV
 GET    /api/v1/auth/check                               authenticated        AOVGgMCU  200
 GET    /api/v1/auth/me                                  authenticated        AOVGgMCU  200
 
+GET    /api/v1/auth/sessions                            authenticated        AOVGgMCU  200
+DELETE /api/v1/auth/sessions                            authenticated        AOVGgMCU  400
+DELETE /api/v1/auth/sessions/{id}                       authenticated        AOVGgMCU  400
+POST   /auth/logout                                     public               AOVGgMCU  204
+GET    /auth/oidc/login                                 public               AOVGgMCU  400
+GET    /auth/oidc/callback                              public               AOVGgMCU  400
+POST   /auth/oidc/back-channel-logout                   public               AOVGgMCU  415
+
 GET    /api/v1/teams                                    team.read            AOV..MC.  200
 POST   /api/v1/teams                                    team.edit            AO....C.  400
 GET    /api/v1/teams/{id}                               team.read            AOV..MC.  404
@@ -78,6 +86,11 @@ GET    /api/v1/jobs/{id}                                job.read             AOV
 
 GET    /api/v1/agents                                   agent.read           AOV..MC.  200
 POST   /api/v1/agents                                   agent.edit           AO....C.  400
+GET    /api/v1/agents/retired                           agent.read           AOV..MC.  200
+POST   /api/v1/agent-credentials                        agent.edit           AO....C.  400
+GET    /api/v1/agent-credentials                        agent.edit           AO....C.  200
+GET    /api/v1/agent-credentials/{id}                   agent.edit           AO....C.  404
+DELETE /api/v1/agent-credentials/{id}                   agent.edit           AO....C.  404
 GET    /api/v1/agents/{id}                              agent.read           AOV..MC.  404
 POST   /api/v1/agents/{id}/heartbeat                    agent.heartbeat      A..Gg...  404/200
 GET    /api/v1/agents/{id}/work                         agent.job.poll       A..Gg...  404/200
@@ -130,5 +143,8 @@ export const BODIES: Readonly<Record<string, unknown>> = {
   "POST /api/v1/agents/{id}/csr": { csr_pem: "none", job_id: "absent-0" },
 };
 
-/** Query parameters that a route cannot do without, or that keep it from changing anything. */
-export const QUERIES: Readonly<Record<string, string>> = {};
+/** What a bootstrap credential of agents opens. */
+export const ENROLMENT = "POST /api/v1/agents";
+
+/** Public, and yet for a session that holds its CSRF token is needed: another site must not sign people out. */
+export const CSRF_THOUGH_PUBLIC = "POST /auth/logout";
