@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { auditDenied, noteDenied } from "../src/identity/denied.ts";
 import { type Arrival, arrivalOf } from "../src/platform/caller.ts";
-import { IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
+import { type Answer, IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
 import { ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
 import { AppError, invalid } from "../src/platform/errors.ts";
 import { type Reply, type Route, readBody } from "../src/platform/route.ts";
@@ -121,7 +121,7 @@ async function answer(
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
     const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
     if (idempotency) ctx = { ...ctx, idempotency };
-    const reply = await repeatable(ctx, () => entry.run(ctx, request, params, body));
+    const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
     return toResponse({ ...reply, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
@@ -144,9 +144,9 @@ async function leaveTrace(ctx: Context, entry: Route, request: Request, error: A
 }
 
 /** The recorded answer of an Idempotency-Key, or the work; who loses the race for a key gets the winner's answer. */
-async function repeatable(ctx: Context, work: () => Promise<Reply>): Promise<Reply> {
+async function repeatable(ctx: Context, entry: Route, work: () => Promise<Reply>): Promise<Reply> {
   const before = await recordedAnswer(ctx);
-  if (before) return { ...before, headers: { "Idempotency-Replayed": "true" } };
+  if (before) return repeated(entry, before);
   try {
     return await work();
   } catch (error) {
@@ -156,8 +156,12 @@ async function repeatable(ctx: Context, work: () => Promise<Reply>): Promise<Rep
         ? await recordedAnswer(ctx)
         : null;
     if (!meanwhile) throw error;
-    return { ...meanwhile, headers: { "Idempotency-Replayed": "true" } };
+    return repeated(entry, meanwhile);
   }
+}
+
+function repeated(entry: Route, answer: Answer): Reply {
+  return { ...answer, headers: { ...entry.createdHeaders(answer.body), "Idempotency-Replayed": "true" } };
 }
 
 async function idempotencyOf(entry: Route, request: Request, body: Uint8Array): Promise<Context["idempotency"]> {

@@ -91,6 +91,7 @@ export const fleetRoutes: Route[] = [
       "With a bootstrap credential of /api/v1/agent-credentials as the Bearer token an agent registers itself. 410 when that " +
       "has had all its uses.",
     body: registration,
+    location: "/api/v1/agents",
     answers: {
       201: {
         description: "The agent with its key, which is shown here only",
@@ -100,7 +101,7 @@ export const fleetRoutes: Route[] = [
     errors: [400, 409, 410, 429],
     handler: async (ctx, { body }) => {
       const agent = await registerAgent(ctx, body);
-      return created(agent, { Location: `/api/v1/agents/${agent.id}` });
+      return created(agent);
     },
   }),
   // Before the route with an id: "retired" is none.

@@ -52,6 +52,7 @@ export const credentialRoutes: Route[] = [
         .openapi({ description: "Instead of expires_at; a day without either" }),
     }),
     bodyLimit: 16_384,
+    location: path,
     answers: {
       201: {
         description: "The credential with its token, which is shown here only",
@@ -61,7 +62,7 @@ export const credentialRoutes: Route[] = [
     errors: [400, 409],
     handler: async (ctx, { body }) => {
       const credential = await createCredential(ctx, body);
-      return created(credential, { Location: `${path}/${credential.id}` });
+      return created(credential);
     },
   }),
   route({

@@ -66,6 +66,8 @@ export interface ResourceSpec {
   readonly filters?: Readonly<Record<string, { schema: z.ZodType; column: SQLiteColumn }>>;
   /** Checks and completes a row before it is written; throws AppError. `before` is null on create. */
   readonly check?: (ctx: Context, row: Row, before: Row | null) => Promise<Row>;
+  /** What `check` found must still hold when the row is written: else nothing is, and the answer is a 409. */
+  readonly still?: (row: Row) => SQL;
   /** Turns a stored row into what is shown (masked secrets, derived fields). */
   readonly show?: (row: Row) => Record<string, unknown>;
   /** Values a new row has besides the body's: server-managed defaults. */
@@ -130,11 +132,12 @@ export function resource(spec: ResourceSpec): Resource {
       access: spec.permissions.edit,
       summary: `Create a ${spec.kind}`,
       body: createBody,
+      location: spec.path,
       answers: { 201: { description: "Created", schema: spec.answer } },
       errors: [409],
       handler: async (ctx, { body }) => {
         const row = await store.create(ctx, writable(spec.create, body), body.id);
-        return created(show(row), { ETag: etagOf(row), Location: `${spec.path}/${row.id}` });
+        return created(show(row));
       },
     }),
     route({
@@ -219,6 +222,8 @@ function storeOf(spec: ResourceSpec) {
     return row;
   };
 
+  const still = (ctx: Context, row: Row): Statement[] => (spec.still ? [guard(ctx.db, spec.still(row))] : []);
+
   const list = (ctx: Context, page: PageRequest, where?: SQL) =>
     listPage<Row>(ctx, table, page, { where, order: [asc(table.created_at), asc(table.id)] });
 
@@ -248,7 +253,13 @@ function storeOf(spec: ResourceSpec) {
       category: spec.category,
       details: { name },
     });
-    await save(ctx, [ctx.db.insert(table).values(row), audit], row, { status: 201, body: shown });
+    try {
+      await save(ctx, [...still(ctx, row), ctx.db.insert(table).values(row), audit], row, { status: 201, body: shown });
+    } catch (error) {
+      if (error instanceof GuardFailed)
+        throw conflict("changed_meanwhile", `what the ${spec.kind} refers to was changed by another request: repeat`);
+      throw error;
+    }
     return row;
   };
 
@@ -271,6 +282,7 @@ function storeOf(spec: ResourceSpec) {
     const unchanged = sql`exists (select 1 from ${table} where ${table.id} = ${id} and ${table.updated_at} = ${before.updated_at})`;
     const statements = [
       guard(ctx.db, unchanged),
+      ...still(ctx, row),
       ctx.db.update(table).set(row).where(eq(table.id, id)),
       ctx.audit({
         action: `${kindOf}.update`,

@@ -2,6 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
 import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+import { etagOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
 
@@ -91,6 +92,11 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   before?(ctx: Context): Promise<void>;
   /** Agents newer than the server may send more fields than we know; nobody else may. */
   readonly tolerant?: boolean;
+  /**
+   * Where a created object is found: its id is added. The answer then has its Location, and the ETag of its version where it
+   * shows one; so has the answer that an Idempotency-Key repeats.
+   */
+  readonly location?: string;
   readonly answers: Readonly<Record<number, RouteAnswer>>;
   /** Further statuses that answer with the envelope. */
   readonly errors?: readonly number[];
@@ -112,6 +118,8 @@ export interface Route {
   /** Null when the reply is one that the route declares, else what is wrong with it. */
   undeclared(reply: Reply): string | null;
   register(registry: Registry): void;
+  /** Headers that follow from the body of a 201. */
+  createdHeaders(body: unknown): Readonly<Record<string, string>>;
   run(ctx: Context, request: Request, params: Record<string, string>, body: Uint8Array<ArrayBuffer>): Promise<Reply>;
   readonly bodyLimit: number;
   readonly hasBody: boolean;
@@ -168,6 +176,7 @@ export function route<
       return result.success ? null : result.error.message;
     },
     register: (registry) => registry.registerPath(definition(spec)),
+    createdHeaders: (body) => createdHeaders(spec.location, body),
     run: async (ctx, request, params, body) => {
       const input = {
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
@@ -178,12 +187,24 @@ export function route<
         ifMatch: request.headers.get("If-Match"),
         request,
       };
-      return spec.handler(ctx, input);
+      const reply = await spec.handler(ctx, input);
+      if (reply.status !== 201) return reply;
+      return { ...reply, headers: { ...createdHeaders(spec.location, reply.body), ...reply.headers } };
     },
   };
 }
 
 const EMPTY = z.object({});
+const UNLIMITED = "/.well-known/pki/";
+
+function createdHeaders(location: string | undefined, body: unknown): Record<string, string> {
+  const { id, updated_at } = body as { id?: unknown; updated_at?: unknown };
+  if (location === undefined || typeof id !== "string") return {};
+  return {
+    Location: `${location}/${id}`,
+    ...(typeof updated_at === "string" ? { ETag: etagOf({ id, updated_at }) } : {}),
+  };
+}
 
 function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(spec: RouteSpec<P, Q, B>) {
   const isPublic = typeof spec.access === "object" && "public" in spec.access;
@@ -192,6 +213,8 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
     ...(isPublic ? [] : [401, 403]),
     ...(spec.body ? [400, 413, 415] : []),
     ...(spec.params ? [404] : []),
+    // Whoever checks a certificate is never turned away (wire.md): what is below has no default limit.
+    ...(spec.path.startsWith(UNLIMITED) ? [] : [429]),
     500,
   ]);
   const responses: Record<number, { description: string; content?: Record<string, { schema: z.ZodType }> }> = {};
@@ -216,13 +239,15 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
       : "public" in spec.access
         ? ""
         : "Any authenticated actor.";
+  const agents = spec.forAgents ? "An agent's key reaches it, for what is that agent's own." : "";
+  const enrolment = spec.forEnrolment ? "An agent's bootstrap credential opens it too." : "";
   return createRoute({
     operationId: spec.operationId,
     method: spec.method,
     path: spec.path,
     tags: [spec.tag],
     summary: spec.summary,
-    description: [spec.description, access].filter(Boolean).join("\n\n"),
+    description: [spec.description, access, agents, enrolment].filter(Boolean).join("\n\n"),
     ...(isPublic ? { security: [] } : {}),
     request: {
       ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),

@@ -248,7 +248,14 @@ describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
     const [first, second] = await Promise.all([admin.post(kind.path, body, key), admin.post(kind.path, body, key)]);
     expect([first?.status, second?.status]).toEqual([201, 201]);
     expect(second?.body).toEqual(first?.body);
-    expect((await admin.post(kind.path, body, key)).body).toEqual(first?.body);
+    const again = await admin.post(kind.path, body, key);
+    expect(again.body).toEqual(first?.body);
+    expect(again.headers.get("Idempotency-Replayed")).toBe("true");
+    const read = await admin.get(`${kind.path}/${again.body.id}`);
+    for (const answer of [first, second, again]) {
+      expect(answer?.headers.get("Location")).toBe(`${kind.path}/${again.body.id}`);
+      expect(answer?.headers.get("ETag")).toBe(read.headers.get("ETag"));
+    }
     const other = await admin.post(kind.path, kind.body(), key);
     expect(other.status).toBe(409);
     expect(other.body.error).toBe("idempotency_key_reused");

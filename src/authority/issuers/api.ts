@@ -106,12 +106,12 @@ const ownRoutes: Route[] = [
     description:
       "Type GenericCA: a root made inside, a CA brought in (`ca_cert_pem`, `ca_key_pem`), or a subordinate whose request `config.ca_csr_pem` answers. The other types are not available in this version.",
     body: createBody,
+    location: "/api/v1/issuers",
     answers: { 201: { description: "Created", schema: answer } },
     errors: [409],
     handler: async (ctx, { body }) => {
       const config = body.type === "GenericCA" ? configOf(genericCaConfig, body.config) : {};
-      const view = await createIssuer(ctx, { ...body, id: body.id, config });
-      return created(view, { ...answered(view), Location: `/api/v1/issuers/${view.id}` });
+      return created(await createIssuer(ctx, { ...body, id: body.id, config }));
     },
   }),
   route({
@@ -252,6 +252,7 @@ const intermediateRoutes: Route[] = [
         .nullish(),
       metadata: z.record(z.string(), z.unknown()).nullish(),
     }),
+    location: "/api/v1/intermediates",
     answers: { 201: { description: "Created", schema: ca } },
     errors: [409],
     handler: async (ctx, input) => {
@@ -263,7 +264,7 @@ const intermediateRoutes: Route[] = [
         excluded,
       }));
       const row = await createIntermediate(ctx, input.params.id, { ...body, name_constraints });
-      return created(viewOf(ctx, row), { Location: `/api/v1/intermediates/${row.id}` });
+      return created(viewOf(ctx, row));
     },
   }),
   route({

@@ -164,11 +164,12 @@ export const certificateRoutes: Route[] = [
     description:
       "In a scope: the body's profile or issuer must be of it. Owner, team, renewal policy and targets may be any that exist.",
     body: z.strictObject({ id: idSchema.optional(), ...fields.shape, ...managed }),
+    location: path,
     answers: { 201: { description: "Created", schema: certificateAnswer } },
     errors: [409],
     handler: async (ctx, { body }) => {
       const view = await createCertificate(ctx, body.id, writable(fields, body) as unknown as CertificateFields);
-      return created(view, { ETag: etagOf(view), Location: `${path}/${view.id}` });
+      return created(view);
     },
   }),
   route({
