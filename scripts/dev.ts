@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { buildAssets } from "./local/build.ts";
+import { demoWarning } from "./local/demo.ts";
 import { chooseSockets, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
 import { fail, note } from "./local/log.ts";
@@ -23,6 +24,8 @@ async function dev(): Promise<void> {
   const lock = await lockState(places.stateDir, "run dev");
   buildAssets();
   const { settings } = await prepareState(readProject(), process.env);
+  const warning = demoWarning(settings.auth, Date.now());
+  if (warning !== null) note(warning);
   const sockets = await chooseSockets(settings);
   const { host = "127.0.0.1", port = settings.port } = sockets[0] ?? {};
   const vars = {

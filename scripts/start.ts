@@ -1,5 +1,6 @@
 import { type Build, buildAssets, buildWorker } from "./local/build.ts";
 import { type Schedules, startSchedules } from "./local/cron.ts";
+import { demoWarning } from "./local/demo.ts";
 import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
 import { fail, note } from "./local/log.ts";
@@ -39,6 +40,8 @@ async function start(): Promise<void> {
     await Promise.race([schedules.stop(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
     await runtime.stop();
   };
+  const warning = demoWarning(prepared.settings.auth, Date.now());
+  if (warning !== null) note(warning);
   process.stdout.write(`certctl-edge ready on ${url} - ${await nextStep(url, places)}\n`);
 }
 

@@ -1,4 +1,6 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
+import { CSRF_HEADER } from "../src/identity/sessions/authenticate.ts";
+import { CSRF_COOKIE, SESSION_COOKIE } from "../src/identity/sessions/cookie.ts";
 import { routes } from "./routes.ts";
 
 /** The truth about the API: OpenAPI 3.1, made from the routes themselves. Runs in plain Node too. */
@@ -9,6 +11,12 @@ export function openApiDocument(version = "0.1.0"): object {
     type: "http",
     scheme: "bearer",
     description: "An API key: certctl_...",
+  });
+  registry.registerComponent("securitySchemes", "session", {
+    type: "apiKey",
+    in: "cookie",
+    name: SESSION_COOKIE,
+    description: `The cookie of a sign-in. POST, PUT and DELETE also need the header ${CSRF_HEADER} with the value of the cookie ${CSRF_COOKIE}.`,
   });
   for (const entry of routes) entry.register(registry);
   return app.getOpenAPI31Document({
@@ -21,6 +29,6 @@ export function openApiDocument(version = "0.1.0"): object {
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
     servers: [{ url: "/" }],
-    security: [{ bearerAuth: [] }],
+    security: [{ bearerAuth: [] }, { session: [] }],
   });
 }

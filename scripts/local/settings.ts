@@ -1,6 +1,7 @@
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseRanges, parseSealingKeys } from "../../src/platform/settings.ts";
+import { type AuthSettings, parseSettings } from "../../src/platform/settings.ts";
+import { demoRefusal } from "./demo.ts";
 
 /** What an operator did wrong, or has to do: printed as it is, without a stack. */
 export class StartError extends Error {
@@ -38,6 +39,7 @@ export interface LocalSettings {
   readonly port: number;
   /** CERTCTL_PUBLIC_URL as configured; null: it follows from the port. */
   readonly publicUrl: string | null;
+  readonly auth: AuthSettings;
   /** Every setting that the Worker sees, as text. */
   readonly vars: Readonly<Record<string, string>>;
 }
@@ -46,7 +48,8 @@ const NAMES = ["HOST", "PORT", "TRUSTED_PROXY_SECRET", "OUTBOUND_ALLOW"];
 
 /**
  * The settings of a start: wrangler.toml's vars, over them the `.dev.vars` in use, over them the environment. An empty
- * variable of the environment counts as set. Throws StartError with the name of the setting that cannot be used.
+ * variable of the environment counts as set. Throws StartError with the name of the setting that cannot be used, and for a
+ * demo mode that strangers could reach.
  */
 export function localSettings(
   configVars: Readonly<Record<string, string>>,
@@ -58,9 +61,17 @@ export function localSettings(
     if (value !== undefined && (name in vars || NAMES.includes(name) || name.startsWith("CERTCTL_")))
       vars[name] = value;
   }
-  checked(() => parseSealingKeys(vars.CERTCTL_SEALING_KEYS ?? ""));
-  checked(() => parseRanges(vars.OUTBOUND_ALLOW ?? ""));
-  return { hosts: parseHosts(vars.HOST), port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, vars };
+  vars.CERTCTL_LOCAL = "1";
+  // The Worker reads them itself; what it could not use ends the start and not each request.
+  const { auth } = checked(() => parseSettings(vars));
+  const hosts = parseHosts(vars.HOST);
+  const refusal = demoRefusal(
+    auth,
+    hosts.map(({ address }) => address),
+    Date.now(),
+  );
+  if (refusal !== null) throw new StartError(refusal);
+  return { hosts, port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, auth, vars };
 }
 
 function checked<T>(parse: () => T): T {

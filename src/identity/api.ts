@@ -1,8 +1,9 @@
 import { z } from "@hono/zod-openapi";
 import type { Actor } from "../platform/context.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
-import { bootstrap, bootstrapAvailable } from "./bootstrap.ts";
+import { bootstrap, bootstrapAvailable, mustBeOpen } from "./bootstrap.ts";
 import { breakglassRoutes } from "./breakglass/api.ts";
+import { authInfo } from "./info.ts";
 import { keyRoutes } from "./keys-api.ts";
 import { oidcRoutes } from "./oidc/api.ts";
 import { signInRoutes } from "./oidc/sign-in-api.ts";
@@ -50,10 +51,16 @@ const ownRoutes: Route[] = [
     answers: {
       200: {
         description: "The kinds of credential",
-        schema: z.object({ auth_type: z.enum(["api-key", "none", "oidc"]), required: z.boolean() }),
+        schema: z.object({
+          auth_type: z.enum(["api-key", "none", "oidc"]),
+          required: z.boolean(),
+          demo: z.boolean(),
+          breakglass: z.boolean(),
+          oidc_providers: z.array(z.object({ id: z.string(), name: z.string(), login_url: z.string() })),
+        }),
       },
     },
-    handler: async () => ok({ auth_type: "api-key", required: true }),
+    handler: async (ctx) => ok(await authInfo(ctx)),
   }),
   route({
     operationId: "checkAuth",
@@ -105,6 +112,7 @@ const ownRoutes: Route[] = [
       actor_name: z.string().regex(/^[a-z0-9][a-z0-9_-]{2,63}$/, "must match ^[a-z0-9][a-z0-9_-]{2,63}$"),
     }),
     bodyLimit: 4096,
+    before: mustBeOpen,
     answers: {
       201: {
         description: "The key, shown once",

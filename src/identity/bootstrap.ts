@@ -1,11 +1,13 @@
 import { and, eq, gt, isNull, or } from "drizzle-orm";
+import { addressKey } from "../platform/caller.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
-import { gone, unauthorized } from "../platform/errors.ts";
+import { gone, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
 import { grantStatement } from "./grants.ts";
 import { mintKey } from "./keys.ts";
+import { onceFor } from "./once.ts";
 import { actorRoles, milestones } from "./table.ts";
 
 const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
@@ -38,24 +40,33 @@ export function firstAdministrator(ctx: Context): Statement {
   return ctx.db.insert(milestones).values({ name: "bootstrap", at: timestamp(ctx) });
 }
 
+/** Throws 410 once there is an administrator, whatever is asked. */
+export async function mustBeOpen(ctx: Context): Promise<void> {
+  if (!(await bootstrapAvailable(ctx))) throw gone("bootstrap_closed", CLOSED);
+}
+
+const ATTEMPTS = 10;
+const ATTEMPTS_MS = 60_000;
+
 /**
- * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token. The milestone
- * row and the key are one transaction, so of two racing calls one gets the key and the other the 410.
+ * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token, 429 for more than
+ * ten attempts a minute from one address. The milestone row and the key are one transaction, so of two racing calls one gets
+ * the key and the other the 410.
  */
 export async function bootstrap(ctx: Context, token: string, actor_name: string) {
-  const expected = ctx.settings.bootstrapToken;
-  if (expected === null || !(await bootstrapAvailable(ctx))) throw gone("bootstrap_closed", CLOSED);
-  if (!(await constantTimeEqual(token, expected))) {
-    await runBatch(ctx.db, [
-      ctx.audit({
-        action: "bootstrap.consume_failed",
-        resource_type: "bootstrap",
-        resource_id: actor_name,
-        category: "auth",
-      }),
-    ]);
-    throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
+  await mustBeOpen(ctx);
+  const from = addressKey(ctx.caller.address);
+  if (from !== null) {
+    const attempt = await onceFor(ctx, "bootstrap", from).attempt(from, ATTEMPTS, ATTEMPTS_MS);
+    if (!attempt.allowed)
+      throw tooManyRequests(
+        "too many attempts at the bootstrap token from this address",
+        attempt.retry_after_ms / 1000,
+      );
   }
+  // A wrong token's trace is the door's, one audit event a minute: what anybody may try fills no table.
+  if (!(await constantTimeEqual(token, ctx.settings.bootstrapToken ?? "")))
+    throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
   const now = timestamp(ctx);
   const key = await mintKey(ctx, {
     actor_id: actor_name,
