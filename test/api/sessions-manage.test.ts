@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { endSessionsOf, openSession, pruneSignIns } from "../../src/identity/sessions/sessions.ts";
+import { endSession, endSessionsOf, openSession, pruneSignIns } from "../../src/identity/sessions/sessions.ts";
 import { shardOf } from "../../src/identity/sessions/store.ts";
 import { oidcSessions } from "../../src/identity/table.ts";
 import { newActor, roleWith } from "../support/actors.ts";
@@ -139,6 +139,19 @@ describe("revoking a session", () => {
       .bind(victim.session_id)
       .first();
     expect(event).toEqual({ actor: actorId, actor_type: "APIKey" });
+  });
+
+  it("that has ended already is none: no event tells of it", async () => {
+    const user = await newUser();
+    const actor = { id: user.id, type: "User" } as const;
+    const { session_id } = await signIn(user.id, context({ CERTCTL_SESSION_IDLE_TIMEOUT: "1s" }));
+    const later = { ...context(), clock: { now: () => new Date(Date.now() + 1001) } };
+    expect(await endSession(later, { id: session_id, actor })).toBe(false);
+    expect(await auditCount("auth.session.revoke", session_id)).toBe(0);
+    const held = await signIn(user.id);
+    expect(await endSession(context(), { id: held.session_id, actor })).toBe(true);
+    expect(await endSession(context(), { id: held.session_id, actor })).toBe(false);
+    expect(await auditCount("auth.session.revoke", held.session_id)).toBe(1);
   });
 
   it("with an id of another form is a 400 that says so", async () => {

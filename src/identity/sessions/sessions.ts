@@ -11,7 +11,8 @@ import { sessionStore, shardOf } from "./store.ts";
 
 /**
  * Opening and ending sessions. The audit event of an end is written before the actor's object is told: whatever dies in
- * between, no session ends without a trace, and the event's id is the session's own, so that a repetition is one event.
+ * between, no session is revoked without a trace, and the event's id is the session's own, so that a repetition is one event.
+ * (A session that is opened while all of its actor's end goes with them, without an event: nobody has used it.)
  */
 
 export interface OpenedSession {
@@ -57,15 +58,15 @@ export async function endSessionsOf(ctx: Context, actor: ActorRef, except: strin
   const now = ctx.clock.now().getTime();
   const ending = (await store.list(now)).filter(({ id }) => id !== except);
   await commit(ctx, [
-    ...ending.flatMap(({ id }) => [audit(ctx, id, actor, {})]),
+    ...ending.map(({ id }) => audit(ctx, id, actor, {})),
     ...(actor.type === "User" ? [forgetSignIns(ctx, ofUser(actor.id, except))] : []),
   ]);
   return store.revokeAll(now, except);
 }
 
 /**
- * Ends one session; true when it held. `by` is who ended it where the context does not know yet; `details` go into the audit
- * event.
+ * Ends one session; false when it did not hold, and then nothing is recorded. `by` is who ended it where the context does not
+ * know yet; `details` go into the audit event.
  */
 export async function endSession(
   ctx: Context,
@@ -73,9 +74,15 @@ export async function endSession(
   details: AuditEntry["details"] = {},
   by?: ActorRef,
 ): Promise<boolean> {
-  await commit(ctx, endStatements(ctx, session.id, session.actor, details, by));
-  const shard = await shardOf(session.actor);
-  return sessionStore(ctx, shard).revoke(session.id, ctx.clock.now().getTime());
+  const { id, actor } = session;
+  const store = sessionStore(ctx, await shardOf(actor));
+  const now = ctx.clock.now().getTime();
+  if ((await store.find(id, now)) === null) {
+    await commit(ctx, [forgetSignIns(ctx, eq(oidcSessions.session_id, id))]);
+    return false;
+  }
+  await commit(ctx, endStatements(ctx, id, actor, details, by));
+  return store.revoke(id, now);
 }
 
 /** Gives all of an actor's sessions new CSRF tokens: its rights have changed. Each session gets its own with its next answer. */
