@@ -2,12 +2,12 @@ import { z } from "@hono/zod-openapi";
 import { sql } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
 import { rawStatement } from "../platform/database.ts";
-import { invalid, notFound } from "../platform/errors.ts";
+import { conflict, invalid, notFound } from "../platform/errors.ts";
 import { type Row, resource } from "../platform/resource.ts";
 import { ok, type Route, route } from "../platform/route.ts";
 import { nameSchema } from "../platform/rows.ts";
 import { utf8 } from "../platform/text.ts";
-import { findAgent, statusOf } from "./agents.ts";
+import { findAgent, isAtWork, statusOf } from "./agents.ts";
 import { targets as table } from "./table.ts";
 import { readConfig, TARGET_TYPE_NAMES, type TargetTypeName } from "./target-config.ts";
 
@@ -63,12 +63,15 @@ const targets = resource({
     type: { schema: z.enum(TARGET_TYPE_NAMES), column: table.type },
   },
   check,
+  still: (row) => isAtWork(String(row.agent_id)),
   show: ({ sealed_secrets: _, ...shown }) => shown,
   alsoDelete: (ctx, id) => [rawStatement(ctx.db, sql`update jobs set target_id = null where target_id = ${id}`)],
 });
 
 /** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */
 async function check(ctx: Context, row: Row, before: Row | null): Promise<Row> {
+  if (before && before.retired_at !== null)
+    throw conflict("target_retired", `target ${JSON.stringify(row.id)} retired with its agent: make a new one`);
   const agentId = String(row.agent_id);
   if (agentId !== before?.agent_id) {
     const agent = await findAgent(ctx, agentId);

@@ -9,6 +9,7 @@ import { accepted, noContent, ok, type Route, route } from "../platform/route.ts
 import { checkMapped, submitCsr } from "./csr.ts";
 import { findJob, JOB_STATUSES, JOB_TYPES, type Job, jobScope, listJobs } from "./jobs.ts";
 import { archiveCertificate, triggerRenewal } from "./renewal.ts";
+import { retirementRoutes } from "./retirement-api.ts";
 import { workOf } from "./work.ts";
 
 const params = z.object({ id: z.string() });
@@ -219,4 +220,4 @@ const jobRoutes = [
   }),
 ];
 
-export const lifecycleRoutes: Route[] = [...certificateRoutes, ...agentRoutes, ...jobRoutes];
+export const lifecycleRoutes: Route[] = [...certificateRoutes, ...agentRoutes, ...retirementRoutes, ...jobRoutes];

@@ -1,10 +1,12 @@
 import { approve, issueApproved } from "../authority/gate.ts";
-import type { Agent } from "../fleet/agents.ts";
+import { type Agent, agentAtWork } from "../fleet/agents.ts";
 import { isMapped } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { placeOf } from "../inventory/certificates/scope.ts";
 import { refreshStatus } from "../inventory/certificates/state.ts";
 import { type Csr, parseCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
+import { mustHold } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, runBatch } from "../platform/database.ts";
 import { AppError, conflict, forbidden, invalid, notFound, unavailable } from "../platform/errors.ts";
@@ -40,6 +42,16 @@ export interface Signed {
  * key and names again get the same answer; another CSR is a 409.
  */
 export async function submitCsr(ctx: Context, agent: Agent, submission: Submission): Promise<Signed> {
+  try {
+    return await submit(ctx, agent, submission);
+  } catch (error) {
+    // Who was retired in between is told so (410), not that its job has ended.
+    if (error instanceof AppError && error.status === 409) await agentAtWork(ctx, agent.id);
+    throw error;
+  }
+}
+
+async function submit(ctx: Context, agent: Agent, submission: Submission): Promise<Signed> {
   const digest = await digestOf(submission.csr_pem);
   for (let left = TRIES; left > 0; left--) {
     const job = await jobFor(ctx, agent, submission, digest);
@@ -116,6 +128,8 @@ async function digestOf(pem: string): Promise<string> {
 /** Takes the job for this CSR; null when somebody was faster or the record changed meanwhile. */
 async function begin(ctx: Context, job: Job, pem: string, digest: string): Promise<Job | null> {
   const certificate = await mustFindCertificate(ctx, job.certificate_id);
+  // Who is not the agent and brings a key in its place, issues.
+  if (ctx.actor.type !== "Agent") mustHold(ctx.actor, "cert.issue", placeOf(certificate));
   checkIssuable(certificate, job);
   const { approved, csr_pem } = await approve(ctx, certificate, pem);
   const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();

@@ -126,6 +126,20 @@ export function openJobs(ctx: Context, certificateId: string): Promise<Job[]> {
     .where(and(eq(jobs.certificate_id, certificateId), issuing(), inArray(jobs.status, [...OPEN])));
 }
 
+/** Every job of an agent that is not ended, the oldest first. */
+export function openJobsOfAgent(ctx: Context, agentId: string): Promise<Job[]> {
+  return ctx.db.select().from(jobs).where(openOf(agentId)).orderBy(asc(jobs.created_at), asc(jobs.id));
+}
+
+/** Condition: the agent has no job that is not ended. */
+export function hasNoOpenJobs(agentId: string): SQL {
+  return sql`not exists (select 1 from ${jobs} where ${openOf(agentId)})`;
+}
+
+function openOf(agentId: string): SQL | undefined {
+  return and(eq(jobs.agent_id, agentId), inArray(jobs.status, [...OPEN]));
+}
+
 /** The jobs that issue of one certificate and agent, the newest first. */
 export function jobsOfAgent(ctx: Context, certificateId: string, agentId: string): Promise<Job[]> {
   return ctx.db

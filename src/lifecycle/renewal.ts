@@ -1,4 +1,5 @@
 import { findSigningCa } from "../authority/issuers/signing.ts";
+import { isAtWork } from "../fleet/agents.ts";
 import { agentsOfCertificate } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
@@ -49,6 +50,7 @@ export async function triggerRenewal(ctx: Context, id: string, force: boolean): 
     const job_ids = created.map(({ job }) => job.id);
     await commit(ctx, [
       guard(ctx.db, unchangedSince(certificate)),
+      ...agents.map((agent) => guard(ctx.db, isAtWork(agent))),
       ...cancelled(ctx, open, "another renewal took its place"),
       ...created.flatMap(({ statements }) => statements),
       refreshStatus(ctx, id, timestamp(ctx)),

@@ -1,0 +1,65 @@
+import { and, asc, eq, isNull, type SQL, sql } from "drizzle-orm";
+import type { Context } from "../platform/context.ts";
+import { guard, type Statement } from "../platform/database.ts";
+import { nextUpdatedAt } from "../platform/rows.ts";
+import { type Agent, isAtWork } from "./agents.ts";
+import { agents, targets } from "./table.ts";
+
+/** What the fleet itself has to do when an agent retires. The jobs are the lifecycle's (src/lifecycle/retirement.ts). */
+
+type Target = typeof targets.$inferSelect;
+
+export interface FleetDependencies {
+  readonly targets: readonly Target[];
+  /** Certificates that are meant for one of the targets, without the archived ones. */
+  readonly active_certificates: number;
+}
+
+/** What hangs on an agent now. */
+export async function dependenciesOf(ctx: Context, agentId: string): Promise<FleetDependencies> {
+  const [active, [certificates]] = await Promise.all([
+    ctx.db.select().from(targets).where(activeOf(agentId)).orderBy(asc(targets.id)),
+    ctx.db.all<{ n: number }>(sql`
+      select count(distinct c.id) as n from ${targets} t
+      join certificate_targets m on m.target_id = t.id join certificates c on c.id = m.certificate_id
+      where t.agent_id = ${agentId} and t.retired_at is null and c.status <> 'Archived'`),
+  ]);
+  return { targets: active, active_certificates: certificates?.n ?? 0 };
+}
+
+function activeOf(agentId: string): SQL | undefined {
+  return and(eq(targets.agent_id, agentId), isNull(targets.retired_at));
+}
+
+/**
+ * The statements that retire an agent and these targets of it. The batch fails (GuardFailed) when the agent has retired
+ * meanwhile, or got another target.
+ */
+export function retireStatements(
+  ctx: Context,
+  agent: Agent,
+  of: readonly Target[],
+  retired: { readonly retired_at: string; readonly retired_reason: string | null },
+): Statement[] {
+  return [
+    guard(ctx.db, isAtWork(agent.id)),
+    ...of.flatMap((target) => [
+      ctx.db
+        .update(targets)
+        .set({ ...retired, updated_at: nextUpdatedAt(ctx, target) })
+        .where(eq(targets.id, target.id)),
+      ctx.audit({
+        action: "target.retire",
+        resource_type: "target",
+        resource_id: target.id,
+        category: "config",
+        details: { agent_id: agent.id, name: target.name },
+      }),
+    ]),
+    guard(ctx.db, sql`not exists (select 1 from ${targets} where ${activeOf(agent.id)})`),
+    ctx.db
+      .update(agents)
+      .set({ ...retired, updated_at: nextUpdatedAt(ctx, agent) })
+      .where(eq(agents.id, agent.id)),
+  ];
+}

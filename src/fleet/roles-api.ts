@@ -1,0 +1,18 @@
+import { grantRoutes } from "../identity/grants-api.ts";
+import { gone, notFound } from "../platform/errors.ts";
+import { findAgent } from "./agents.ts";
+
+/** What an agent's key may do besides an agent's own work. It still reaches that agent's own routes only. */
+export const agentRoleRoutes = grantRoutes({
+  path: "/api/v1/agents/{id}",
+  tag: "Agents",
+  whose: "an agent",
+  operations: { list: "listAgentRoles", assign: "assignAgentRole", revoke: "revokeAgentRole" },
+  read: "agent.read",
+  actor: async (ctx, id, gaining) => {
+    const agent = await findAgent(ctx, id);
+    if (!agent) throw notFound("agent", id);
+    if (gaining && agent.retired_at !== null) throw gone("agent_retired", `agent ${JSON.stringify(id)} is retired`);
+    return { id: agent.id, type: "Agent" };
+  },
+});

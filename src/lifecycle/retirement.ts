@@ -1,0 +1,78 @@
+import { type Agent, findAgent } from "../fleet/agents.ts";
+import { dependenciesOf, retireStatements } from "../fleet/retirement.ts";
+import { refreshStatus } from "../inventory/certificates/state.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { guard, type Statement } from "../platform/database.ts";
+import { notFound } from "../platform/errors.ts";
+import { repeatedly } from "../platform/race.ts";
+import { hasNoOpenJobs, type Job, openJobsOfAgent, transition } from "./jobs.ts";
+
+export interface DependencyCounts {
+  readonly active_targets: number;
+  readonly active_certificates: number;
+  readonly pending_jobs: number;
+}
+
+export interface Retirement {
+  readonly retired_at: string;
+  readonly already_retired: boolean;
+  /** Whether targets or jobs ended with it. */
+  readonly cascade: boolean;
+  readonly counts: DependencyCounts;
+}
+
+export type RetirementOutcome =
+  | { readonly kind: "retired"; readonly retirement: Retirement }
+  | { readonly kind: "before" }
+  | { readonly kind: "blocked"; readonly counts: DependencyCounts };
+
+/** So many jobs of one agent end in one transaction; where there are more, the others end before the agent does. */
+const JOBS_AT_ONCE = 100;
+
+/**
+ * Retires an agent for good: each of its routes is a 410 from then on. While it has targets, certificates or open jobs that is
+ * refused, unless `force`: its targets retire with it and its jobs are cancelled, in the same transaction. 404 for an absent
+ * agent.
+ */
+export function retireAgent(
+  ctx: Context,
+  id: string,
+  { force, reason }: { readonly force: boolean; readonly reason: string | null },
+): Promise<RetirementOutcome> {
+  return repeatedly(async () => {
+    const agent = await findAgent(ctx, id);
+    if (!agent) throw notFound("agent", id);
+    if (agent.retired_at !== null) return { kind: "before" };
+    const [{ targets, active_certificates }, jobs] = await Promise.all([
+      dependenciesOf(ctx, id),
+      openJobsOfAgent(ctx, id),
+    ]);
+    const counts = { active_targets: targets.length, active_certificates, pending_jobs: jobs.length };
+    const cascade = targets.length + active_certificates + jobs.length > 0;
+    if (cascade && !force) return { kind: "blocked", counts };
+    for (let at = JOBS_AT_ONCE; at < jobs.length; at += JOBS_AT_ONCE)
+      await commit(ctx, cancelled(ctx, agent, jobs.slice(at, at + JOBS_AT_ONCE)));
+    const retired_at = timestamp(ctx);
+    await commit(ctx, [
+      ...retireStatements(ctx, agent, targets, { retired_at, retired_reason: reason }),
+      ...cancelled(ctx, agent, jobs.slice(0, JOBS_AT_ONCE)),
+      guard(ctx.db, hasNoOpenJobs(id)),
+      ctx.audit({
+        action: "agent.retire",
+        resource_type: "agent",
+        resource_id: id,
+        category: "config",
+        details: { name: agent.name, reason, force, ...counts },
+      }),
+    ]);
+    return { kind: "retired", retirement: { retired_at, already_retired: false, cascade, counts } };
+  });
+}
+
+function cancelled(ctx: Context, agent: Agent, jobs: readonly Job[]): Statement[] {
+  return jobs.flatMap((job) => [
+    ...transition(ctx, job, "Cancelled", { last_error: `agent ${agent.id} was retired` }),
+    refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
+  ]);
+}
