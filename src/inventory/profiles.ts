@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
+import { endScope } from "../identity/scope-end.ts";
 import type { Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
@@ -112,6 +113,7 @@ export const profiles = resource({
     checkProfile(row as Profile);
     return row;
   },
+  alsoDelete: (ctx, id) => endScope(ctx, "profile", id),
 });
 
 function checkProfile(profile: Profile): void {

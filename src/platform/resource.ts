@@ -73,7 +73,7 @@ export interface ResourceSpec {
   /** Values a new row has besides the body's: server-managed defaults. */
   readonly initial?: (ctx: Context) => Record<string, unknown>;
   /** Statements that belong to a delete, run before the row goes. */
-  readonly alsoDelete?: (ctx: Context, id: string) => Statement[];
+  readonly alsoDelete?: (ctx: Context, id: string) => Statement[] | Promise<Statement[]>;
 }
 
 export interface Resource {
@@ -307,7 +307,7 @@ function storeOf(spec: ResourceSpec) {
     checkIfMatch(row, ifMatch);
     await checkBlocks(ctx, spec, id);
     const statements = [
-      ...(spec.alsoDelete?.(ctx, id) ?? []),
+      ...((await spec.alsoDelete?.(ctx, id)) ?? []),
       guard(
         ctx.db,
         sql`exists (select 1 from ${table} where ${table.id} = ${id} and ${table.updated_at} = ${row.updated_at})`,

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { updateCertificate } from "../../src/inventory/certificates/certificates.ts";
 import { archiveCertificate, triggerRenewal } from "../../src/lifecycle/renewal.ts";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith, ungrant } from "../support/actors.ts";
-import type { Client } from "../support/api.ts";
+import { auditCount, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import type { Fleet } from "../support/fleet.ts";
@@ -261,6 +261,23 @@ describe("what a grant amounts to", () => {
     expect((await writer.get(`${CERTIFICATES}/none`)).status).toBe(404);
     expect((await writer.put(`${CERTIFICATES}/none`, {})).status).toBe(403);
     expect((await writer.put(`${CERTIFICATES}/${foreign.certificate}`, {})).status).toBe(403);
+  });
+
+  it.each(["profile", "issuer"] as const)("ends with the %s: another one of its id is nobody's", async (type) => {
+    const id = `short-${type}-${places.next()}`;
+    const path = `/api/v1/${type}s`;
+    const sent = type === "profile" ? { id, name: id } : { id, name: id, type: "GenericCA" };
+    const role = await roleWith([{ permission: `${type}.read`, scope_type: type, scope_id: id }]);
+    await places.admin.create(path, sent);
+    const { client, actorId } = await newActor([{ role_id: "r-viewer", scope_type: type, scope_id: id }]);
+    const byRole = await actorWith([{ role_id: role }]);
+    expect((await places.admin.delete(`${path}/${id}`)).status).toBe(204);
+    expect(await auditCount("auth.scope.end", id)).toBe(1);
+    await places.admin.create(path, sent);
+    expect((await client.get(`${path}/${id}`)).status).toBe(403);
+    expect((await byRole.get(`${path}/${id}`)).status).toBe(403);
+    const left = await env.DB.prepare("select count(*) as n from actor_roles where actor_id = ?").bind(actorId).first();
+    expect(left).toEqual({ n: 0 });
   });
 
   it("ends with the grant, also for answers that were given before", async () => {

@@ -1,4 +1,5 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { endScope } from "../../identity/scope-end.ts";
 import { certificatesFromPem } from "../../pki/pem.ts";
 import { visible } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
@@ -292,6 +293,7 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
       guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${live})`),
       ctx.db.delete(certificateAuthorities).where(eq(certificateAuthorities.issuer_id, id)),
       ctx.db.delete(issuers).where(eq(issuers.id, id)),
+      ...(await endScope(ctx, "issuer", id)),
       event(ctx, "issuer.delete", id, { name: row.name }),
     ]);
     forgetAuthority(id);

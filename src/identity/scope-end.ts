@@ -1,0 +1,33 @@
+import { and, eq } from "drizzle-orm";
+import type { Context, ScopeType } from "../platform/context.ts";
+import type { Statement } from "../platform/database.ts";
+import { actorRoles, oidcGroupMappings, rolePermissions } from "./table.ts";
+
+/** What of an event's details may be long is cut: the audit log is no place for thousands of rows. */
+const SHOWN = 100;
+
+/**
+ * The statements that end every right in the scope of a profile or issuer that is deleted: another one that gets its id later
+ * must not be in the hands of those who held the old one. They belong into the batch of the deletion, its event among them
+ * where somebody loses something.
+ */
+export async function endScope(ctx: Context, type: Exclude<ScopeType, "global">, id: string): Promise<Statement[]> {
+  const grants = await ctx.db
+    .select({ actor_type: actorRoles.actor_type, actor_id: actorRoles.actor_id, role_id: actorRoles.role_id })
+    .from(actorRoles)
+    .where(and(eq(actorRoles.scope_type, type), eq(actorRoles.scope_id, id)));
+  const tables = [actorRoles, rolePermissions, oidcGroupMappings];
+  const deletions = tables.map((table) =>
+    ctx.db.delete(table).where(and(eq(table.scope_type, type), eq(table.scope_id, id))),
+  );
+  if (grants.length === 0) return deletions;
+  const details = { scope_type: type, scope_id: id, count: grants.length, grants: grants.slice(0, SHOWN) };
+  const event = ctx.audit({
+    action: "auth.scope.end",
+    resource_type: type,
+    resource_id: id,
+    category: "auth",
+    details,
+  });
+  return [...deletions, event];
+}
