@@ -58,7 +58,7 @@ const CLAIM_REASONS = {
 /** Runs a verification by jose; what fails for its signature or algorithm is counted for the provider (its JWKS status shows it). */
 export async function countingRejections<T>(
   ctx: Context,
-  provider: Pick<Provider, "id">,
+  provider: Pick<Provider, "id" | "issuer_url">,
   work: () => Promise<T>,
 ): Promise<T> {
   try {
