@@ -3,7 +3,7 @@ import { type Actor, type ActorType, type Context, timestamp } from "../platform
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
-import { base64url, sha256Hex } from "../platform/text.ts";
+import { base64url, sha256Hex, sha256HexSync } from "../platform/text.ts";
 import { recall, remember, rightsGeneration } from "./actors.ts";
 import { actorWith, firstExpiry, type LookupContext, unexpired } from "./grants.ts";
 import { actorRoles, apiKeys, users } from "./table.ts";
@@ -60,7 +60,7 @@ export function ownerOf(actor: Actor): NonNullable<Actor["owner"]> {
  */
 export async function actorOfKey(ctx: LookupContext, value: string): Promise<Actor | null> {
   if (!KEY_PATTERN.test(value)) return null;
-  const hash = await sha256Hex(value);
+  const hash = sha256HexSync(value);
   const now = ctx.clock.now();
   const known = recall(`key:${hash}`, now.getTime());
   if (known) return known;

@@ -6,7 +6,7 @@ import { tooManyRequests } from "../../src/platform/errors.ts";
  * Brakes, not quotas: the platform counts them for each location and roughly. Exact counts (attempts at a password, at the
  * bootstrap token) are the Durable Object Once's.
  *
- * On one machine the binding is an object of Miniflare's, and asking it costs more than a whole trivial request. So an isolate
+ * On one machine the binding is an object of Miniflare's, and asking it costs more than a whole trivial request (0.8 ms). So an isolate
  * asks it only for every so many-th request of one caller (`each`), and wrangler.toml's limit counts these: requests that are
  * not counted yet are less than `each` a caller and isolate. A refusal holds for a second, then the binding is asked again.
  */
@@ -25,13 +25,13 @@ const PERIOD_SECONDS = 10;
 
 const ADDRESS: Brake = {
   binding: "ADDRESS_LIMIT",
-  each: 10,
+  each: 20,
   message: "too many requests from this address",
   callers: new Map(),
 };
 const ACTOR: Brake = {
   binding: "ACTOR_LIMIT",
-  each: 100,
+  each: 200,
   message: "too many requests of this actor",
   callers: new Map(),
 };
