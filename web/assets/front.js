@@ -21,6 +21,14 @@ async function fill(id, path, words) {
   }
 }
 
+/** The demo mode is told to whoever looks. */
+async function warnOfDemo() {
+  const { body } = await ask("/api/v1/auth/info").catch(() => ({ body: {} }));
+  if (body.auth_type !== "none") return;
+  document.getElementById("demo")?.removeAttribute("hidden");
+  document.getElementById("sign-in")?.setAttribute("hidden", "");
+}
+
 const state = ({ ok, status, body }) => (ok ? String(body.status) : String(body.message ?? `answers ${status}`));
 
 fill("version", "/api/v1/version", ({ ok, status, body }) => {
@@ -28,5 +36,6 @@ fill("version", "/api/v1/version", ({ ok, status, body }) => {
   const commit = /^[0-9a-f]{40}$/.test(body.commit) ? `, commit ${body.commit.slice(0, 12)}` : "";
   return `${body.version}${commit}`;
 });
+warnOfDemo();
 fill("health", "/health", state);
 fill("ready", "/ready", state);

@@ -6,9 +6,10 @@ import { tooManyRequests } from "../../src/platform/errors.ts";
  * Brakes, not quotas: the platform counts them for each location and roughly. Exact counts (attempts at a password, at the
  * bootstrap token) are the Durable Object Once's.
  *
- * On one machine the binding is an object of Miniflare's, and asking it costs more than a whole trivial request (0.8 ms). So an isolate
- * asks it only for every so many-th request of one caller (`each`), and wrangler.toml's limit counts these: requests that are
- * not counted yet are less than `each` a caller and isolate. A refusal holds for a second, then the binding is asked again.
+ * On one machine the binding is an object of Miniflare's, and asking it costs more than a whole trivial request (about a
+ * millisecond of a core). So an isolate asks it only for every so many-th request of one caller (`each`), and wrangler.toml's
+ * limit counts these: the requests not counted yet are fewer than `each` a caller and isolate. A refusal holds for a second,
+ * then the next request asks again.
  */
 interface Brake {
   readonly binding: "ADDRESS_LIMIT" | "ACTOR_LIMIT";
@@ -31,7 +32,7 @@ const ADDRESS: Brake = {
 };
 const ACTOR: Brake = {
   binding: "ACTOR_LIMIT",
-  each: 200,
+  each: 500,
   message: "too many requests of this actor",
   callers: new Map(),
 };
