@@ -16,6 +16,7 @@ import {
   statusOf,
 } from "./agents.ts";
 import { credentialRoutes } from "./credentials-api.ts";
+import { agentRoleRoutes } from "./roles-api.ts";
 import { targetRoutes } from "./targets.ts";
 
 const tag = "Agents";
@@ -158,5 +159,6 @@ export const fleetRoutes: Route[] = [
     },
   }),
   ...credentialRoutes,
+  ...agentRoleRoutes,
   ...targetRoutes,
 ];

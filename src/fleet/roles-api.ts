@@ -7,8 +7,10 @@ export const agentRoleRoutes = grantRoutes({
   path: "/api/v1/agents/{id}",
   tag: "Agents",
   whose: "an agent",
-  operations: { list: "listAgentRoles", assign: "assignAgentRole", revoke: "revokeAgentRole" },
-  read: "agent.read",
+  assign: "assignAgentRole",
+  revoke: "revokeAgentRole",
+  list: { operationId: "listAgentRoles", access: "agent.read" },
+  errors: [410],
   actor: async (ctx, id, gaining) => {
     const agent = await findAgent(ctx, id);
     if (!agent) throw notFound("agent", id);

@@ -48,6 +48,14 @@ export async function mustBeOpen(ctx: Context): Promise<void> {
 const ATTEMPTS = 10;
 const ATTEMPTS_MS = 60_000;
 
+/** The statement for whoever makes an administrator in another way: the bootstrap is closed by it too, if it was open. */
+export function closeBootstrap(ctx: Context): Statement {
+  return ctx.db
+    .insert(milestones)
+    .values({ name: "bootstrap", at: timestamp(ctx) })
+    .onConflictDoNothing();
+}
+
 /**
  * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token, 429 for more than
  * ten attempts a minute from one address. The milestone row and the key are one transaction, so of two racing calls one gets

@@ -1,0 +1,314 @@
+import { and, asc, eq, isNull, ne, or, type SQL, sql } from "drizzle-orm";
+import { mustCover } from "../platform/access.ts";
+import { commit } from "../platform/commit.ts";
+import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
+import { GuardFailed, guard } from "../platform/database.ts";
+import { conflict, invalid, notFound } from "../platform/errors.ts";
+import { repeatedly } from "../platform/race.ts";
+import { forgetActors } from "./actors.ts";
+import { closeBootstrap } from "./bootstrap.ts";
+import { DEMO_ACTOR } from "./demo.ts";
+import { futureTime, rolesStillExist } from "./grant-changes.ts";
+import {
+  type ActorRef,
+  grantStatement,
+  grantsOf,
+  mustBeAbleToGive,
+  permissionsOf,
+  type RoleInScope,
+  TENANT,
+  unexpired,
+} from "./grants.ts";
+import { type ApiKey, mintKey, ownerOf } from "./keys.ts";
+import { administratorComesIn, commitAdministered, isAdminGrant, lastAdmin } from "./last-admin.ts";
+import { existingScope, findRole, type ScopeInput } from "./roles.ts";
+import { actorRoles, apiKeys } from "./table.ts";
+
+/** API keys as people manage them. What a key is worth at the door is in keys.ts. */
+
+/** Names of actors, as the bootstrap takes them. */
+export const ACTOR_NAME = /^[a-z0-9][a-z0-9_-]{2,63}$/;
+/** What reads as the id of something else, or stands for somebody already. */
+const RESERVED_NAME = new RegExp(`^(?:ak-|u-|system$|anonymous$|${DEMO_ACTOR.id}$)`);
+
+const DEFAULT_OVERLAP_SECONDS = 86_400;
+export const MAX_OVERLAP_SECONDS = 30 * 86_400;
+
+export interface NewApiKey {
+  readonly name: string;
+  readonly roles: readonly (ScopeInput & { readonly role_id: string })[];
+  readonly expires_at?: string | null | undefined;
+}
+
+export interface ShownRole {
+  readonly role_id: string;
+  readonly scope_type: ScopeType;
+  readonly scope_id?: string;
+}
+
+/** A key in the one answer that shows it. */
+export interface CreatedKey {
+  readonly id: string;
+  readonly actor_id: string;
+  readonly actor_type: ActorType;
+  readonly tenant_id: string;
+  readonly name: string;
+  readonly prefix: string;
+  /** Shown once; nothing of ours has it afterwards. */
+  readonly key_value: string;
+  readonly roles: readonly ShownRole[];
+  readonly created_by: string;
+  readonly owner: ActorRef;
+  readonly expires_at: string | null;
+  readonly created_at: string;
+}
+
+export interface ShownKey {
+  readonly id: string;
+  readonly name: string;
+  readonly prefix: string;
+  readonly created_at: string;
+  readonly created_by: string;
+  readonly owner: ActorRef;
+  readonly expires_at: string | null;
+  readonly last_used_at: string | null;
+  readonly revoked_at: string | null;
+}
+
+export interface KeyActor {
+  readonly actor_id: string;
+  readonly actor_type: ActorType;
+  readonly tenant_id: string;
+  readonly role_ids: readonly string[];
+  readonly roles: readonly (ShownRole & { readonly expires_at: string | null })[];
+  readonly keys: readonly ShownKey[];
+}
+
+/** Every actor that has, or had, a key or holds a role, with its keys; never a hash. */
+export async function listKeyActors(ctx: Context): Promise<KeyActor[]> {
+  const [keys, grants] = await ctx.db.batch([
+    ctx.db.select().from(apiKeys).orderBy(asc(apiKeys.created_at), asc(apiKeys.id)),
+    ctx.db.select().from(actorRoles).where(unexpired(ctx)).orderBy(asc(actorRoles.created_at), asc(actorRoles.id)),
+  ]);
+  const nameOf = (row: { actor_type: string; actor_id: string }) => `${row.actor_type} ${row.actor_id}`;
+  const keysOf = Map.groupBy(keys, nameOf);
+  const rolesOf = Map.groupBy(grants, nameOf);
+  const actors = new Map([...keys, ...grants].map((row) => [nameOf(row), row]));
+  return [...actors]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, { actor_id, actor_type }]) => {
+      const held = rolesOf.get(name) ?? [];
+      return {
+        actor_id,
+        actor_type,
+        tenant_id: TENANT,
+        role_ids: [...new Set(held.map(({ role_id }) => role_id))],
+        roles: held.map((grant) => ({ ...shownRole(grant), expires_at: grant.expires_at })),
+        keys: (keysOf.get(name) ?? []).map(shownKey),
+      };
+    });
+}
+
+function shownKey(key: ApiKey): ShownKey {
+  const { id, name, prefix, created_at, created_by, expires_at, last_used_at, revoked_at } = key;
+  const owner = { type: key.owner_type, id: key.owner_id };
+  return { id, name, prefix, created_at, created_by, owner, expires_at, last_used_at, revoked_at };
+}
+
+function shownRole({ role_id, scope_type, scope_id }: RoleInScope): ShownRole {
+  return scope_id === "" ? { role_id, scope_type } : { role_id, scope_type, scope_id };
+}
+
+/**
+ * A new actor with its first key. Nobody gives what they lack (403). 400 for a role, profile or issuer that does not exist, 409
+ * when an actor of that name has, or ever had, a key or a role: a name stands for one thing for ever.
+ */
+export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedKey> {
+  if (RESERVED_NAME.test(body.name)) throw invalid("name", `${JSON.stringify(body.name)} cannot be the name of a key`);
+  return repeatedly(async () => {
+    const given = await givenRoles(ctx, body.roles);
+    const expires_at = futureTime(ctx, body.expires_at);
+    await mustBeAbleToGive(ctx, given, `the key ${JSON.stringify(body.name)}`);
+    await mustBeNew(ctx, body.name);
+    const actor: ActorRef = { id: body.name, type: "APIKey" };
+    const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
+    const all = [
+      guard(ctx.db, sql`not ${known(body.name)}`),
+      ...rolesStillExist(ctx, given),
+      ...statements,
+      ...given.map((grant) => grantStatement(ctx, actor, grant)),
+      ...(given.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
+      event(ctx, "auth.key.create", answer.id, { actor_id: actor.id, roles: answer.roles, expires_at }),
+    ];
+    await commit(ctx, all, { answer: { status: 201, body: answer } });
+    forgetActors();
+    return answer;
+  });
+}
+
+async function givenRoles(ctx: Context, asked: NewApiKey["roles"]): Promise<RoleInScope[]> {
+  const given = new Map<string, RoleInScope>();
+  for (const [index, { role_id, ...scope }] of asked.entries()) {
+    if (!(await findRole(ctx, role_id)))
+      throw invalid(`roles.${index}.role_id`, `role ${JSON.stringify(role_id)} does not exist`, "reference_not_found");
+    const grant = { role_id, ...(await existingScope(ctx, scope, `roles.${index}.`)) };
+    given.set(JSON.stringify(grant), grant);
+  }
+  return [...given.values()];
+}
+
+/** Condition: some actor of this id has, or had, a key or a role. */
+function known(id: string): SQL {
+  return sql`(exists (select 1 from ${apiKeys} where ${eq(apiKeys.actor_id, id)})
+    or exists (select 1 from ${actorRoles} where ${eq(actorRoles.actor_id, id)}))`;
+}
+
+async function mustBeNew(ctx: Context, name: string): Promise<void> {
+  const [row] = await ctx.db.all<{ known: number }>(sql`select ${known(name)} as known`);
+  if (row?.known === 1)
+    throw conflict("already_exists", `name: ${JSON.stringify(name)} is, or once was, an actor: choose another name`);
+}
+
+async function newKey(
+  ctx: Context,
+  actor: ActorRef,
+  key: { readonly name: string; readonly expires_at: string | null },
+  given: readonly RoleInScope[],
+) {
+  const owner = ownerOf(ctx.actor);
+  const { id, value, prefix, statements } = await mintKey(ctx, {
+    actor_id: actor.id,
+    actor_type: actor.type,
+    ...key,
+    owner,
+  });
+  const answer: CreatedKey = {
+    id,
+    actor_id: actor.id,
+    actor_type: actor.type,
+    tenant_id: TENANT,
+    name: key.name,
+    prefix,
+    key_value: value,
+    roles: given.map(shownRole),
+    created_by: ctx.actor.id,
+    owner,
+    expires_at: key.expires_at,
+    created_at: timestamp(ctx),
+  };
+  return { answer, statements };
+}
+
+/**
+ * The actor that `id` names under auth/keys: by one of its keys (`ak-`), or by its own id, an API key's before an agent's or a
+ * user's. Who only holds roles, and has no key (any more), is found too. 404 for nobody, 409 for the demo mode's actor.
+ */
+export async function keyActor(ctx: Context, id: string): Promise<ActorRef> {
+  if (id === DEMO_ACTOR.id)
+    throw conflict(
+      "demo_actor",
+      `${DEMO_ACTOR.id} stands for everybody in demo mode and can be given and denied nothing`,
+    );
+  const found = await ctx.db.all<ActorRef>(sql`
+    select actor_id as id, actor_type as type from ${apiKeys} where ${or(eq(apiKeys.id, id), eq(apiKeys.actor_id, id))}
+    union select actor_id, actor_type from ${actorRoles} where ${eq(actorRoles.actor_id, id)}`);
+  const actor = found.find(({ type }) => type === "APIKey") ?? found[0];
+  if (!actor) throw notFound("API key", id);
+  return actor;
+}
+
+/**
+ * A further key for the actor. All its other keys end after the overlap, at once when that is 0. Somebody else's key may be
+ * rotated by who holds all of its rights (403): whoever rotates a key has it then. The new one lives as long as the old one was
+ * made for, unless told. 409 when no key is left to rotate, and when the last administrator's would end.
+ */
+export async function rotateKey(
+  ctx: Context,
+  id: string,
+  body: { readonly overlap_seconds?: number | undefined; readonly expires_at?: string | null | undefined },
+): Promise<CreatedKey & { readonly overlap_ends_at: string }> {
+  const actor = await keyActor(ctx, id);
+  const rotated = await rotatable(ctx, actor, id);
+  const grants = await grantsOf(ctx, actor);
+  const own = ctx.actor.id === actor.id && ctx.actor.type === actor.type;
+  if (!own) mustCover(ctx.actor, await permissionsOf(ctx, grants), `the key of ${JSON.stringify(actor.id)}`);
+  const expires_at = body.expires_at === undefined ? sameLifeFromNow(ctx, rotated) : futureTime(ctx, body.expires_at);
+  const { answer, statements } = await newKey(ctx, actor, { name: rotated.name, expires_at }, grants);
+  const overlap = body.overlap_seconds ?? DEFAULT_OVERLAP_SECONDS;
+  const overlap_ends_at = new Date(ctx.clock.now().getTime() + overlap * 1000).toISOString();
+  const shown = { ...answer, overlap_ends_at };
+  const others = and(ofActor(actor), isNull(apiKeys.revoked_at), ne(apiKeys.id, answer.id));
+  const end =
+    overlap === 0
+      ? { revoked_at: overlap_ends_at }
+      : { expires_at: sql`min(coalesce(${apiKeys.expires_at}, ${overlap_ends_at}), ${overlap_ends_at})` };
+  const all = [
+    // Who shows a key while it is being revoked must not come out of it with another one.
+    guard(ctx.db, sql`exists (select 1 from ${apiKeys} where ${and(ofActor(actor), isNull(apiKeys.revoked_at))})`),
+    ...statements,
+    ctx.db.update(apiKeys).set(end).where(others),
+    event(ctx, "auth.key.rotate", answer.id, { actor_id: actor.id, expires_at, overlap_seconds: overlap }),
+  ];
+  try {
+    await commit(ctx, [...all, administratorComesIn(ctx)], { answer: { status: 201, body: shown } });
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    await rotatable(ctx, actor, id);
+    throw lastAdmin();
+  }
+  forgetActors();
+  return shown;
+}
+
+/** The newest key of the actor that was not revoked. 404 without any key, 409 when none is left or `id` names a revoked one. */
+async function rotatable(ctx: Context, actor: ActorRef, id: string): Promise<ApiKey> {
+  const keys = await keysOf(ctx, actor);
+  if (keys.length === 0) throw notFound("API key", id);
+  const key = keys.findLast(({ revoked_at }) => revoked_at === null);
+  if (!key || keys.some((one) => one.id === id && one.revoked_at !== null))
+    throw conflict("key_revoked", `${JSON.stringify(id)} was revoked: there is nothing to rotate`);
+  return key;
+}
+
+function keysOf(ctx: Context, actor: ActorRef): Promise<ApiKey[]> {
+  return ctx.db.select().from(apiKeys).where(ofActor(actor)).orderBy(asc(apiKeys.created_at), asc(apiKeys.id));
+}
+
+function ofActor(actor: ActorRef) {
+  return and(eq(apiKeys.actor_type, actor.type), eq(apiKeys.actor_id, actor.id));
+}
+
+function sameLifeFromNow(ctx: Context, { created_at, expires_at }: ApiKey): string | null {
+  if (expires_at === null) return null;
+  return new Date(ctx.clock.now().getTime() + Date.parse(expires_at) - Date.parse(created_at)).toISOString();
+}
+
+/**
+ * Ends one key (`ak-`), or all keys of an actor, at once. Again is no error. 404 for an unknown one, 409 for the last
+ * administrator's.
+ */
+export async function deleteKeys(ctx: Context, id: string): Promise<void> {
+  const actor = await keyActor(ctx, id);
+  const keys = await keysOf(ctx, actor);
+  if (keys.length === 0) throw notFound("API key", id);
+  const named = keys.filter((key) => key.id === id);
+  const ending = (named.length > 0 ? named : keys).filter(({ revoked_at }) => revoked_at === null);
+  if (ending.length === 0) return;
+  const which = named.length > 0 ? eq(apiKeys.id, id) : ofActor(actor);
+  await commitAdministered(
+    ctx,
+    [
+      ctx.db
+        .update(apiKeys)
+        .set({ revoked_at: timestamp(ctx) })
+        .where(and(which, isNull(apiKeys.revoked_at))),
+      ...ending.map((key) => event(ctx, "auth.key.delete", key.id, { actor_id: actor.id, actor_type: actor.type })),
+    ],
+    administratorComesIn(ctx),
+  );
+  forgetActors();
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>) {
+  return ctx.audit({ action, resource_type: "api_key", resource_id: id, category: "auth", details });
+}

@@ -1,0 +1,166 @@
+import { and, asc, eq, sql } from "drizzle-orm";
+import { commit } from "../platform/commit.ts";
+import type { Context, ScopeType } from "../platform/context.ts";
+import { guard, inList, type Statement } from "../platform/database.ts";
+import { conflict, invalid, notFound } from "../platform/errors.ts";
+import { describeError } from "../platform/log.ts";
+import { repeatedly } from "../platform/race.ts";
+import { forgetActors } from "./actors.ts";
+import { closeBootstrap } from "./bootstrap.ts";
+import { type ActorRef, type Grant, grantStatement, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
+import { commitAdministered, isAdminGrant, stillAdministered } from "./last-admin.ts";
+import { builtinRole } from "./permissions.ts";
+import { existingScope, findRole, namedScope, type ScopeInput } from "./roles.ts";
+import { rotateCsrfOf } from "./sessions/sessions.ts";
+import { actorRoles, oidcGroupMappings, roles } from "./table.ts";
+
+/** Roles are given to and taken from actors here, whether they are API keys, users or agents. */
+
+export interface GrantInput extends ScopeInput {
+  readonly role_id: string;
+  readonly expires_at?: string | null | undefined;
+}
+
+/** A grant that holds, as the API shows it: `mapping` says which group mapping gives and takes it, null when somebody did by hand. */
+export interface ShownGrant {
+  readonly id: string;
+  readonly role_id: string;
+  readonly scope_type: ScopeType;
+  readonly scope_id?: string;
+  readonly expires_at: string | null;
+  readonly mapping: { readonly id: string; readonly provider_id: string; readonly group_name: string } | null;
+  readonly granted_by: string;
+  readonly created_at: string;
+}
+
+/** The grants of an actor that hold now, with what they come of. */
+export async function listGrants(ctx: Context, actor: ActorRef): Promise<ShownGrant[]> {
+  const rows = await ctx.db
+    .select({ grant: actorRoles, mapping: oidcGroupMappings })
+    .from(actorRoles)
+    .leftJoin(oidcGroupMappings, eq(oidcGroupMappings.id, actorRoles.mapping_id))
+    .where(and(ofActor(actor), unexpired(ctx)))
+    .orderBy(asc(actorRoles.created_at), asc(actorRoles.id));
+  return rows.map(({ grant, mapping }) => {
+    const { id, role_id, scope_type, scope_id, expires_at, granted_by, created_at } = grant;
+    const shownMapping = mapping && {
+      id: mapping.id,
+      provider_id: mapping.provider_id,
+      group_name: mapping.group_name,
+    };
+    const scope = scope_id === "" ? { scope_type } : { scope_type, scope_id };
+    return { id, role_id, ...scope, expires_at, mapping: shownMapping, granted_by, created_at };
+  });
+}
+
+/**
+ * Gives an actor a role, everywhere or in a scope, for ever or until a time; given again only the end changes. Nobody gives
+ * what they lack (403). 404 for an unknown role, 400 for a scope that does not exist or an end that is past, 409 when the end
+ * would leave nobody to administer.
+ */
+export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput): Promise<void> {
+  await repeatedly(async () => {
+    if (!(await findRole(ctx, input.role_id))) throw notFound("role", input.role_id);
+    const grant = { role_id: input.role_id, ...(await existingScope(ctx, input)) };
+    const expires_at = futureTime(ctx, input.expires_at);
+    await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`);
+    const statements = [
+      ...rolesStillExist(ctx, [grant]),
+      grantStatement(ctx, actor, { ...grant, expires_at }),
+      ...(isAdminGrant(grant) ? [closeBootstrap(ctx)] : []),
+      event(ctx, "auth.grant.create", actor, { ...grant, expires_at }),
+    ];
+    const mayEnd = isAdminGrant(grant) && expires_at !== null;
+    if (mayEnd) await commitAdministered(ctx, statements, stillAdministered(ctx));
+    else await commit(ctx, statements);
+  });
+  await rightsChanged(ctx, actor);
+}
+
+/**
+ * Takes a role from an actor: the one variant that the scope names, or where no scope is told every one that was given by
+ * hand. 404 when it does not hold that, 409 for what a group mapping gives and for the last administrator's grant.
+ */
+export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, asked: ScopeInput): Promise<void> {
+  const scope = asked.scope_type === undefined && asked.scope_id === undefined ? null : namedScope(asked);
+  const rows = await ctx.db
+    .select()
+    .from(actorRoles)
+    .where(
+      and(
+        ofActor(actor),
+        eq(actorRoles.role_id, role_id),
+        scope ? eq(actorRoles.scope_type, scope.scope_type) : undefined,
+        scope ? eq(actorRoles.scope_id, scope.scope_id) : undefined,
+      ),
+    );
+  if (rows.length === 0) throw notFound(`grant to ${JSON.stringify(actor.id)} of the role`, role_id);
+  const byHand = rows.filter(({ mapping_id }) => mapping_id === "");
+  if (byHand.length === 0)
+    throw conflict(
+      "mapped_grant",
+      `this grant comes of the group mapping ${rows[0]?.mapping_id}: change the mapping or the user's groups at the provider`,
+    );
+  const statements = [
+    ctx.db.delete(actorRoles).where(
+      inList(
+        actorRoles.id,
+        byHand.map(({ id }) => id),
+      ),
+    ),
+    event(ctx, "auth.grant.revoke", actor, { role_id, scopes: byHand.map(scopeText) }),
+  ];
+  if (byHand.some(isAdminGrant)) await commitAdministered(ctx, statements, stillAdministered(ctx));
+  else await commit(ctx, statements);
+  await rightsChanged(ctx, actor);
+}
+
+/** Guards that the custom roles among these are still there when the batch runs. */
+export function rolesStillExist(ctx: Context, given: readonly RoleInScope[]): Statement[] {
+  const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !builtinRole(id));
+  if (custom.length === 0) return [];
+  return [guard(ctx.db, sql`(select count(*) from ${roles} where ${inList(roles.id, custom)}) = ${custom.length}`)];
+}
+
+/** A time to come, in UTC with milliseconds; null stands for never. 400 for one that is past. */
+export function futureTime(ctx: Context, text: string | null | undefined): string | null {
+  if (text === null || text === undefined) return null;
+  const time = Date.parse(text);
+  if (Number.isNaN(time)) throw invalid("expires_at", "is not a time (RFC 3339): 2030-01-31T12:00:00Z");
+  if (time <= ctx.clock.now().getTime()) throw invalid("expires_at", "must be in the future");
+  return new Date(time).toISOString();
+}
+
+/** After a change of an actor's rights: the next request sees it, and a user's sessions get new CSRF tokens. */
+async function rightsChanged(ctx: Context, actor: ActorRef): Promise<void> {
+  forgetActors();
+  if (actor.type !== "User") return;
+  // The change stands already. A token that stays the old one a little longer harms nobody.
+  await rotateCsrfOf(ctx, actor).catch((error) =>
+    ctx.log.warn("grant.csrf_rotation_failed", { actor_id: actor.id, error: describeError(error) }),
+  );
+}
+
+function ofActor(actor: ActorRef) {
+  return and(eq(actorRoles.actor_id, actor.id), eq(actorRoles.actor_type, actor.type));
+}
+
+const scopeText = ({ scope_type, scope_id }: Grant) => (scope_id === "" ? scope_type : `${scope_type} ${scope_id}`);
+
+const RESOURCE_TYPES = {
+  User: "user",
+  Agent: "agent",
+  APIKey: "api_key",
+  System: "actor",
+  Anonymous: "actor",
+} as const;
+
+function event(ctx: Context, action: string, actor: ActorRef, details: Record<string, unknown>): Statement {
+  return ctx.audit({
+    action,
+    resource_type: RESOURCE_TYPES[actor.type],
+    resource_id: actor.id,
+    category: "auth",
+    details: { actor_type: actor.type, ...details },
+  });
+}

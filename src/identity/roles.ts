@@ -1,0 +1,299 @@
+import { and, asc, eq, sql } from "drizzle-orm";
+import { mustCover } from "../platform/access.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, type ScopeType, timestamp } from "../platform/context.ts";
+import { GuardFailed, guard, ReferenceViolation, UniqueViolation } from "../platform/database.ts";
+import { type AppError, conflict, invalid, notFound } from "../platform/errors.ts";
+import { randomId } from "../platform/ids.ts";
+import { repeatedly } from "../platform/race.ts";
+import { checkIfMatch, checkReferences, nextUpdatedAt } from "../platform/rows.ts";
+import { forgetActors } from "./actors.ts";
+import { inScope, TENANT, unexpired } from "./grants.ts";
+import { BUILTIN_ROLES, builtinRole, PERMISSION_LIST, type Permission } from "./permissions.ts";
+import { actorRoles, oidcGroupMappings, rolePermissions, roles } from "./table.ts";
+
+/** Roles: the built-in ones of the catalogue, which nobody changes, and those that people make. */
+
+/** A role as the API shows it; a built-in one has no times. */
+export interface Role {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly builtin: boolean;
+  readonly created_at?: string;
+  readonly updated_at?: string;
+}
+
+type CustomRole = typeof roles.$inferSelect;
+
+export interface RolePermission {
+  readonly role_id: string;
+  readonly permission_id: string;
+  /** The permission's name: `cert.read`. */
+  readonly permission: string;
+  readonly scope_type: ScopeType;
+  readonly scope_id?: string;
+}
+
+/** A scope as bodies and queries have it. */
+export interface ScopeInput {
+  readonly scope_type?: ScopeType | undefined;
+  readonly scope_id?: string | null | undefined;
+}
+
+/** A scope as rows have it: `scope_id` is empty when global. */
+export interface Scope {
+  readonly scope_type: ScopeType;
+  readonly scope_id: string;
+}
+
+const asShown = (row: CustomRole): Role => ({ ...row, builtin: false });
+
+const builtins: readonly Role[] = BUILTIN_ROLES.map(({ id, name, description }) => ({
+  id,
+  tenant_id: TENANT,
+  name,
+  description,
+  builtin: true,
+}));
+
+/** All roles, built-in ones first. */
+export async function listRoles(ctx: Context): Promise<readonly Role[]> {
+  const rows = await ctx.db.select().from(roles).orderBy(asc(roles.created_at), asc(roles.id));
+  return [...builtins, ...rows.map(asShown)];
+}
+
+/** The role, or null. */
+export async function findRole(ctx: Context, id: string): Promise<Role | null> {
+  const builtin = builtins.find((role) => role.id === id);
+  if (builtin) return builtin;
+  const row = await findCustom(ctx, id);
+  return row ? asShown(row) : null;
+}
+
+async function findCustom(ctx: Context, id: string): Promise<CustomRole | null> {
+  const [row] = await ctx.db.select().from(roles).where(eq(roles.id, id));
+  return row ?? null;
+}
+
+/** What a role may do, and where; 404 when there is none. */
+export async function roleWithPermissions(ctx: Context, id: string) {
+  const role = await findRole(ctx, id);
+  if (!role) throw notFound("role", id);
+  return { role, permissions: await permissionsOfRole(ctx, id) };
+}
+
+async function permissionsOfRole(ctx: Context, id: string): Promise<RolePermission[]> {
+  const builtin = builtinRole(id);
+  const held = builtin
+    ? builtin.permissions.map((permission) => ({ permission, scope_type: "global" as const, scope_id: "" }))
+    : await ctx.db
+        .select()
+        .from(rolePermissions)
+        .where(eq(rolePermissions.role_id, id))
+        .orderBy(asc(rolePermissions.permission), asc(rolePermissions.scope_type), asc(rolePermissions.scope_id));
+  return held.map(({ permission, scope_type, scope_id }) => ({
+    role_id: id,
+    permission_id: findPermission(permission)?.id ?? permission,
+    ...inScope(permission, scope_type, scope_id),
+  }));
+}
+
+/** A permission of the catalogue by name (`cert.read`) or id (`p-cert-read`). */
+export function findPermission(nameOrId: string): Permission | null {
+  return PERMISSION_LIST.find(({ name, id }) => name === nameOrId || id === nameOrId) ?? null;
+}
+
+/** A new role that may do nothing yet. 409 when another role has the name, or a built-in one has it as name or id. */
+export async function createRole(ctx: Context, body: { name: string; description: string }): Promise<Role> {
+  mustBeFreeOfBuiltins(body.name);
+  const now = timestamp(ctx);
+  const row = { id: randomId(ctx.random, "r-"), tenant_id: TENANT, ...body, created_at: now, updated_at: now };
+  const role = asShown(row);
+  const audit = event(ctx, "auth.role.create", row.id, { name: row.name });
+  await nameUnique(row.name, () =>
+    commit(ctx, [ctx.db.insert(roles).values(row), audit], { answer: { status: 201, body: role } }),
+  );
+  return role;
+}
+
+/** Renames or describes a role; absent fields keep their values. 409 for a built-in one or a taken name, 412 by If-Match. */
+export async function updateRole(
+  ctx: Context,
+  id: string,
+  body: { name?: string | undefined; description?: string | undefined },
+  ifMatch: string | null,
+): Promise<Role> {
+  return repeatedly(async () => {
+    const before = await mustBeCustom(ctx, id);
+    checkIfMatch(before, ifMatch);
+    if (body.name !== undefined) mustBeFreeOfBuiltins(body.name);
+    const row: CustomRole = {
+      ...before,
+      name: body.name ?? before.name,
+      description: body.description ?? before.description,
+      updated_at: nextUpdatedAt(ctx, before),
+    };
+    const unchanged = sql`exists (select 1 from ${roles} where ${and(eq(roles.id, id), eq(roles.updated_at, before.updated_at))})`;
+    await nameUnique(row.name, () =>
+      commit(ctx, [
+        guard(ctx.db, unchanged),
+        ctx.db.update(roles).set(row).where(eq(roles.id, id)),
+        event(ctx, "auth.role.update", id, { name: row.name, name_before: before.name }),
+      ]),
+    );
+    return asShown(row);
+  });
+}
+
+/** Deletes a role that nobody holds (an expired grant is none, and goes along) and no group mapping names: else 409. */
+export async function deleteRole(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
+  const role = await mustBeCustom(ctx, id);
+  checkIfMatch(role, ifMatch);
+  const held = and(eq(actorRoles.role_id, id), unexpired(ctx));
+  try {
+    await commit(ctx, [
+      guard(
+        ctx.db,
+        sql`not exists (select 1 from ${actorRoles} where ${held})
+          and not exists (select 1 from ${oidcGroupMappings} where ${oidcGroupMappings.role_id} = ${id})`,
+      ),
+      ctx.db.delete(actorRoles).where(eq(actorRoles.role_id, id)),
+      ctx.db.delete(rolePermissions).where(eq(rolePermissions.role_id, id)),
+      ctx.db.delete(roles).where(eq(roles.id, id)),
+      event(ctx, "auth.role.delete", id, { name: role.name }),
+    ]);
+  } catch (error) {
+    if (error instanceof GuardFailed)
+      throw conflict(
+        "role_in_use",
+        `role ${JSON.stringify(role.name)} is held by somebody or named by a group mapping`,
+      );
+    throw error;
+  }
+  forgetActors();
+}
+
+/**
+ * Lets a role do one thing more; doing it again changes nothing. Whoever holds the role gains it, so the caller must have it
+ * in that scope: else 403. 400 for an unknown permission or a scope that does not exist, 409 for a built-in role.
+ */
+export async function grantPermission(
+  ctx: Context,
+  id: string,
+  body: ScopeInput & { readonly permission: string },
+): Promise<void> {
+  const role = await mustBeCustom(ctx, id);
+  const permission = findPermission(body.permission)?.name;
+  if (permission === undefined)
+    throw invalid(
+      "permission",
+      `${JSON.stringify(body.permission)} is not in the catalogue (GET /api/v1/auth/permissions)`,
+    );
+  const scope = await existingScope(ctx, body);
+  mustCover(
+    ctx.actor,
+    [inScope(permission, scope.scope_type, scope.scope_id)],
+    `the role ${JSON.stringify(role.name)}`,
+  );
+  const row = { role_id: id, permission, ...scope, granted_by: ctx.actor.id, created_at: timestamp(ctx) };
+  const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(row));
+  if (held) return;
+  try {
+    await commit(ctx, [
+      ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
+      event(ctx, "auth.role.permission_add", id, { permission, ...scope }),
+    ]);
+  } catch (error) {
+    if (error instanceof ReferenceViolation) throw notFound("role", id);
+    throw error;
+  }
+  forgetActors();
+}
+
+/**
+ * Takes a permission from a role: the entry of that scope (everywhere, where no scope is told). 404 when the role has not got
+ * it there, 409 for a built-in role.
+ */
+export async function revokePermission(ctx: Context, id: string, nameOrId: string, asked: ScopeInput): Promise<void> {
+  await mustBeCustom(ctx, id);
+  const permission = findPermission(nameOrId)?.name ?? nameOrId;
+  const scope = namedScope(asked);
+  const entry = { role_id: id, permission, ...scope };
+  const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(entry));
+  if (!held) throw notFound(`permission of the role ${JSON.stringify(id)} in this scope`, nameOrId);
+  await commit(ctx, [
+    ctx.db.delete(rolePermissions).where(sameEntry(entry)),
+    event(ctx, "auth.role.permission_remove", id, { permission, ...scope }),
+  ]);
+  forgetActors();
+}
+
+function sameEntry(entry: Scope & { role_id: string; permission: string }) {
+  return and(
+    eq(rolePermissions.role_id, entry.role_id),
+    eq(rolePermissions.permission, entry.permission),
+    eq(rolePermissions.scope_type, entry.scope_type),
+    eq(rolePermissions.scope_id, entry.scope_id),
+  );
+}
+
+/** A scope whose id is there exactly when it is of a profile or issuer: else 400. Whether that one exists is not looked at. */
+export function namedScope({ scope_type, scope_id }: ScopeInput, prefix = ""): Scope {
+  const id = scope_id ?? "";
+  if (scope_type === undefined || scope_type === "global") {
+    if (id === "") return { scope_type: "global", scope_id: "" };
+    throw invalid(`${prefix}scope_id`, "goes with the scope_type profile or issuer only");
+  }
+  if (id === "") throw invalid(`${prefix}scope_id`, `is needed: the id of the ${scope_type}`);
+  return { scope_type, scope_id: id };
+}
+
+const SCOPED_TABLES = {
+  profile: { table: "profiles", kind: "profile" },
+  issuer: { table: "issuers", kind: "issuer" },
+} as const;
+
+/** The same, and the profile or issuer must exist: else 400. `prefix` is where in the body the scope is: `roles.0.`. */
+export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""): Promise<Scope> {
+  const scope = namedScope(input, prefix);
+  if (scope.scope_type === "global") return scope;
+  const field = `${prefix}scope_id`;
+  await checkReferences(ctx, { references: { [field]: SCOPED_TABLES[scope.scope_type] } }, { [field]: scope.scope_id });
+  return scope;
+}
+
+async function mustBeCustom(ctx: Context, id: string): Promise<CustomRole> {
+  if (builtinRole(id))
+    throw conflict(
+      "builtin_role",
+      `role ${JSON.stringify(id)} is built in and stays as it is: make a role of your own`,
+    );
+  const row = await findCustom(ctx, id);
+  if (!row) throw notFound("role", id);
+  return row;
+}
+
+function mustBeFreeOfBuiltins(name: string): void {
+  const lower = name.toLowerCase();
+  if (BUILTIN_ROLES.some((role) => role.name.toLowerCase() === lower || role.id === lower)) throw nameTaken(name);
+}
+
+function nameTaken(name: string): AppError {
+  return conflict("already_exists", `name: a role with name ${JSON.stringify(name)} exists already`);
+}
+
+/** Turns the violation of the one unique name into its 409. */
+async function nameUnique(name: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (error) {
+    if (error instanceof UniqueViolation && error.columns.includes("roles.name")) throw nameTaken(name);
+    throw error;
+  }
+}
+
+function event(ctx: Context, action: string, id: string, details: Record<string, unknown>) {
+  return ctx.audit({ action, resource_type: "role", resource_id: id, category: "auth", details });
+}

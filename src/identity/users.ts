@@ -1,0 +1,153 @@
+import { and, asc, eq, isNotNull, isNull, sql } from "drizzle-orm";
+import { mustCover } from "../platform/access.ts";
+import { commit } from "../platform/commit.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { inList, type Statement } from "../platform/database.ts";
+import { conflict, notFound } from "../platform/errors.ts";
+import { describeError } from "../platform/log.ts";
+import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
+import type { PageRequest } from "../platform/paging.ts";
+import { listPage, nextUpdatedAt } from "../platform/rows.ts";
+import { forgetActors } from "./actors.ts";
+import { type ActorRef, type Grant, permissionsOf, unexpired } from "./grants.ts";
+import { ownerOf } from "./keys.ts";
+import { administratorComesIn, commitAdministered } from "./last-admin.ts";
+import { endSessionsOf } from "./sessions/sessions.ts";
+import { actorRoles, apiKeys, users } from "./table.ts";
+
+/** People who have signed in by an identity provider. They come by signing in; here they are looked at, kept out and let in again. */
+
+export type User = typeof users.$inferSelect;
+export type ShownUser = User & { readonly role_ids: readonly string[] };
+
+const END_SESSIONS = "auth.end_sessions";
+
+/** The user, or null. */
+export async function findUser(ctx: Context, id: string): Promise<User | null> {
+  const [row] = await ctx.db.select().from(users).where(eq(users.id, id));
+  return row ?? null;
+}
+
+async function mustFindUser(ctx: Context, id: string): Promise<User> {
+  const user = await findUser(ctx, id);
+  if (!user) throw notFound("user", id);
+  return user;
+}
+
+/** The user as the grants name it; throws 404. */
+export async function userActor(ctx: Context, id: string): Promise<ActorRef> {
+  const user = await mustFindUser(ctx, id);
+  return { id: user.id, type: "User" };
+}
+
+/** The user with the roles it holds now; throws 404. */
+export async function getUser(ctx: Context, id: string): Promise<ShownUser> {
+  const [user] = await withRoles(ctx, [await mustFindUser(ctx, id)]);
+  if (!user) throw notFound("user", id);
+  return user;
+}
+
+/** One page of users, who came first first, each with the roles it holds now; `oidc_provider_id` narrows it to a provider's. */
+export async function listUsers(
+  ctx: Context,
+  page: PageRequest,
+  oidc_provider_id: string | undefined,
+): Promise<{ data: ShownUser[]; total: number }> {
+  const { data, total } = await listPage<User>(ctx, users, page, {
+    where: oidc_provider_id === undefined ? undefined : eq(users.oidc_provider_id, oidc_provider_id),
+    order: [asc(users.created_at), asc(users.id)],
+  });
+  return { data: await withRoles(ctx, data), total };
+}
+
+async function withRoles(ctx: Context, rows: readonly User[]): Promise<ShownUser[]> {
+  const ids = rows.map(({ id }) => id);
+  const grants = await ctx.db
+    .select({ actor_id: actorRoles.actor_id, role_id: actorRoles.role_id })
+    .from(actorRoles)
+    .where(and(eq(actorRoles.actor_type, "User"), inList(actorRoles.actor_id, ids), unexpired(ctx)))
+    .orderBy(asc(actorRoles.created_at), asc(actorRoles.id));
+  const byUser = Map.groupBy(grants, ({ actor_id }) => actor_id);
+  return rows.map((row) => ({
+    ...row,
+    role_ids: [...new Set((byUser.get(row.id) ?? []).map(({ role_id }) => role_id))],
+  }));
+}
+
+/**
+ * Keeps a user out: its sessions end at once, its keys and those that were made by them stop, nobody signs in as it. Again is
+ * no error. 404 for an absent one, 409 for oneself (by one's own key, too) and for the last administrator.
+ */
+export async function deactivateUser(ctx: Context, id: string): Promise<void> {
+  const self = ownerOf(ctx.actor);
+  if (self.type === "User" && self.id === id)
+    throw conflict("own_account", "nobody deactivates themselves: another administrator can");
+  const user = await mustFindUser(ctx, id);
+  const now = timestamp(ctx);
+  if (user.deactivated_at === null) {
+    const sessions = enqueue(ctx, END_SESSIONS, { user_id: id });
+    const statements = [
+      ctx.db
+        .update(users)
+        .set({ deactivated_at: now, updated_at: nextUpdatedAt(ctx, user) })
+        .where(and(eq(users.id, id), isNull(users.deactivated_at))),
+      sessions.statement,
+      event(ctx, "auth.user.deactivate", user),
+    ];
+    await commitAdministered(ctx, statements, administratorComesIn(ctx), { wakeups: [sessions.id] });
+    forgetActors();
+  }
+  // No session of a deactivated user holds, and the outbox ends them where this fails.
+  await endSessionsOf(ctx, { id, type: "User" }).catch((error) =>
+    ctx.log.warn("user.end_sessions_failed", { user_id: id, error: describeError(error) }),
+  );
+}
+
+/**
+ * Lets a user in again, with the rights it has: whoever does it must have them all, those of the keys that it answers for too
+ * (403). Sessions of before stay ended. Again is no error; 404 for an absent one.
+ */
+export async function reactivateUser(ctx: Context, id: string): Promise<void> {
+  const user = await mustFindUser(ctx, id);
+  if (user.deactivated_at === null) return;
+  mustCover(ctx.actor, await permissionsOf(ctx, await revivedGrants(ctx, id)), `the user ${JSON.stringify(id)}`);
+  // Before the user may come in: a session that has outlived the deactivation would hold again.
+  await endSessionsOf(ctx, { id, type: "User" });
+  await commit(ctx, [
+    ctx.db
+      .update(users)
+      .set({ deactivated_at: null, updated_at: nextUpdatedAt(ctx, user) })
+      .where(and(eq(users.id, id), isNotNull(users.deactivated_at))),
+    event(ctx, "auth.user.reactivate", user),
+  ]);
+  forgetActors();
+}
+
+/** The grants of the user and of the actors whose keys stopped with it. */
+async function revivedGrants(ctx: Context, id: string): Promise<Grant[]> {
+  const actors = sql`(select ${apiKeys.actor_type}, ${apiKeys.actor_id} from ${apiKeys}
+    where ${and(eq(apiKeys.owner_type, "User"), eq(apiKeys.owner_id, id), isNull(apiKeys.revoked_at))}
+    union select 'User', ${id})`;
+  return ctx.db
+    .select()
+    .from(actorRoles)
+    .where(and(sql`(${actorRoles.actor_type}, ${actorRoles.actor_id}) in ${actors}`, unexpired(ctx)));
+}
+
+function event(ctx: Context, action: string, user: User): Statement {
+  return ctx.audit({
+    action,
+    resource_type: "user",
+    resource_id: user.id,
+    category: "auth",
+    details: { email: user.email, oidc_provider_id: user.oidc_provider_id },
+  });
+}
+
+/** What the outbox does for users. One who was let in again meanwhile keeps the sessions of since then. */
+export const userTopics: OutboxHandlers = {
+  [END_SESSIONS]: async (ctx, { user_id }) => {
+    const user = await findUser(ctx, String(user_id));
+    if (user?.deactivated_at) await endSessionsOf(ctx, { id: user.id, type: "User" });
+  },
+};
