@@ -1,10 +1,12 @@
 import { eq } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
+import { ensureBootstrapProvider } from "./oidc/bootstrap-provider.ts";
 import { oidcProviders } from "./table.ts";
 
 /** How one may sign in here, for a login page and for programs; nothing of it is secret. */
 export async function authInfo(ctx: Context) {
   const { type, breakglass } = ctx.settings.auth;
+  await ensureBootstrapProvider(ctx);
   const providers = await ctx.db
     .select({ id: oidcProviders.id, name: oidcProviders.name })
     .from(oidcProviders)

@@ -30,6 +30,8 @@ export interface AuthSettings {
   readonly bootstrapAdminGroups: readonly string[];
   /** The one provider whose groups count for that; null: any. */
   readonly bootstrapProviderId: string | null;
+  /** The provider that is made while there is no administrator, who could make one; null without these settings. */
+  readonly bootstrapProvider: BootstrapProvider | null;
   readonly sessionIdleMs: number;
   readonly sessionAbsoluteMs: number;
   /** A signing key is used for new sessions for so long; it verifies for an absolute session's length beyond that. */
@@ -45,6 +47,15 @@ export interface AuthSettings {
   };
   /** Where loud events (break-glass) are posted as JSON; null: nowhere but the audit log. */
   readonly alertWebhook: string | null;
+}
+
+/** As the API's fields of a provider have them; checked when it is made. */
+export interface BootstrapProvider {
+  readonly issuer_url: string;
+  readonly client_id: string;
+  readonly client_secret: string;
+  readonly redirect_uri: string;
+  readonly groups_claim_path: string;
 }
 
 export interface SealingKey {
@@ -87,6 +98,7 @@ function parseAuth(text: Text): AuthSettings {
     demoAcknowledgedUntil: demoAcknowledgement(text),
     bootstrapAdminGroups: list(text("CERTCTL_BOOTSTRAP_ADMIN_GROUPS")),
     bootstrapProviderId: text("CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID"),
+    bootstrapProvider: bootstrapProvider(text),
     sessionIdleMs: duration(text, "CERTCTL_SESSION_IDLE_TIMEOUT", "1h"),
     sessionAbsoluteMs: duration(text, "CERTCTL_SESSION_ABSOLUTE_TIMEOUT", "8h"),
     sessionKeyRotationMs: duration(text, "CERTCTL_SESSION_KEY_ROTATION", "168h"),
@@ -100,6 +112,24 @@ function parseAuth(text: Text): AuthSettings {
       lockMs: duration(text, "CERTCTL_BREAKGLASS_LOCKOUT_DURATION", "15m"),
     },
     alertWebhook: text("CERTCTL_ALERT_WEBHOOK_URL"),
+  };
+}
+
+function bootstrapProvider(text: Text): BootstrapProvider | null {
+  const [issuer_url, client_id, redirect_uri] = ["ISSUER_URL", "CLIENT_ID", "REDIRECT_URI"].map((name) =>
+    text(`CERTCTL_BOOTSTRAP_OIDC_${name}`),
+  );
+  if (!issuer_url && !client_id && !redirect_uri) return null;
+  if (!issuer_url || !client_id || !redirect_uri)
+    throw new SettingsError(
+      "CERTCTL_BOOTSTRAP_OIDC_ISSUER_URL, _CLIENT_ID and _REDIRECT_URI make a provider together: set all three or none",
+    );
+  return {
+    issuer_url,
+    client_id,
+    client_secret: text("CERTCTL_BOOTSTRAP_OIDC_CLIENT_SECRET") ?? "",
+    redirect_uri,
+    groups_claim_path: text("CERTCTL_BOOTSTRAP_OIDC_GROUPS_CLAIM") ?? "groups",
   };
 }
 

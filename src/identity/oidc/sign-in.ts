@@ -11,6 +11,7 @@ import type { ActorRef } from "../grants.ts";
 import { onceFor } from "../once.ts";
 import { openSession, rotateCsrfOf } from "../sessions/sessions.ts";
 import { oidcProviders, oidcSessions } from "../table.ts";
+import { ensureBootstrapProvider } from "./bootstrap-provider.ts";
 import { type Claims, checkEmailDomain, groupsAt, personOf, sidOf, subjectOf } from "./claims.ts";
 import { type Discovery, discover, type Provider, ProviderError } from "./discovery.ts";
 import { type Client, exchangeCode, fetchUserinfo, type TokenSet } from "./exchange.ts";
@@ -35,6 +36,7 @@ const MAX_HINT = 6000;
 export async function startSignIn(ctx: Context, provider: string | undefined, returnTo: string): Promise<Reply> {
   const return_to = localPath(returnTo);
   await brake(ctx);
+  await ensureBootstrapProvider(ctx);
   const row = await providerNamed(ctx, provider);
   let discovery: Discovery;
   try {

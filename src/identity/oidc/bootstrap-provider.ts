@@ -1,0 +1,70 @@
+import { eq, sql } from "drizzle-orm";
+import type { z } from "zod";
+import { type Context, SYSTEM_ACTOR, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard, runBatch, UniqueViolation } from "../../platform/database.ts";
+import { AppError } from "../../platform/errors.ts";
+import { noAdministratorYet } from "../bootstrap.ts";
+import { TENANT } from "../grants.ts";
+import { milestones, oidcProviders } from "../table.ts";
+import { checkIssuerUrl, providerCreate, providerFields } from "./provider-fields.ts";
+import { seal } from "./providers.ts";
+
+/**
+ * The first administrator by group needs an identity provider before there is anybody who could make one. So the settings may
+ * describe it (CERTCTL_BOOTSTRAP_OIDC_*): it is made on the first look at how to sign in, once, while there is neither an
+ * administrator nor a provider. From then on it is a provider like any other, and the settings have no effect on it.
+ */
+
+const NAME = "Bootstrap";
+
+/** Makes the provider of the settings when it is wanted; what is wrong with the settings is logged, and nothing is made. */
+export async function ensureBootstrapProvider(ctx: Context): Promise<void> {
+  const wanted = ctx.settings.auth.bootstrapProvider;
+  if (wanted === null || ctx.settings.auth.bootstrapAdminGroups.length === 0) return;
+  const [[some], open] = await Promise.all([
+    ctx.db.select({ id: oidcProviders.id }).from(oidcProviders).limit(1),
+    noAdministratorYet(ctx),
+  ]);
+  if (some || !open) return;
+  const parsed = providerCreate.safeParse({ name: NAME, ...wanted });
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    ctx.log.error("bootstrap_provider.invalid", { field: issue?.path.join("."), message: issue?.message });
+    return;
+  }
+  try {
+    checkIssuerUrl(ctx.settings, wanted.issuer_url);
+    await make(ctx, providerFields.parse({ name: NAME, ...wanted }), wanted.client_secret);
+  } catch (error) {
+    // Another request was faster, or somebody has become administrator in this moment.
+    if (error instanceof UniqueViolation || error instanceof GuardFailed) return;
+    if (!(error instanceof AppError)) throw error;
+    ctx.log.error("bootstrap_provider.invalid", { field: "issuer_url", message: error.message });
+  }
+}
+
+async function make(ctx: Context, fields: z.output<typeof providerFields>, secret: string): Promise<void> {
+  const id = ctx.settings.auth.bootstrapProviderId ?? "op-bootstrap";
+  const now = timestamp(ctx);
+  const row = {
+    ...fields,
+    id,
+    tenant_id: TENANT,
+    sealed_client_secret: await seal(ctx, id, secret),
+    created_at: now,
+    updated_at: now,
+  };
+  const closed = sql`exists (select 1 from ${milestones} where ${eq(milestones.name, "bootstrap")})`;
+  await runBatch(ctx.db, [
+    guard(ctx.db, sql`not ${closed} and not exists (select 1 from ${oidcProviders})`),
+    ctx.db.insert(oidcProviders).values(row),
+    ctx.audit({
+      action: "auth.oidc_provider.create",
+      resource_type: "oidc_provider",
+      resource_id: id,
+      category: "auth",
+      actor: SYSTEM_ACTOR,
+      details: { name: NAME, issuer_url: row.issuer_url, by: "CERTCTL_BOOTSTRAP_OIDC_ISSUER_URL" },
+    }),
+  ]);
+}
