@@ -1,6 +1,15 @@
 import { withdrawalTopics } from "../src/authority/issuers/withdrawal.ts";
 import { authorityTopics } from "../src/authority/revocation.ts";
+import { providerTopics } from "../src/identity/oidc/providers.ts";
+import { userTopics } from "../src/identity/users.ts";
 import type { OutboxHandlers } from "../src/platform/outbox.ts";
+import { alertTopics } from "../src/record/alerts.ts";
 
 /** What each outbox topic does. */
-export const outboxHandlers: OutboxHandlers = { ...authorityTopics, ...withdrawalTopics };
+export const outboxHandlers: OutboxHandlers = {
+  ...authorityTopics,
+  ...withdrawalTopics,
+  ...providerTopics,
+  ...alertTopics,
+  ...userTopics,
+};

@@ -1,0 +1,127 @@
+import { and, asc, eq, isNull, sql } from "drizzle-orm";
+import { mustCover } from "../../platform/access.ts";
+import { commit } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
+import { type AppError, conflict, notFound } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import type { PageRequest } from "../../platform/paging.ts";
+import { listPage } from "../../platform/rows.ts";
+import { type ActorRef, grantsOf, permissionsOf } from "../grants.ts";
+import { endSessionsOf } from "../sessions/sessions.ts";
+import { breakglassCredentials as table, users } from "../table.ts";
+import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
+import { attemptsAt } from "./login.ts";
+import { checkPassword, hashPassword, withSlot } from "./password.ts";
+
+type Row = typeof table.$inferSelect;
+
+/** What is shown of a credential: never the hash. */
+export interface BreakglassCredential extends Omit<Row, "password_hash"> {
+  readonly failed_attempts: number;
+  readonly locked_until: string | null;
+}
+
+const user = (id: string): ActorRef => ({ id, type: "User" });
+
+export async function listCredentials(
+  ctx: Context,
+  page: PageRequest,
+): Promise<{ data: BreakglassCredential[]; total: number }> {
+  const { data, total } = await listPage<Row>(ctx, table, page, { order: [asc(table.created_at), asc(table.id)] });
+  return { data: await Promise.all(data.map((row) => show(ctx, row))), total };
+}
+
+async function show(ctx: Context, { password_hash: _, ...row }: Row): Promise<BreakglassCredential> {
+  const { threshold } = ctx.settings.auth.breakglass;
+  const { count, locked_until } = await attemptsAt(ctx, row.actor_id).attempts(row.actor_id, threshold);
+  return {
+    ...row,
+    failed_attempts: count,
+    locked_until: locked_until === null ? null : new Date(locked_until).toISOString(),
+  };
+}
+
+async function find(ctx: Context, actorId: string): Promise<Row | null> {
+  const [row] = await ctx.db.select().from(table).where(eq(table.actor_id, actorId));
+  return row ?? null;
+}
+
+/**
+ * Gives a user a password, or another one; ends the user's sessions and the lock. 404 for an absent user, 409 for a deactivated
+ * one, 403 when the caller lacks a right of the user, for whoever knows the password has them all.
+ */
+export async function setPassword(
+  ctx: Context,
+  actorId: string,
+  password: string,
+): Promise<{ credential: BreakglassCredential; created: boolean }> {
+  const text = checkPassword(password);
+  const [[found], grants, before] = await Promise.all([
+    ctx.db.select({ deactivated_at: users.deactivated_at }).from(users).where(eq(users.id, actorId)),
+    grantsOf(ctx, user(actorId)),
+    find(ctx, actorId),
+  ]);
+  if (!found) throw notFound("user", actorId);
+  if (found.deactivated_at !== null) throw deactivated(actorId);
+  mustCover(ctx.actor, await permissionsOf(ctx, grants), `a password of user ${JSON.stringify(actorId)}`);
+  const password_hash = await withSlot(() => hashPassword(ctx.random, text));
+  const now = timestamp(ctx);
+  const given = { password_hash, created_by: ctx.actor.id, updated_at: now };
+  const active = and(eq(users.id, actorId), isNull(users.deactivated_at));
+  const id = randomId(ctx.random, "bg-");
+  try {
+    await write(ctx, { verb: "password_set", actor_id: actorId }, [
+      guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
+      ctx.db
+        .insert(table)
+        .values({ id, actor_id: actorId, ...given, created_at: now })
+        .onConflictDoUpdate({ target: table.actor_id, set: given }),
+    ]);
+  } catch (error) {
+    if (error instanceof GuardFailed) throw deactivated(actorId);
+    throw error;
+  }
+  await attemptsAt(ctx, actorId).clear(actorId);
+  await endSessionsOf(ctx, user(actorId));
+  const row = await find(ctx, actorId);
+  if (!row) throw absent(actorId);
+  return { credential: await show(ctx, row), created: before === null };
+}
+
+/** Lets a locked account try again. 404 without a credential. */
+export async function unlock(ctx: Context, actorId: string): Promise<void> {
+  if (!(await find(ctx, actorId))) throw absent(actorId);
+  await write(ctx, { verb: "unlocked", actor_id: actorId }, []);
+  await attemptsAt(ctx, actorId).clear(actorId);
+}
+
+/** Takes a user's password away and ends the user's sessions. 404 without a credential. */
+export async function remove(ctx: Context, actorId: string): Promise<void> {
+  const mine = eq(table.actor_id, actorId);
+  try {
+    await write(ctx, { verb: "removed", actor_id: actorId }, [
+      guard(ctx.db, sql`exists (select 1 from ${table} where ${mine})`),
+      ctx.db.delete(table).where(mine),
+    ]);
+  } catch (error) {
+    if (error instanceof GuardFailed) throw absent(actorId);
+    throw error;
+  }
+  await attemptsAt(ctx, actorId).clear(actorId);
+  await endSessionsOf(ctx, user(actorId));
+}
+
+async function write(ctx: Context, event: BreakglassEvent, changes: readonly Statement[]): Promise<void> {
+  const { statements, wakeups } = loudly(ctx, [event]);
+  await commit(ctx, [...changes, ...statements], { wakeups });
+  logLoudly(ctx, [event]);
+}
+
+function absent(actorId: string): AppError {
+  return notFound("break-glass credential of", actorId);
+}
+
+function deactivated(actorId: string): AppError {
+  return conflict("user_deactivated", `actor_id: user ${JSON.stringify(actorId)} is deactivated: reactivate it first`);
+}

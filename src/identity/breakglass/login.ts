@@ -1,0 +1,128 @@
+import { and, eq, isNull, type SQL, sql } from "drizzle-orm";
+import { addressKey } from "../../platform/caller.ts";
+import { commit } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard } from "../../platform/database.ts";
+import { type AppError, tooManyRequests, unauthorized } from "../../platform/errors.ts";
+import { describeError } from "../../platform/log.ts";
+import type { ActorRef } from "../grants.ts";
+import { type OnceStore, onceFor } from "../once.ts";
+import { endSession, type OpenedSession, openSession } from "../sessions/sessions.ts";
+import { breakglassCredentials as credentials, users } from "../table.ts";
+import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
+import { hashPassword, isOutdated, verifyPassword, withSlot } from "./password.ts";
+
+/** From one address, right or wrong. */
+const PER_MINUTE = 5;
+const MINUTE_MS = 60_000;
+
+/** Counts the attempts at one account, exactly and everywhere: one object has them. */
+export function attemptsAt(ctx: Pick<Context, "bindings">, actorId: string): OnceStore {
+  return onceFor(ctx, "breakglass", actorId);
+}
+
+/**
+ * Signs a user in by the password for when the provider is down. An unknown user, a deactivated one, a locked account and a
+ * wrong password are one 401 after the same work. Each attempt is counted before anything is hashed, so that guesses in
+ * parallel are no more than guesses in a row. 429 to an address that tries too often, 503 while two others are being checked.
+ */
+export async function login(ctx: Context, actorId: string, password: string): Promise<OpenedSession> {
+  await brake(ctx);
+  return withSlot(async () => {
+    const attempts = attemptsAt(ctx, actorId);
+    const { threshold, lockMs } = ctx.settings.auth.breakglass;
+    const attempt = await attempts.attempt(actorId, threshold, lockMs);
+    const account = await accountOf(ctx, actorId);
+    const hash = attempt.allowed && account && account.deactivated_at === null ? account.password_hash : null;
+    const right = await verifyPassword(hash, password);
+    if (!right || hash === null) {
+      const reason = !attempt.allowed
+        ? "locked"
+        : !account
+          ? "unknown"
+          : hash === null
+            ? "deactivated"
+            : "wrong_password";
+      const failed: BreakglassEvent = { verb: "login_failed", actor_id: actorId, reason };
+      await tell(
+        ctx,
+        attempt.allowed && attempt.left === 0 ? [failed, { verb: "locked", actor_id: actorId }] : [failed],
+      );
+      throw refused();
+    }
+    const session = await signIn(ctx, { id: actorId, type: "User" }, hash, password);
+    await attempts
+      .clear(actorId)
+      .catch((error) => ctx.log.warn("breakglass.clear_failed", { error: describeError(error) }));
+    return session;
+  });
+}
+
+async function brake(ctx: Context): Promise<void> {
+  const from = addressKey(ctx.caller.address);
+  if (from === null) return;
+  const { allowed, retry_after_ms } = await onceFor(ctx, "breakglass-address", from).attempt(
+    from,
+    PER_MINUTE,
+    MINUTE_MS,
+  );
+  if (!allowed) throw tooManyRequests("too many attempts from this address", retry_after_ms / 1000);
+}
+
+function refused(): AppError {
+  return unauthorized("actor_id or password is not right, or the account is locked", "breakglass_refused");
+}
+
+async function accountOf(ctx: Context, actorId: string) {
+  const [row] = await ctx.db
+    .select({ password_hash: credentials.password_hash, deactivated_at: users.deactivated_at })
+    .from(credentials)
+    .innerJoin(users, eq(users.id, credentials.actor_id))
+    .where(eq(credentials.actor_id, actorId));
+  return row ?? null;
+}
+
+async function tell(ctx: Context, events: readonly BreakglassEvent[]): Promise<void> {
+  const { statements, wakeups } = loudly(ctx, events);
+  await commit(ctx, statements, { wakeups });
+  logLoudly(ctx, events);
+}
+
+/**
+ * The session first, then the record, on the condition that the password still holds: whoever takes the password away ends
+ * the user's sessions after that, and so this one too.
+ */
+async function signIn(ctx: Context, user: ActorRef, hash: string, password: string): Promise<OpenedSession> {
+  const events: BreakglassEvent[] = [{ verb: "login", actor_id: user.id, by: user }];
+  const { statements, wakeups } = loudly(ctx, events);
+  const renewed = isOutdated(hash) ? { password_hash: await hashPassword(ctx.random, password.normalize("NFC")) } : {};
+  const session = await openSession(ctx, user);
+  try {
+    await commit(
+      ctx,
+      [
+        guard(ctx.db, stillHolds(user.id, hash)),
+        ctx.db
+          .update(credentials)
+          .set({ last_used_at: timestamp(ctx), ...renewed })
+          .where(eq(credentials.actor_id, user.id)),
+        ...statements,
+      ],
+      { wakeups },
+    );
+  } catch (error) {
+    await endSession(ctx, { id: session.session_id, actor: user }, { reason: "password_changed" }, user);
+    throw error instanceof GuardFailed ? refused() : error;
+  }
+  logLoudly(ctx, events);
+  return session;
+}
+
+function stillHolds(actorId: string, hash: string): SQL {
+  const same = and(
+    eq(credentials.actor_id, actorId),
+    eq(credentials.password_hash, hash),
+    isNull(users.deactivated_at),
+  );
+  return sql`exists (select 1 from ${credentials} join ${users} on ${users.id} = ${credentials.actor_id} where ${same})`;
+}

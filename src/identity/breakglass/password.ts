@@ -1,0 +1,84 @@
+import { scrypt, timingSafeEqual } from "node:crypto";
+import type { Random } from "../../platform/context.ts";
+import { invalid, unavailable } from "../../platform/errors.ts";
+import { base64url, fromBase64url, utf8 } from "../../platform/text.ts";
+
+/**
+ * Passwords by scrypt (RFC 7914), stored as `$scrypt$ln=15,r=8,p=1$<salt>$<hash>` with base64url: what was hashed with other
+ * parameters is still verified, and `isOutdated` says that it should be hashed anew.
+ */
+
+/** 32 MiB and about a tenth of a second: what an isolate of 128 MiB can bear twice. */
+const COST = { ln: 15, r: 8, p: 1 };
+/** Of a stored hash, so that a broken row cannot ask for more than the platform gives. */
+const MAX_BYTES = 32 * 1024 * 1024;
+const SALT_BYTES = 16;
+const HASH_BYTES = 32;
+const MIN_PASSWORD_BYTES = 12;
+const MAX_PASSWORD_BYTES = 256;
+
+/** Each takes 32 MiB. Bounded by `withSlot`, which gives back what it took. */
+const SLOTS = 2;
+let taken = 0;
+
+/** Nobody knows a password that gives this hash: verified where there is none to verify, which takes as long. */
+const NOBODYS = `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${"A".repeat(22)}$${"A".repeat(43)}`;
+
+/** Runs work that hashes; 503 when two others are at it in this isolate. */
+export async function withSlot<T>(work: () => Promise<T>): Promise<T> {
+  if (taken >= SLOTS) throw unavailable("busy", "other passwords are being checked: repeat in a moment", 1);
+  taken++;
+  try {
+    return await work();
+  } finally {
+    taken--;
+  }
+}
+
+/** The same password typed on another keyboard is the same (Unicode NFC). Throws 400 unless it has 12 to 256 bytes of UTF-8. */
+export function checkPassword(password: string): string {
+  const text = password.normalize("NFC");
+  const { length } = utf8(text);
+  if (length < MIN_PASSWORD_BYTES || length > MAX_PASSWORD_BYTES)
+    throw invalid("password", `must have ${MIN_PASSWORD_BYTES} to ${MAX_PASSWORD_BYTES} bytes in UTF-8`);
+  return text;
+}
+
+/** To be stored; to be called in `withSlot`. */
+export async function hashPassword(random: Random, password: string): Promise<string> {
+  const salt = random.bytes(SALT_BYTES);
+  const hash = await derive(password, salt, COST);
+  return `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${base64url(salt)}$${base64url(hash)}`;
+}
+
+/** Whether it is the password of a stored hash. Without one it is false, after the same work. To be called in `withSlot`. */
+export async function verifyPassword(stored: string | null, password: string): Promise<boolean> {
+  const { cost, salt, hash } = parse(stored ?? NOBODYS);
+  const derived = await derive(password.normalize("NFC"), salt, cost);
+  return timingSafeEqual(derived, hash) && stored !== null;
+}
+
+/** Whether a stored hash has other parameters than a new one would. */
+export function isOutdated(stored: string): boolean {
+  const { ln, r, p } = parse(stored).cost;
+  return ln !== COST.ln || r !== COST.r || p !== COST.p;
+}
+
+type Cost = typeof COST;
+
+function parse(stored: string): { cost: Cost; salt: Uint8Array; hash: Uint8Array } {
+  const match = /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9_-]+)\$([A-Za-z0-9_-]{43})$/.exec(stored);
+  const [, ln, r, p, salt, hash] = match ?? [];
+  if (salt === undefined || hash === undefined) throw new Error("a stored password hash is damaged");
+  const cost = { ln: Number(ln), r: Number(r), p: Number(p) };
+  if (128 * 2 ** cost.ln * cost.r > MAX_BYTES) throw new Error("a stored password hash asks for too much memory");
+  return { cost, salt: fromBase64url(salt), hash: fromBase64url(hash) };
+}
+
+function derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
+  // The working memory besides the 128 N r bytes is small; double leaves room for it.
+  const options = { N: 2 ** ln, r, p, maxmem: 2 * MAX_BYTES };
+  return new Promise((resolve, reject) => {
+    scrypt(utf8(password), salt, HASH_BYTES, options, (error, hash) => (error ? reject(error) : resolve(hash)));
+  });
+}
