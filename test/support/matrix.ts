@@ -10,98 +10,145 @@
  *     g a real agent's key, asking for its own id where the path has one
  *
  * Ids in paths are of nothing that exists, bodies are `{}` where BODIES has no other: an answer of 400 or 404 is then that
- * of somebody who was let in. After a slash: what the real agent is answered, where that differs.
+ * of somebody who was let in. After a slash: what the real agent is answered, where that differs. With a `!`: the route exists
+ * only where a setting switches it on, and is a 404 for everybody else, whoever they are.
  */
 const TABLE = `
-GET    /health                                          public               AOVGgMCU  200
-GET    /ready                                           public               AOVGgMCU  200
-GET    /api/v1/version                                  public               AOVGgMCU  200
+GET    /health                                                  public                 AOVGgMCU  200
+GET    /ready                                                   public                 AOVGgMCU  200
+GET    /api/v1/version                                          public                 AOVGgMCU  200
 
-GET    /.well-known/pki/crl/{issuer_id}                 public               AOVGgMCU  404
-GET    /.well-known/pki/crl/{issuer_id}/{shard}         public               AOVGgMCU  404
-GET    /.well-known/pki/ca/{ca_id}                      public               AOVGgMCU  404
-GET    /.well-known/pki/ocsp/{issuer_id}/{serial}       public               AOVGgMCU  404
-POST   /.well-known/pki/ocsp/{issuer_id}                public               AOVGgMCU  404
+GET    /.well-known/pki/crl/{issuer_id}                         public                 AOVGgMCU  404
+GET    /.well-known/pki/crl/{issuer_id}/{shard}                 public                 AOVGgMCU  404
+GET    /.well-known/pki/ca/{ca_id}                              public                 AOVGgMCU  404
+GET    /.well-known/pki/ocsp/{issuer_id}/{serial}               public                 AOVGgMCU  404
+POST   /.well-known/pki/ocsp/{issuer_id}                        public                 AOVGgMCU  404
 
-GET    /api/v1/issuers                                  issuer.read          AOV..MC.  200
-POST   /api/v1/issuers                                  issuer.edit          AO...MC.  400
-GET    /api/v1/issuers/{id}                             issuer.read          AOV..MC.  404
-PUT    /api/v1/issuers/{id}                             issuer.edit          AO...MC.  404
-DELETE /api/v1/issuers/{id}                             issuer.delete        A.......  404
-POST   /api/v1/issuers/{id}/test                        issuer.edit          AO...MC.  404
-POST   /api/v1/issuers/{id}/intermediates               ca.hierarchy.manage  A.......  400
-GET    /api/v1/issuers/{id}/intermediates               ca.hierarchy.manage  A.......  404
-GET    /api/v1/intermediates/{id}                       ca.hierarchy.manage  A.......  404
-POST   /api/v1/intermediates/{id}/retire                ca.hierarchy.manage  A.......  404
-GET    /api/v1/admin/crl/cache                          crl.admin            A.......  200
+GET    /api/v1/issuers                                          issuer.read            AOV..MC.  200
+POST   /api/v1/issuers                                          issuer.edit            AO...MC.  400
+GET    /api/v1/issuers/{id}                                     issuer.read            AOV..MC.  404
+PUT    /api/v1/issuers/{id}                                     issuer.edit            AO...MC.  404
+DELETE /api/v1/issuers/{id}                                     issuer.delete          A.......  404
+POST   /api/v1/issuers/{id}/test                                issuer.edit            AO...MC.  404
+POST   /api/v1/issuers/{id}/intermediates                       ca.hierarchy.manage    A.......  400
+GET    /api/v1/issuers/{id}/intermediates                       ca.hierarchy.manage    A.......  404
+GET    /api/v1/intermediates/{id}                               ca.hierarchy.manage    A.......  404
+POST   /api/v1/intermediates/{id}/retire                        ca.hierarchy.manage    A.......  404
+GET    /api/v1/admin/crl/cache                                  crl.admin              A.......  200
 
-GET    /api/v1/auth/info                                public               AOVGgMCU  200
-GET    /api/v1/auth/bootstrap                           public               AOVGgMCU  200
-POST   /api/v1/auth/bootstrap                           public               AOVGgMCU  400
-GET    /api/v1/auth/check                               authenticated        AOVGgMCU  200
-GET    /api/v1/auth/me                                  authenticated        AOVGgMCU  200
+GET    /api/v1/auth/info                                        public                 AOVGgMCU  200
+GET    /api/v1/auth/bootstrap                                   public                 AOVGgMCU  200
+POST   /api/v1/auth/bootstrap                                   public                 AOVGgMCU  410
+GET    /api/v1/auth/check                                       authenticated          AOVGgMCU  200
+GET    /api/v1/auth/me                                          authenticated          AOVGgMCU  200
 
-GET    /api/v1/auth/sessions                            authenticated        AOVGgMCU  200
-DELETE /api/v1/auth/sessions                            authenticated        AOVGgMCU  400
-DELETE /api/v1/auth/sessions/{id}                       authenticated        AOVGgMCU  400
-POST   /auth/logout                                     public               AOVGgMCU  204
-GET    /auth/oidc/login                                 public               AOVGgMCU  400
-GET    /auth/oidc/callback                              public               AOVGgMCU  400
-POST   /auth/oidc/back-channel-logout                   public               AOVGgMCU  415
+GET    /api/v1/auth/permissions                                 authenticated          AOVGgMCU  200
+GET    /api/v1/auth/runtime-config                              auth.role.assign       A.......  200
+GET    /api/v1/auth/roles                                       auth.role.list         A.......  200
+POST   /api/v1/auth/roles                                       auth.role.create       A.......  400
+GET    /api/v1/auth/roles/{id}                                  auth.role.list         A.......  404
+PUT    /api/v1/auth/roles/{id}                                  auth.role.edit         A.......  404
+DELETE /api/v1/auth/roles/{id}                                  auth.role.delete       A.......  404
+POST   /api/v1/auth/roles/{id}/permissions                      auth.role.edit         A.......  400
+DELETE /api/v1/auth/roles/{id}/permissions/{perm}               auth.role.edit         A.......  404
 
-GET    /api/v1/teams                                    team.read            AOV..MC.  200
-POST   /api/v1/teams                                    team.edit            AO....C.  400
-GET    /api/v1/teams/{id}                               team.read            AOV..MC.  404
-PUT    /api/v1/teams/{id}                               team.edit            AO....C.  404
-DELETE /api/v1/teams/{id}                               team.delete          AO......  404
-GET    /api/v1/owners                                   owner.read           AOV..MC.  200
-POST   /api/v1/owners                                   owner.edit           AO....C.  400
-GET    /api/v1/owners/{id}                              owner.read           AOV..MC.  404
-PUT    /api/v1/owners/{id}                              owner.edit           AO....C.  404
-DELETE /api/v1/owners/{id}                              owner.delete         AO......  404
-GET    /api/v1/profiles                                 profile.read         AOV..MC.  200
-POST   /api/v1/profiles                                 profile.edit         AO...MC.  400
-GET    /api/v1/profiles/{id}                            profile.read         AOV..MC.  404
-PUT    /api/v1/profiles/{id}                            profile.edit         AO...MC.  404
-DELETE /api/v1/profiles/{id}                            profile.delete       A.......  404
-GET    /api/v1/renewal-policies                         policy.read          AOV..MC.  200
-POST   /api/v1/renewal-policies                         policy.edit          AO....C.  400
-GET    /api/v1/renewal-policies/{id}                    policy.read          AOV..MC.  404
-PUT    /api/v1/renewal-policies/{id}                    policy.edit          AO....C.  404
-DELETE /api/v1/renewal-policies/{id}                    policy.delete        AO....C.  404
+GET    /api/v1/auth/keys                                        auth.key.list          A.....C.  200
+POST   /api/v1/auth/keys                                        auth.key.create        A.....C.  400
+POST   /api/v1/auth/keys/{id}/rotate                            auth.key.rotate        A.....C.  404
+DELETE /api/v1/auth/keys/{id}                                   auth.key.delete        A.......  404
+POST   /api/v1/auth/keys/{id}/roles                             auth.role.assign       A.......  400
+DELETE /api/v1/auth/keys/{id}/roles/{role_id}                   auth.role.revoke       A.......  404
 
-GET    /api/v1/certificates                             cert.read            AOVG.MC.  200
-POST   /api/v1/certificates                             cert.issue           AO...MC.  400
-GET    /api/v1/certificates/{id}                        cert.read            AOVG.MC.  404
-PUT    /api/v1/certificates/{id}                        cert.edit            AO...MC.  404
-DELETE /api/v1/certificates/{id}                        cert.delete          AO....C.  404
-GET    /api/v1/certificates/{id}/versions               cert.read            AOVG.MC.  404
-GET    /api/v1/certificates/{id}/export/pem             cert.read            AOVG.MC.  404
-POST   /api/v1/certificates/{id}/export/pkcs12          cert.read            AOVG.MC.  404
-POST   /api/v1/certificates/{id}/renew                  cert.issue           AO...MC.  404
-POST   /api/v1/certificates/{id}/revoke                 cert.revoke          AO...MC.  404
-POST   /api/v1/certificates/{id}/release-hold           cert.revoke          AO...MC.  404
-GET    /api/v1/jobs                                     job.read             AOV..MC.  200
-GET    /api/v1/jobs/{id}                                job.read             AOV..MC.  404
+GET    /api/v1/auth/users                                       auth.user.read         AO....CU  200
+GET    /api/v1/auth/users/{id}                                  auth.user.read         AO....CU  404
+DELETE /api/v1/auth/users/{id}                                  auth.user.deactivate   A.......  404
+POST   /api/v1/auth/users/{id}/reactivate                       auth.user.deactivate   A.......  404
+GET    /api/v1/auth/users/{id}/roles                            auth.user.read         AO....CU  404
+POST   /api/v1/auth/users/{id}/roles                            auth.role.assign       A.......  400
+DELETE /api/v1/auth/users/{id}/roles/{role_id}                  auth.role.revoke       A.......  404
 
-GET    /api/v1/agents                                   agent.read           AOV..MC.  200
-POST   /api/v1/agents                                   agent.edit           AO....C.  400
-GET    /api/v1/agents/retired                           agent.read           AOV..MC.  200
-POST   /api/v1/agent-credentials                        agent.edit           AO....C.  400
-GET    /api/v1/agent-credentials                        agent.edit           AO....C.  200
-GET    /api/v1/agent-credentials/{id}                   agent.edit           AO....C.  404
-DELETE /api/v1/agent-credentials/{id}                   agent.edit           AO....C.  404
-GET    /api/v1/agents/{id}                              agent.read           AOV..MC.  404
-POST   /api/v1/agents/{id}/heartbeat                    agent.heartbeat      A..Gg...  404/200
-GET    /api/v1/agents/{id}/work                         agent.job.poll       A..Gg...  404/200
-POST   /api/v1/agents/{id}/csr                          agent.job.poll       A..Gg...  404/400
-GET    /api/v1/agents/{id}/certificates/{cert_id}       cert.read            AOVGgMC.  404
-GET    /api/v1/targets                                  target.read          AOV..MC.  200
-POST   /api/v1/targets                                  target.edit          AO...MC.  400
-GET    /api/v1/targets/{id}                             target.read          AOV..MC.  404
-PUT    /api/v1/targets/{id}                             target.edit          AO...MC.  404
-DELETE /api/v1/targets/{id}                             target.delete        AO....C.  404
-POST   /api/v1/targets/{id}/test                        target.edit          AO...MC.  404
+POST   /auth/breakglass/login                                   public                 AOVGgMCU  400!
+GET    /api/v1/auth/breakglass/credentials                      auth.breakglass.admin  A.......  200!
+POST   /api/v1/auth/breakglass/credentials                      auth.breakglass.admin  A.......  400!
+POST   /api/v1/auth/breakglass/credentials/{actor_id}/unlock    auth.breakglass.admin  A.......  404!
+DELETE /api/v1/auth/breakglass/credentials/{actor_id}           auth.breakglass.admin  A.......  404!
+
+GET    /api/v1/auth/oidc/providers                              auth.oidc.list         A.......  200
+POST   /api/v1/auth/oidc/providers                              auth.oidc.create       A.......  400
+PUT    /api/v1/auth/oidc/providers/{id}                         auth.oidc.edit         A.......  404
+DELETE /api/v1/auth/oidc/providers/{id}                         auth.oidc.delete       A.......  404
+GET    /api/v1/auth/oidc/providers/{id}/jwks-status             auth.oidc.list         A.......  404
+POST   /api/v1/auth/oidc/providers/{id}/refresh                 auth.oidc.edit         A.......  404
+POST   /api/v1/auth/oidc/test                                   auth.oidc.create       A.......  400
+GET    /api/v1/auth/oidc/group-mappings                         auth.oidc.list         A.......  400
+POST   /api/v1/auth/oidc/group-mappings                         auth.oidc.edit         A.......  400
+DELETE /api/v1/auth/oidc/group-mappings/{id}                    auth.oidc.edit         A.......  404
+
+GET    /api/v1/auth/sessions                                    authenticated          AOVGgMCU  200
+DELETE /api/v1/auth/sessions                                    authenticated          AOVGgMCU  400
+DELETE /api/v1/auth/sessions/{id}                               authenticated          AOVGgMCU  400
+POST   /auth/logout                                             public                 AOVGgMCU  204
+GET    /auth/oidc/login                                         public                 AOVGgMCU  400
+GET    /auth/oidc/callback                                      public                 AOVGgMCU  400
+POST   /auth/oidc/back-channel-logout                           public                 AOVGgMCU  415
+
+GET    /api/v1/teams                                            team.read              AOV..MC.  200
+POST   /api/v1/teams                                            team.edit              AO....C.  400
+GET    /api/v1/teams/{id}                                       team.read              AOV..MC.  404
+PUT    /api/v1/teams/{id}                                       team.edit              AO....C.  404
+DELETE /api/v1/teams/{id}                                       team.delete            AO......  404
+GET    /api/v1/owners                                           owner.read             AOV..MC.  200
+POST   /api/v1/owners                                           owner.edit             AO....C.  400
+GET    /api/v1/owners/{id}                                      owner.read             AOV..MC.  404
+PUT    /api/v1/owners/{id}                                      owner.edit             AO....C.  404
+DELETE /api/v1/owners/{id}                                      owner.delete           AO......  404
+GET    /api/v1/profiles                                         profile.read           AOV..MC.  200
+POST   /api/v1/profiles                                         profile.edit           AO...MC.  400
+GET    /api/v1/profiles/{id}                                    profile.read           AOV..MC.  404
+PUT    /api/v1/profiles/{id}                                    profile.edit           AO...MC.  404
+DELETE /api/v1/profiles/{id}                                    profile.delete         A.......  404
+GET    /api/v1/renewal-policies                                 policy.read            AOV..MC.  200
+POST   /api/v1/renewal-policies                                 policy.edit            AO....C.  400
+GET    /api/v1/renewal-policies/{id}                            policy.read            AOV..MC.  404
+PUT    /api/v1/renewal-policies/{id}                            policy.edit            AO....C.  404
+DELETE /api/v1/renewal-policies/{id}                            policy.delete          AO....C.  404
+
+GET    /api/v1/certificates                                     cert.read              AOVG.MC.  200
+POST   /api/v1/certificates                                     cert.issue             AO...MC.  400
+GET    /api/v1/certificates/{id}                                cert.read              AOVG.MC.  404
+PUT    /api/v1/certificates/{id}                                cert.edit              AO...MC.  404
+DELETE /api/v1/certificates/{id}                                cert.delete            AO....C.  404
+GET    /api/v1/certificates/{id}/versions                       cert.read              AOVG.MC.  404
+GET    /api/v1/certificates/{id}/export/pem                     cert.read              AOVG.MC.  404
+POST   /api/v1/certificates/{id}/export/pkcs12                  cert.read              AOVG.MC.  404
+POST   /api/v1/certificates/{id}/renew                          cert.issue             AO...MC.  404
+POST   /api/v1/certificates/{id}/revoke                         cert.revoke            AO...MC.  404
+POST   /api/v1/certificates/{id}/release-hold                   cert.revoke            AO...MC.  404
+GET    /api/v1/jobs                                             job.read               AOV..MC.  200
+GET    /api/v1/jobs/{id}                                        job.read               AOV..MC.  404
+
+GET    /api/v1/agents                                           agent.read             AOV..MC.  200
+POST   /api/v1/agents                                           agent.edit             AO....C.  400
+GET    /api/v1/agents/retired                                   agent.read             AOV..MC.  200
+POST   /api/v1/agent-credentials                                agent.edit             AO....C.  400
+GET    /api/v1/agent-credentials                                agent.edit             AO....C.  200
+GET    /api/v1/agent-credentials/{id}                           agent.edit             AO....C.  404
+DELETE /api/v1/agent-credentials/{id}                           agent.edit             AO....C.  404
+GET    /api/v1/agents/{id}                                      agent.read             AOV..MC.  404
+DELETE /api/v1/agents/{id}                                      agent.retire           A.......  404
+GET    /api/v1/agents/{id}/roles                                agent.read             AOV..MC.  404
+POST   /api/v1/agents/{id}/roles                                auth.role.assign       A.......  400
+DELETE /api/v1/agents/{id}/roles/{role_id}                      auth.role.revoke       A.......  404
+POST   /api/v1/agents/{id}/heartbeat                            agent.heartbeat        A..Gg...  404/200
+GET    /api/v1/agents/{id}/work                                 agent.job.poll         A..Gg...  404/200
+POST   /api/v1/agents/{id}/csr                                  agent.job.poll         A..Gg...  404/400
+GET    /api/v1/agents/{id}/certificates/{cert_id}               cert.read              AOVGgMC.  404
+GET    /api/v1/targets                                          target.read            AOV..MC.  200
+POST   /api/v1/targets                                          target.edit            AO...MC.  400
+GET    /api/v1/targets/{id}                                     target.read            AOV..MC.  404
+PUT    /api/v1/targets/{id}                                     target.edit            AO...MC.  404
+DELETE /api/v1/targets/{id}                                     target.delete          AO....C.  404
+POST   /api/v1/targets/{id}/test                                target.edit            AO...MC.  404
 `;
 
 /** The columns of "who may", in their order; `g` is no role but an agent. */
@@ -126,16 +173,19 @@ export interface MatrixRow {
   readonly answer: number;
   /** What the real agent is answered for its own id. */
   readonly agentAnswer: number;
+  /** Off by default. */
+  readonly switched: boolean;
 }
 
-const ROW = /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?$/;
+const ROW = /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?(!?)$/;
 
 export const MATRIX: readonly MatrixRow[] = TABLE.split("\n")
   .filter((line) => line !== "")
   .map((line) => {
-    const [, method, path, access, letters, answer, agentAnswer] = ROW.exec(line) ?? [];
+    const [, method, path, access, letters, answer, agentAnswer, mark] = ROW.exec(line) ?? [];
     if (!method || !path || !access || !letters || !answer) throw new Error(`not a row of the matrix: ${line}`);
-    return { method, path, access, letters, answer: Number(answer), agentAnswer: Number(agentAnswer ?? answer) };
+    const answers = { answer: Number(answer), agentAnswer: Number(agentAnswer ?? answer) };
+    return { method, path, access, letters, ...answers, switched: mark === "!" };
   });
 
 /** Bodies that are not `{}`, by method and path. */
