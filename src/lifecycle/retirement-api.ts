@@ -57,7 +57,7 @@ export const retirementRoutes: Route[] = [
           .openapi("BlockedByDependenciesResponse"),
       },
     },
-    errors: [400],
+    errors: [400, 405],
     handler: async (ctx, { params, query }) => {
       const force = query.force === "true" || query.force === "1";
       const reason = query.reason || null;

@@ -138,6 +138,7 @@ const ERROR_TEXT: Readonly<Record<number, string>> = {
   401: "No credential, or one that is not valid",
   403: "The actor may not do this",
   404: "It does not exist",
+  405: "The path has other methods; Allow names them",
   409: "It conflicts with the present state",
   410: "It is gone for good",
   412: "If-Match names another state than the present one",
@@ -146,6 +147,7 @@ const ERROR_TEXT: Readonly<Record<number, string>> = {
   415: "The Content-Type is not one that this route reads",
   500: "An error of ours; the request id finds it in the logs",
   501: "Not available for this issuer",
+  502: "A server that we asked did not answer, or not what it should; the message says what it did",
   503: "Not available at the moment; Retry-After says when to try again",
 };
 
