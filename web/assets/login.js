@@ -1,4 +1,7 @@
-/** The login page: says what went wrong, by the reason in the address, and lists the identity providers of this server. */
+/**
+ * The login page: says what went wrong, by the reason in the address, lists the identity providers of this server, and takes a
+ * break-glass password where that is enabled.
+ */
 
 const AGAIN = "Begin the sign-in again.";
 const OPERATOR = "Tell an administrator of this server; the reason below helps.";
@@ -58,11 +61,43 @@ function linkOf(provider) {
   return `/auth/oidc/login?${parameters}`;
 }
 
+/** Where to go after a sign-in by password: a place of this server, else its start page. */
+function destination() {
+  const url = URL.parse(query.get("return_to") ?? "/", location.origin);
+  return url?.origin === location.origin ? url.href : "/";
+}
+
+async function signInByPassword(event) {
+  event.preventDefault();
+  const form = event.currentTarget;
+  put("answer", "asking this server");
+  try {
+    const response = await fetch("/auth/breakglass/login", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(Object.fromEntries(new FormData(form))),
+    });
+    if (response.ok) {
+      location.assign(destination());
+      return;
+    }
+    const { message } = await response.json();
+    put("answer", String(message));
+  } catch {
+    put("answer", "This server does not answer at the moment.");
+  }
+}
+
+function offerPassword() {
+  document.getElementById("emergency-form")?.addEventListener("submit", signInByPassword);
+  document.getElementById("breakglass")?.removeAttribute("hidden");
+}
+
 function entry(provider) {
   const item = document.createElement("li");
   const link = document.createElement("a");
   link.href = linkOf(provider);
-  link.textContent = String(provider.name ?? provider.display_name ?? provider.id);
+  link.textContent = String(provider.name);
   item.append(link);
   return item;
 }
@@ -74,6 +109,7 @@ async function showProviders() {
     const response = await fetch("/api/v1/auth/info", { signal: AbortSignal.timeout(10_000) });
     const info = await response.json();
     const providers = Array.isArray(info.oidc_providers) ? info.oidc_providers : [];
+    if (info.breakglass === true) offerPassword();
     if (providers.length > 0) list.replaceChildren(...providers.map(entry));
     else list.firstElementChild.textContent = "This server has no identity provider that is enabled.";
   } catch {

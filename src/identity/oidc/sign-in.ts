@@ -3,7 +3,7 @@ import { and, eq, or } from "drizzle-orm";
 import { addressKey } from "../../platform/caller.ts";
 import type { Context } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
-import { conflict, invalid, notFound, tooManyRequests } from "../../platform/errors.ts";
+import { AppError, conflict, invalid, notFound, tooManyRequests } from "../../platform/errors.ts";
 import { type Reply, raw } from "../../platform/route.ts";
 import { utf8 } from "../../platform/text.ts";
 import { noteDenied } from "../denied.ts";
@@ -74,7 +74,7 @@ async function brake(ctx: Context): Promise<void> {
 async function providerNamed(ctx: Context, name: string | undefined): Promise<Provider> {
   if (name === undefined) {
     const [only, other] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.enabled, true)).limit(2);
-    if (!only) throw notFound("an enabled identity provider", "");
+    if (!only) throw new AppError(404, "no_provider", "no identity provider is enabled on this server");
     if (other) throw invalid("provider", "is required: several providers are enabled", "provider_required");
     return only;
   }
