@@ -67,7 +67,7 @@ describe("what is kept of a provider", () => {
     await providerDocuments(ctx, provider, { refresh: true });
     expect(await idp.asked("/jwks")).toBe(2);
     const moved = { ...provider, issuer_url: other.issuer };
-    expect(await stateOf(ctx, moved)).toMatchObject({ discovery: null, jwks: null, fetched_at: null });
+    expect(await stateOf(ctx, moved)).toMatchObject({ discovery: null, keys: null, fetched_at: null });
     expect((await discover(ctx, moved)).token_endpoint).toBe(`${other.issuer}/token`);
     expect(await stateOf(ctx, moved)).toMatchObject({ issuer_url: other.issuer, refresh_count: 3 });
   });

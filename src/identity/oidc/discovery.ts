@@ -15,7 +15,13 @@ export type { Discovery } from "./metadata.ts";
  */
 
 export type Provider = typeof oidcProviders.$inferSelect;
-export type ProviderState = typeof oidcProviderState.$inferSelect;
+type StateRow = typeof oidcProviderState.$inferSelect;
+
+/** What is kept of a provider, with what was done for it. */
+export interface ProviderState extends Omit<StateRow, "discovery" | "jwks"> {
+  readonly discovery: Discovery | null;
+  readonly keys: JSONWebKeySet | null;
+}
 
 export interface ProviderDocuments {
   readonly discovery: Discovery;
@@ -85,17 +91,21 @@ export async function refetchForUnknownKey(ctx: Context, provider: Provider): Pr
 export async function stateOf(ctx: Context, provider: Provider): Promise<ProviderState | null> {
   const [row] = await ctx.db.select().from(oidcProviderState).where(eq(oidcProviderState.provider_id, provider.id));
   if (!row) return null;
-  if (row.issuer_url === provider.issuer_url) return row;
-  return { ...row, discovery: null, jwks: null, fetched_at: null, attempted_at: null, last_error: null };
+  const { discovery, jwks, ...rest } = row;
+  if (row.issuer_url !== provider.issuer_url)
+    return { ...rest, discovery: null, keys: null, fetched_at: null, attempted_at: null, last_error: null };
+  return {
+    ...rest,
+    discovery: discovery as unknown as Discovery | null,
+    keys: jwks as unknown as JSONWebKeySet | null,
+  };
 }
 
 function keptDocuments(ctx: Context, provider: Provider, state: ProviderState): ProviderDocuments | null {
-  if (!state.discovery || !state.jwks) return null;
-  if (!isWithin(ctx, state.fetched_at, provider.jwks_cache_ttl_seconds * 1000)) return null;
-  return {
-    discovery: state.discovery as unknown as Discovery,
-    keys: state.jwks as unknown as JSONWebKeySet,
-  };
+  const { discovery, keys, fetched_at } = state;
+  return discovery && keys && isWithin(ctx, fetched_at, provider.jwks_cache_ttl_seconds * 1000)
+    ? { discovery, keys }
+    : null;
 }
 
 /** A time of the future is no reason to wait for it. */
@@ -147,8 +157,7 @@ async function fetched(ctx: Context, what: "discovery" | "jwks_uri", url: string
 async function save(
   ctx: Context,
   provider: Provider,
-  outcome: Pick<ProviderState, "last_error"> &
-    Partial<Pick<ProviderState, "attempted_at" | "fetched_at" | "discovery" | "jwks">>,
+  outcome: Pick<StateRow, "last_error"> & Partial<Pick<StateRow, "attempted_at" | "fetched_at" | "discovery" | "jwks">>,
 ): Promise<void> {
   const fresh = outcome.fetched_at !== undefined;
   const row = {

@@ -131,7 +131,7 @@ function urlProblem(settings: Settings, value: unknown): string | null {
 }
 
 /** A list of texts; null where there is none. */
-function names(value: unknown): string[] | null {
+export function names(value: unknown): string[] | null {
   if (!Array.isArray(value)) return null;
   return value.filter((one): one is string => typeof one === "string" && one.length <= MAX_NAMES).slice(0, MAX_NAMES);
 }

@@ -1,0 +1,125 @@
+import { asc, eq, type SQL, sql } from "drizzle-orm";
+import { commit } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import { checkReferences } from "../../platform/rows.ts";
+import { forgetActors } from "../actors.ts";
+import { mustBeAbleToGive, TENANT } from "../grants.ts";
+import { isAdminGrant, lastAdmin, stillAdministered } from "../last-admin.ts";
+import { builtinRole } from "../permissions.ts";
+import { existingScope, findRole, type Scope, type ScopeInput } from "../roles.ts";
+import { actorRoles, oidcGroupMappings, roles } from "../table.ts";
+
+/** Which group of which provider gives which role. The grants themselves come and go at sign-in (resync.ts). */
+
+type Mapping = typeof oidcGroupMappings.$inferSelect;
+
+const PROVIDER = { provider_id: { table: "oidc_providers", kind: "identity provider" } };
+
+/** A mapping as it is shown; a scope has an id unless it is global. */
+export interface ShownMapping extends Omit<Mapping, "created_by" | "scope_id"> {
+  readonly scope_id?: string;
+}
+
+function shown({ created_by: _, scope_id, ...row }: Mapping): ShownMapping {
+  return { ...row, ...(scope_id === "" ? {} : { scope_id }) };
+}
+
+/** The mappings of a provider, oldest first; 400 for a provider that does not exist. */
+export async function listMappings(ctx: Context, provider_id: string): Promise<ShownMapping[]> {
+  await checkReferences(ctx, { references: PROVIDER }, { provider_id });
+  const rows = await ctx.db
+    .select()
+    .from(oidcGroupMappings)
+    .where(eq(oidcGroupMappings.provider_id, provider_id))
+    .orderBy(asc(oidcGroupMappings.created_at), asc(oidcGroupMappings.id));
+  return rows.map(shown);
+}
+
+export interface NewMapping extends ScopeInput {
+  readonly provider_id: string;
+  readonly group_name: string;
+  readonly role_id: string;
+}
+
+/**
+ * From their next sign-in on, the group's members hold the role there. The actor must hold all of it (403). 400 for a
+ * provider, role or scope that does not exist, 409 for a mapping that is there already.
+ */
+export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownMapping> {
+  await checkReferences(ctx, { references: PROVIDER }, { provider_id: body.provider_id });
+  const scope = await existingScope(ctx, body);
+  if (!(await findRole(ctx, body.role_id)))
+    throw invalid("role_id", `role ${JSON.stringify(body.role_id)} does not exist`, "reference_not_found");
+  await mustBeAbleToGive(ctx, [{ role_id: body.role_id, ...scope }], `the role ${JSON.stringify(body.role_id)}`);
+  const row: Mapping = {
+    id: randomId(ctx.random, "grm-"),
+    tenant_id: TENANT,
+    provider_id: body.provider_id,
+    group_name: body.group_name,
+    role_id: body.role_id,
+    ...scope,
+    created_by: ctx.actor.id,
+    created_at: timestamp(ctx),
+  };
+  try {
+    const statements = [ctx.db.insert(oidcGroupMappings).values(row), stillThere(ctx, row), event(ctx, "add", row)];
+    await commit(ctx, statements, { answer: { status: 201, body: shown(row) } });
+  } catch (error) {
+    if (error instanceof UniqueViolation)
+      throw conflict("already_exists", `group_name: this group gives this role in this scope already`);
+    if (error instanceof GuardFailed || error instanceof ReferenceViolation)
+      throw conflict("changed_meanwhile", "the provider, the role or the scope was just deleted");
+    throw error;
+  }
+  return shown(row);
+}
+
+/** Neither role nor scope was deleted since they were looked at; the provider has a foreign key. */
+function stillThere(ctx: Context, { role_id, scope_type, scope_id }: Mapping): Statement {
+  const conditions: SQL[] = [sql`1`];
+  if (!builtinRole(role_id)) conditions.push(sql`exists (select 1 from ${roles} where ${eq(roles.id, role_id)})`);
+  if (scope_type !== "global") conditions.push(scopeExists({ scope_type, scope_id }));
+  return guard(ctx.db, sql.join(conditions, sql` and `));
+}
+
+function scopeExists({ scope_type, scope_id }: Scope): SQL {
+  const table = scope_type === "profile" ? "profiles" : "issuers";
+  return sql`exists (select 1 from ${sql.identifier(table)} where id = ${scope_id})`;
+}
+
+/** Removes a mapping and every grant that came of it, at once. 404 without it, 409 when that takes the last administrator. */
+export async function removeMapping(ctx: Context, id: string): Promise<void> {
+  const row = await findMapping(ctx, id);
+  if (!row) throw notFound("group mapping", id);
+  try {
+    await commit(ctx, [
+      guard(ctx.db, sql`exists (select 1 from ${oidcGroupMappings} where ${eq(oidcGroupMappings.id, id)})`),
+      ctx.db.delete(actorRoles).where(eq(actorRoles.mapping_id, id)),
+      ctx.db.delete(oidcGroupMappings).where(eq(oidcGroupMappings.id, id)),
+      event(ctx, "remove", row),
+      ...(isAdminGrant(row) ? [stillAdministered(ctx)] : []),
+    ]);
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    throw (await findMapping(ctx, id)) ? lastAdmin() : notFound("group mapping", id);
+  }
+  forgetActors();
+}
+
+async function findMapping(ctx: Context, id: string): Promise<Mapping | null> {
+  const [row] = await ctx.db.select().from(oidcGroupMappings).where(eq(oidcGroupMappings.id, id));
+  return row ?? null;
+}
+
+function event(ctx: Context, verb: "add" | "remove", { id, provider_id, group_name, role_id, ...row }: Mapping) {
+  return ctx.audit({
+    action: `auth.oidc_mapping.${verb}`,
+    resource_type: "oidc_group_mapping",
+    resource_id: id,
+    category: "auth",
+    details: { provider_id, group_name, role_id, scope_type: row.scope_type, scope_id: row.scope_id },
+  });
+}

@@ -1,0 +1,134 @@
+import { z } from "@hono/zod-openapi";
+import { AppError, invalid } from "../../platform/errors.ts";
+import { checkSecureUrl } from "../../platform/outbound.ts";
+import { lineSchema, nameSchema, updateBodyOf } from "../../platform/rows.ts";
+import type { Settings } from "../../platform/settings.ts";
+
+/** What an identity provider is made of on the wire, and what each field must be. */
+
+/** What stands for a secret in a read-modify-write. */
+const MASK = "********";
+
+const CALLBACK_PATH = "/auth/oidc/callback";
+const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
+const DOMAIN = /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+/** RFC 6749 section 3.3. */
+const SCOPE_TOKEN = /^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/;
+
+const issuerUrl = z.string().min(1).max(2000).openapi({
+  description:
+    "The provider's issuer identifier, exactly as its metadata has it. https, and no reserved address unless OUTBOUND_ALLOW has it.",
+});
+
+const clientSecret = z.string().max(1024).openapi({ format: "password" });
+
+const scopes = z
+  .array(z.string().regex(SCOPE_TOKEN, "must be scope tokens (RFC 6749 section 3.3)"))
+  .max(50)
+  .transform((list) => [...new Set(list)])
+  .refine((list) => list.includes("openid"), "must have openid");
+
+const domains = z
+  .array(
+    z
+      .string()
+      .trim()
+      .toLowerCase()
+      .regex(DOMAIN, "must be domains such as example.com (an international one in its xn-- form)"),
+  )
+  .max(200)
+  .transform((list) => [...new Set(list)]);
+
+const redirectUri = z
+  .string()
+  .max(2000)
+  .superRefine((text, issues) => {
+    const problem = redirectProblem(text);
+    if (problem !== null) issues.addIssue({ code: "custom", message: problem });
+  });
+
+/** Where the provider sends browsers back to: the callback of this server, over TLS unless it never leaves the machine. */
+function redirectProblem(text: string): string | null {
+  const url = URL.parse(text);
+  if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && LOOPBACK.test(url.hostname))))
+    return "must be an https URL, or http on localhost, 127.0.0.1 or [::1]";
+  if (url.username !== "" || url.password !== "") return "must not carry credentials";
+  if (/[?#]/.test(text)) return "must have neither query nor fragment";
+  return url.pathname === CALLBACK_PATH ? null : `its path must be ${CALLBACK_PATH}`;
+}
+
+/** What a create body may set, with the defaults. The client secret stands apart: it is sealed. */
+export const providerFields = z.object({
+  name: nameSchema,
+  issuer_url: issuerUrl,
+  client_id: lineSchema.min(1).max(255),
+  redirect_uri: redirectUri,
+  groups_claim_path: lineSchema.min(1).max(255).default("groups"),
+  groups_claim_format: z.enum(["string-array", "json-path"]).default("string-array"),
+  fetch_userinfo: z.boolean().default(false),
+  scopes: scopes.default(["openid", "profile", "email"]),
+  allowed_email_domains: domains.default([]),
+  iat_window_seconds: z.number().int().min(1).max(600).default(300),
+  jwks_cache_ttl_seconds: z.number().int().min(60).max(2_592_000).default(3600),
+  enabled: z.boolean().default(true),
+});
+
+const time = z.string().openapi({ format: "date-time" });
+
+const managed = { tenant_id: z.string().nullish(), created_at: z.string().nullish(), updated_at: z.string().nullish() };
+
+export const providerCreate = z
+  .strictObject({
+    ...providerFields.shape,
+    client_secret: clientSecret
+      .refine((text) => text !== MASK, "is the mask of a secret, not a secret")
+      .openapi({
+        description: "Sealed, and never shown again. Blank for a public client.",
+      }),
+    ...managed,
+  })
+  .openapi("OIDCProviderRequest");
+
+export const providerUpdate = updateBodyOf(
+  z.object({ ...providerFields.shape, client_secret: clientSecret }),
+  managed,
+  ["name", "issuer_url", "client_id", "client_secret", "redirect_uri"],
+);
+
+export const providerAnswer = z
+  .object({
+    id: z.string(),
+    tenant_id: z.string(),
+    name: z.string(),
+    issuer_url: z.string(),
+    client_id: z.string(),
+    redirect_uri: z.string(),
+    groups_claim_path: z.string(),
+    groups_claim_format: z.string(),
+    fetch_userinfo: z.boolean(),
+    scopes: z.array(z.string()),
+    allowed_email_domains: z.array(z.string()),
+    iat_window_seconds: z.number().int(),
+    jwks_cache_ttl_seconds: z.number().int(),
+    enabled: z.boolean(),
+    created_at: time,
+    updated_at: time,
+  })
+  .openapi("OIDCProviderResponse");
+
+/** What an update says of the secret: `keep` for absent, blank and the mask; null clears it. */
+export function secretChange(sent: unknown): "keep" | { readonly value: string | null } {
+  if (sent === null) return { value: null };
+  return typeof sent !== "string" || sent === "" || sent === MASK ? "keep" : { value: sent };
+}
+
+/** 400 unless the issuer may be asked and can be one (OpenID Connect Discovery 1.0 section 3: no query, no fragment). */
+export function checkIssuerUrl(settings: Settings, issuer_url: string): void {
+  try {
+    checkSecureUrl(issuer_url, settings.outboundAllow);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    throw invalid("issuer_url", error.message.replace(/^url: /, ""), error.code);
+  }
+  if (/[?#\s]/.test(issuer_url)) throw invalid("issuer_url", "must have neither query nor fragment nor blanks");
+}

@@ -1,0 +1,222 @@
+import { and, asc, eq, gt, sql } from "drizzle-orm";
+import type { z } from "zod";
+import { commit } from "../../platform/commit.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
+import { checkIfMatch, cleared, nextUpdatedAt, uniqueConflict, writable } from "../../platform/rows.ts";
+import { utf8 } from "../../platform/text.ts";
+import { forgetActors } from "../actors.ts";
+import { TENANT } from "../grants.ts";
+import { administratorComesIn, lastAdmin } from "../last-admin.ts";
+import { endSessionsOf } from "../sessions/sessions.ts";
+import { oidcGroupMappings, oidcProviderState, oidcProviders, users } from "../table.ts";
+import type { Provider } from "./discovery.ts";
+import { checkIssuerUrl, type providerCreate, providerFields, secretChange } from "./provider-fields.ts";
+import { mustCoverReach } from "./reach.ts";
+
+/** Identity providers: who may vouch for people here. */
+
+const KIND = "identity provider";
+const UNIQUE = { kind: KIND, unique: ["name"] };
+
+const SIGN_OUT = "oidc.provider.sign_out";
+const USERS_AT_ONCE = 50;
+/** A sign-in that was under way when the provider was disabled is over by then. */
+const STRAGGLERS_SECONDS = 60;
+
+/** A provider as it is shown: without its secret, not even sealed. */
+export type ShownProvider = Omit<Provider, "sealed_client_secret">;
+
+export function shownProvider({ sealed_client_secret: _, ...shown }: Provider): ShownProvider {
+  return shown;
+}
+
+export function listProviders(ctx: Context): Promise<Provider[]> {
+  return ctx.db.select().from(oidcProviders).orderBy(asc(oidcProviders.created_at), asc(oidcProviders.id));
+}
+
+/** The provider; 404 without it. */
+export async function mustFindProvider(ctx: Context, id: string): Promise<Provider> {
+  const [row] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.id, id));
+  if (!row) throw notFound(KIND, id);
+  return row;
+}
+
+/** A new provider, enabled unless told. It gives nobody anything before it has a mapping. 409 for a taken name. */
+export async function createProvider(ctx: Context, body: z.output<typeof providerCreate>): Promise<Provider> {
+  checkIssuerUrl(ctx.settings, body.issuer_url);
+  const id = randomId(ctx.random, "op-");
+  const now = timestamp(ctx);
+  const row: Provider = {
+    ...providerFields.parse(writable(providerFields, body)),
+    id,
+    tenant_id: TENANT,
+    sealed_client_secret: await seal(ctx, id, body.client_secret),
+    created_at: now,
+    updated_at: now,
+  };
+  const audit = event(ctx, "create", id, { name: row.name, issuer_url: row.issuer_url });
+  try {
+    await commit(ctx, [ctx.db.insert(oidcProviders).values(row), audit], {
+      answer: { status: 201, body: shownProvider(row) },
+    });
+  } catch (error) {
+    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    throw error;
+  }
+  return row;
+}
+
+/** Sealed for this provider alone; empty for none (a public client). */
+export async function seal(ctx: Context, id: string, secret: string | null): Promise<string> {
+  if (secret === null || secret === "") return "";
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  return ctx.sealer.seal(utf8(secret), `oidc|${id}`);
+}
+
+/**
+ * Changes a provider: an absent field keeps its value. The actor must hold all that the provider can give (403). Disabling
+ * ends its users' sessions. 409 for a taken name, for the last administrator's way in, and when another change was faster.
+ */
+export async function updateProvider(
+  ctx: Context,
+  id: string,
+  body: Record<string, unknown>,
+  ifMatch: string | null,
+): Promise<Provider> {
+  const before = await mustFindProvider(ctx, id);
+  checkIfMatch(before, ifMatch);
+  const stillCovered = await mustCoverReach(ctx, id);
+  const row = await changed(ctx, before, body);
+  const fields = Object.keys(row).filter(
+    (name) => name !== "updated_at" && differs(row[name as keyof Provider], before[name as keyof Provider]),
+  );
+  const disabled = before.enabled && !row.enabled;
+  const signOuts = disabled ? signOutEntries(ctx, id) : [];
+  try {
+    await commit(
+      ctx,
+      [
+        guard(ctx.db, unchanged(before)),
+        guard(ctx.db, stillCovered),
+        ctx.db.update(oidcProviders).set(row).where(eq(oidcProviders.id, id)),
+        event(ctx, "update", id, { fields: fields.map((name) => name.replace(/^sealed_/, "")) }),
+        ...signOuts.map(({ statement }) => statement),
+        ...(disabled ? [administratorComesIn(ctx)] : []),
+      ],
+      { wakeups: signOuts.map((entry) => entry.id) },
+    );
+  } catch (error) {
+    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    if (error instanceof GuardFailed) throw await whyRefused(ctx, before, disabled);
+    throw error;
+  }
+  forgetActors();
+  return row;
+}
+
+const differs = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b);
+
+/** The row as the body wants it. */
+async function changed(ctx: Context, before: Provider, body: Record<string, unknown>): Promise<Provider> {
+  const values = cleared(oidcProviders, providerFields, writable(providerFields, body));
+  const row: Provider = { ...before, ...values, updated_at: nextUpdatedAt(ctx, before) };
+  if (row.issuer_url !== before.issuer_url) checkIssuerUrl(ctx.settings, row.issuer_url);
+  const secret = secretChange(body.client_secret);
+  if (secret !== "keep") return { ...row, sealed_client_secret: await seal(ctx, row.id, secret.value) };
+  // Whoever names another host would be sent the secret of this one.
+  const moved = URL.parse(row.issuer_url)?.origin !== URL.parse(before.issuer_url)?.origin;
+  if (moved && before.sealed_client_secret !== "")
+    throw invalid("client_secret", "must be sent along when issuer_url moves to another host");
+  return row;
+}
+
+function unchanged({ id, updated_at }: Provider) {
+  return sql`exists (select 1 from ${oidcProviders} where ${and(eq(oidcProviders.id, id), eq(oidcProviders.updated_at, updated_at))})`;
+}
+
+/** A guard of the batch failed: another change was faster, or else it was the last administrator's. */
+async function whyRefused(ctx: Context, before: Provider, disabled: boolean) {
+  const { updated_at } = await mustFindProvider(ctx, before.id);
+  if (updated_at === before.updated_at && disabled) {
+    await mustCoverReach(ctx, before.id);
+    return lastAdmin();
+  }
+  return conflict("changed_meanwhile", `the ${KIND} was changed by another request: read again and repeat`);
+}
+
+/** Deletes a provider that has neither users nor mappings: else 409 that says which. */
+export async function deleteProvider(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
+  const row = await mustFindProvider(ctx, id);
+  checkIfMatch(row, ifMatch);
+  await mustBeUnused(ctx, id);
+  try {
+    await commit(ctx, [
+      guard(ctx.db, unchanged(row)),
+      ctx.db.delete(oidcProviderState).where(eq(oidcProviderState.provider_id, id)),
+      ctx.db.delete(oidcProviders).where(eq(oidcProviders.id, id)),
+      event(ctx, "delete", id, { name: row.name }),
+    ]);
+  } catch (error) {
+    if (error instanceof ReferenceViolation) {
+      await mustBeUnused(ctx, id);
+      throw conflict("in_use", `the ${KIND} is in use`);
+    }
+    if (error instanceof GuardFailed)
+      throw conflict("changed_meanwhile", `the ${KIND} was changed or deleted by another request`);
+    throw error;
+  }
+}
+
+async function mustBeUnused(ctx: Context, id: string): Promise<void> {
+  const counts = await ctx.db.get<{ people: number; mappings: number }>(sql`select
+    (select count(*) from ${users} where ${eq(users.oidc_provider_id, id)}) as people,
+    (select count(*) from ${oidcGroupMappings} where ${eq(oidcGroupMappings.provider_id, id)}) as mappings`);
+  const uses = [
+    ...(counts.people > 0 ? [counts.people === 1 ? "1 user" : `${counts.people} users`] : []),
+    ...(counts.mappings > 0 ? [counts.mappings === 1 ? "1 group mapping" : `${counts.mappings} group mappings`] : []),
+  ];
+  if (uses.length === 0) return;
+  const advice = counts.people > 0 ? "; disable it instead" : "; remove them first";
+  throw conflict("in_use", `the ${KIND} is in use by ${uses.join(" and ")}; nothing was deleted${advice}`);
+}
+
+/** The outbox entries that end the sessions of a provider's users: at once, and again for sign-ins that were under way. */
+function signOutEntries(ctx: Context, provider_id: string): { statement: Statement; id: string }[] {
+  return [
+    enqueue(ctx, SIGN_OUT, { provider_id, after: "" }),
+    enqueue(ctx, SIGN_OUT, { provider_id, after: "" }, STRAGGLERS_SECONDS),
+  ];
+}
+
+/** One slice of a disabled provider's users; the next one is asked for before this one counts as done. */
+async function signOutSlice(ctx: Context, payload: Record<string, unknown>): Promise<void> {
+  const provider_id = String(payload.provider_id);
+  const slice = await ctx.db
+    .select({ id: users.id })
+    .from(users)
+    .innerJoin(oidcProviders, and(eq(oidcProviders.id, users.oidc_provider_id), eq(oidcProviders.enabled, false)))
+    .where(and(eq(users.oidc_provider_id, provider_id), gt(users.id, String(payload.after))))
+    .orderBy(asc(users.id))
+    .limit(USERS_AT_ONCE);
+  for (const { id } of slice) await endSessionsOf(ctx, { id, type: "User" });
+  const last = slice.at(-1);
+  if (!last || slice.length < USERS_AT_ONCE) return;
+  const next = enqueue(ctx, SIGN_OUT, { provider_id, after: last.id });
+  await commit(ctx, [next.statement], { wakeups: [next.id] });
+}
+
+export const providerTopics: OutboxHandlers = { [SIGN_OUT]: signOutSlice };
+
+function event(ctx: Context, verb: string, id: string, details: Record<string, unknown>): Statement {
+  return ctx.audit({
+    action: `auth.oidc_provider.${verb}`,
+    resource_type: "oidc_provider",
+    resource_id: id,
+    category: "auth",
+    details,
+  });
+}
