@@ -1,5 +1,6 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { routes } from "../../worker/routes.ts";
 import { actorWith, roleWith } from "../support/actors.ts";
 import { administrator, auditCount, Client } from "../support/api.ts";
 
@@ -215,6 +216,29 @@ describe("enrolment", () => {
     const { client } = await credential();
     expect((await enrol(client, "same-place", from("198.51.100.7"))).status).toBe(429);
     expect((await enrol(client, "other-place", from("198.51.100.8"))).status).toBe(201);
+  });
+});
+
+describe("an agent's key with more roles", () => {
+  it("reaches that agent's own routes only all the same, and nothing once the agent is retired", async () => {
+    const { client } = await credential();
+    const enrolled = await enrol(client, "promoted");
+    const id = String(enrolled.body.id);
+    const agent = new Client(String(enrolled.body.api_key));
+    expect((await admin.post(`${agents}/${id}/roles`, { role_id: "r-admin" })).status).toBeLessThan(300);
+    expect((await agent.get("/api/v1/auth/me")).body).toMatchObject({ admin: true });
+    const open = routes.filter(({ access, forAgents }) => typeof access === "string" && !forAgents);
+    expect(open.length).toBeGreaterThan(50);
+    for (const { method, path: at } of open) {
+      const asked = at.replace("{id}", id).replaceAll(/\{[a-z_]+\}/g, "x");
+      const answer = await agent.send(method.toUpperCase(), asked, method === "get" ? undefined : {});
+      expect([answer.status, answer.body.error], `${method} ${at}`).toEqual([403, "not_for_agents"]);
+    }
+    expect((await agent.get(`${agents}/${id}/work`)).status).toBe(200);
+    expect((await agent.get(`${agents}/agent-edge-1/work`)).status).toBe(403);
+    expect((await admin.delete(`${agents}/${id}`)).status).toBe(200);
+    expect((await agent.get(`${agents}/${id}/work`)).status).toBe(410);
+    expect((await agent.get("/api/v1/certificates")).status).toBe(403);
   });
 });
 
