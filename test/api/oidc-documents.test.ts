@@ -103,15 +103,22 @@ describe("the key of a token", () => {
     await verify(ctx, provider, await idp.sign({ claims: { sub: "a" } }));
     expect(await idp.asked("/jwks")).toBe(2);
 
+    // Many people come at the moment of a rotation: one fetch serves them all.
+    await idp.rotate();
+    const everybody = Array.from({ length: 8 }, () => idp.sign({ claims: { sub: "a" } }));
+    const ahead = contextAhead(31);
+    await Promise.all(everybody.map(async (token) => verify(ahead, provider, await token)));
+    expect(await idp.asked("/jwks")).toBe(3);
+
     const unknown = await idp.sign({ claims: { sub: "a" }, header: { kid: "nobody's" } });
     const attempt = async (context: Context) => {
       await expect(verify(context, provider, unknown)).rejects.toMatchObject({ reason: "signature_invalid" });
     };
-    await Promise.all(Array.from({ length: 8 }, () => attempt(ctx)));
-    expect(await idp.asked("/jwks")).toBe(2);
-    await Promise.all(Array.from({ length: 8 }, () => attempt(contextAhead(31))));
+    await Promise.all(Array.from({ length: 8 }, () => attempt(ahead)));
     expect(await idp.asked("/jwks")).toBe(3);
-    expect(await stateOf(ctx, provider)).toMatchObject({ refresh_count: 3, rejected_jws_count: 16 });
+    await Promise.all(Array.from({ length: 8 }, () => attempt(contextAhead(62))));
+    expect(await idp.asked("/jwks")).toBe(4);
+    expect(await stateOf(ctx, provider)).toMatchObject({ refresh_count: 4, rejected_jws_count: 16 });
   });
 
   it("is none for an algorithm that is not on the list, and none when it is somebody else's", async () => {

@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { checkOutboundUrl, isAllowedAddress, outboundFetch } from "../../src/platform/outbound.ts";
+import { checkOutboundUrl, checkSecureUrl, isAllowedAddress, outboundFetch } from "../../src/platform/outbound.ts";
 import { parseRanges, parseSettings } from "../../src/platform/settings.ts";
 
 describe("inv 9: reserved addresses", () => {
@@ -45,6 +45,30 @@ describe("inv 9: reserved addresses", () => {
     expect(isAllowedAddress("192.168.0.1", parseRanges("10.0.0.0/8"))).toBe(false);
     expect(isAllowedAddress("::1", parseRanges("127.0.0.1"))).toBe(false);
   });
+});
+
+describe("a place that credentials depend on", () => {
+  const opened = parseRanges("10.0.0.0/8,127.0.0.1,93.184.216.34");
+
+  it("is https, or plain http to what the operator opened", () => {
+    const fine = [
+      "https://example.com/",
+      "http://10.1.2.3/",
+      "http://127.0.0.1:8080/",
+      "http://localhost:8080/",
+      "http://keycloak/",
+    ];
+    for (const url of [...fine, "http://93.184.216.34/", "http://[::ffff:10.1.2.3]/"])
+      expect(checkSecureUrl(url, opened).protocol).toMatch(/^https?:$/);
+  });
+
+  it.each(["http://example.com/", "http://11.2.3.4/", "http://192.168.0.1/", "https://192.168.0.1/", "javascript:1"])(
+    "refuses %s",
+    (url) => {
+      expect(() => checkSecureUrl(url, opened)).toThrow(expect.objectContaining({ code: "outbound_refused" }));
+      expect(() => checkSecureUrl("http://localhost/", [])).toThrow(/OUTBOUND_ALLOW/);
+    },
+  );
 });
 
 describe("a fetch", () => {

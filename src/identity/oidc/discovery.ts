@@ -28,6 +28,10 @@ export interface ProviderDocuments {
   readonly keys: JSONWebKeySet;
 }
 
+/** An attempt takes at most ten seconds; whoever waits for another's looks every quarter of a second. */
+const ATTEMPT_MS = 10_000;
+const LOOK_MS = 250;
+
 /** Unknown key ids make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
 const UNKNOWN_KEY_BRAKE_MS = 30_000;
 
@@ -63,14 +67,17 @@ export async function providerDocuments(
     const kept = keptDocuments(ctx, provider, state);
     if (kept) return kept;
     if (state.last_error !== null && isWithin(ctx, state.attempted_at, FAILURE_BRAKE_MS))
-      throw new ProviderError("provider_unreachable", state.last_error);
+      throw new ProviderError(
+        state.last_error.startsWith("jwks_uri") ? "jwks_unreachable" : "provider_unreachable",
+        state.last_error,
+      );
   }
   return fetchDocuments(ctx, provider);
 }
 
 /**
- * Fetches again because a token names a key that is not kept. Null when that was tried less than half a minute ago: a
- * conditional update lets one of any number of callers through.
+ * Fetches again because a token names a key that is not kept. A conditional update lets one of any number of callers through
+ * in half a minute; who comes while it is at it waits for what it finds. Null when there is nothing newer.
  */
 export async function refetchForUnknownKey(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
   const before = new Date(ctx.clock.now().getTime() - UNKNOWN_KEY_BRAKE_MS).toISOString();
@@ -84,7 +91,18 @@ export async function refetchForUnknownKey(ctx: Context, provider: Provider): Pr
       ),
     )
     .returning({ id: oidcProviderState.provider_id });
-  return claimed.length === 0 ? null : fetchDocuments(ctx, provider);
+  return claimed.length === 0 ? fetchedByAnother(ctx, provider) : fetchDocuments(ctx, provider);
+}
+
+/** What the last attempt for an unknown key brought, once it is over; null when it failed or nobody ends it. */
+async function fetchedByAnother(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
+  for (let waited = 0; ; waited += LOOK_MS) {
+    const state = await stateOf(ctx, provider);
+    if (!state?.attempted_at || state.last_error !== null) return null;
+    if (state.fetched_at !== null && state.fetched_at >= state.attempted_at) return keptDocuments(ctx, provider, state);
+    if (waited >= ATTEMPT_MS || !isWithin(ctx, state.attempted_at, ATTEMPT_MS)) return null;
+    await scheduler.wait(LOOK_MS);
+  }
 }
 
 /** The state of this provider under its present issuer_url; null before the first attempt. */
