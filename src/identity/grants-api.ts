@@ -14,9 +14,12 @@ export const roleInScope = {
   scope_id: z.string().max(255).nullish().openapi({ description: "The profile's or issuer's id; absent when global" }),
 };
 
+/** When something ends, in bodies. */
+export const expiry = z.iso.datetime({ offset: true });
+
 const grantBody = z.strictObject({
   ...roleInScope,
-  expires_at: time.nullish().openapi({ description: "In the future; null and absent: never" }),
+  expires_at: expiry.nullish().openapi({ description: "In the future; null and absent: never" }),
 });
 
 /** Which variant of a held role is meant. */

@@ -9,7 +9,7 @@ import {
   MAX_OVERLAP_SECONDS,
   rotateKey,
 } from "./api-keys.ts";
-import { grantRoutes, roleInScope, scopeType } from "./grants-api.ts";
+import { expiry, grantRoutes, roleInScope, scopeType } from "./grants-api.ts";
 
 const tag = "Auth";
 const path = "/api/v1/auth/keys";
@@ -84,7 +84,7 @@ export const keyRoutes: Route[] = [
     body: z.strictObject({
       name: z.string().regex(ACTOR_NAME, `must match ${ACTOR_NAME.source}`),
       roles: z.array(z.strictObject(roleInScope)).max(50),
-      expires_at: time.nullish().openapi({ description: "In the future; null and absent: never" }),
+      expires_at: expiry.nullish().openapi({ description: "In the future; null and absent: never" }),
     }),
     bodyLimit: 65_536,
     answers: { 201: { description: "The key", schema: createdKey } },
@@ -105,7 +105,7 @@ export const keyRoutes: Route[] = [
       overlap_seconds: z.number().int().min(0).max(MAX_OVERLAP_SECONDS).optional().openapi({
         description: "How long the old keys still work: a day unless told; 0 ends them at once",
       }),
-      expires_at: time.nullish().openapi({
+      expires_at: expiry.nullish().openapi({
         description: "Null: never. Absent: the new key lives as long as the old one was made for",
       }),
     }),
