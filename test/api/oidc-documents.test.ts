@@ -133,6 +133,7 @@ describe("the key of a token", () => {
       code: "ERR_JWS_SIGNATURE_VERIFICATION_FAILED",
     });
     await recordRejected(ctx, provider);
+    await recordRejected(ctx, { ...provider, id: "op-deleted-meanwhile" });
     expect((await stateOf(ctx, provider))?.rejected_jws_count).toBe(6);
   });
 

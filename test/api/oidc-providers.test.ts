@@ -1,7 +1,10 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { mustCoverReach } from "../../src/identity/oidc/reach.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
 import { sessionStore, shardOf } from "../../src/identity/sessions/store.ts";
+import { ANONYMOUS_ACTOR } from "../../src/platform/context.ts";
+import { GuardFailed, guard, runBatch } from "../../src/platform/database.ts";
 import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
 import { outboxHandlers } from "../../worker/handlers.ts";
 import { actorWith, roleWith, ungrant } from "../support/actors.ts";
@@ -205,6 +208,16 @@ describe("escalation: who edits a provider decides who its people are", () => {
     await newUser(id, [{ role_id: "r-viewer" }]);
     expect((await editor.put(`${PROVIDERS}/${id}`, { client_id: "mine" })).status).toBe(403);
     expect((await editor.put(`${PROVIDERS}/${id}`, { enabled: false })).status).toBe(403);
+  });
+
+  it("and all of it still when the edit is written", async () => {
+    const { id } = await newProvider(admin);
+    const ctx = { ...contextAhead(), actor: ANONYMOUS_ACTOR };
+    const covered = guard(ctx.db, await mustCoverReach(ctx, id));
+    await runBatch(ctx.db, [covered]);
+    await admin.create(MAPPINGS, { provider_id: id, group_name: "g", role_id: "r-viewer" });
+    await expect(runBatch(ctx.db, [covered])).rejects.toBeInstanceOf(GuardFailed);
+    await expect(mustCoverReach(ctx, id)).rejects.toMatchObject({ status: 403 });
   });
 
   it("a mapping gives no more than its maker holds, in its scope", async () => {

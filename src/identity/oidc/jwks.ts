@@ -1,7 +1,7 @@
-import { sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTHeaderParameters } from "jose";
 import type { Context } from "../../platform/context.ts";
-import { oidcProviderState } from "../table.ts";
+import { oidcProviderState, oidcProviders } from "../table.ts";
 import { type Provider, providerDocuments, refetchForUnknownKey } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
 import { ALGORITHMS } from "./metadata.ts";
@@ -34,14 +34,14 @@ export function verificationKey(ctx: Context, provider: Provider): (header: KeyH
 }
 
 /** Counts a token of this provider that was refused for its signature or algorithm. */
-export async function recordRejected(ctx: Context, provider: Pick<Provider, "id" | "issuer_url">): Promise<void> {
-  await ctx.db
-    .insert(oidcProviderState)
-    .values({ provider_id: provider.id, issuer_url: provider.issuer_url, refresh_count: 0, rejected_jws_count: 1 })
-    .onConflictDoUpdate({
-      target: oidcProviderState.provider_id,
-      set: { rejected_jws_count: sql`${oidcProviderState.rejected_jws_count} + 1` },
-    });
+export async function recordRejected(
+  ctx: Context,
+  { id, issuer_url }: Pick<Provider, "id" | "issuer_url">,
+): Promise<void> {
+  // From a select: a provider that was just deleted is none to count for, and no error.
+  await ctx.db.run(sql`insert into ${oidcProviderState} (provider_id, issuer_url, refresh_count, rejected_jws_count)
+    select id, ${issuer_url}, 0, 1 from ${oidcProviders} where ${eq(oidcProviders.id, id)}
+    on conflict (provider_id) do update set rejected_jws_count = rejected_jws_count + 1`);
 }
 
 /** The one key that fits; null for none, and for several: then the header had to name one (OpenID Connect Core 1.0 section 10.1). */
