@@ -3,7 +3,7 @@ import { addressKey } from "../platform/caller.ts";
 import { ANONYMOUS_ACTOR, type Caller, type Context } from "../platform/context.ts";
 import { GuardFailed, guard, rawStatement, runBatch } from "../platform/database.ts";
 import { describeError } from "../platform/log.ts";
-import { sha256Hex } from "../platform/text.ts";
+import { sha256HexSync } from "../platform/text.ts";
 import { deniedAttempts } from "./table.ts";
 
 /**
@@ -19,7 +19,7 @@ const MINUTE_MS = 60_000;
 const FLUSH_MS = 1_000;
 /** A flush that has not come back after so long was cut off with its request: the next one does its work. */
 const FLUSH_STUCK_MS = 30_000;
-const MAX_ROUNDS = 10;
+const MAX_ROUNDS = 3;
 /** So long after a minute's end its counts are complete; what comes later counts for the minute in which it comes. */
 const GRACE_MS = 10_000;
 /** Pairs of address and reason that an isolate tells apart in a minute; beyond them all addresses are `other`. */
@@ -125,18 +125,16 @@ export async function recordDenied(ctx: Context): Promise<string | null> {
     .orderBy(deniedAttempts.minute, deniedAttempts.address, deniedAttempts.reason)
     .limit(SLICE);
   if (rows.length === 0) return null;
-  const events = await Promise.all(
-    rows.map(async ({ address, reason, minute, count, request_id }) =>
-      ctx.audit({
-        id: `audit-${(await sha256Hex(`denied|${minute}|${address}|${reason}`)).slice(0, 32)}`,
-        actor: ANONYMOUS_ACTOR,
-        action: "auth.denied",
-        resource_type: "address",
-        resource_id: address,
-        category: "auth",
-        details: { reason, minute, count, request_id },
-      }),
-    ),
+  const events = rows.map(({ address, reason, minute, count, request_id }) =>
+    ctx.audit({
+      id: `audit-${sha256HexSync(`denied|${minute}|${address}|${reason}`).slice(0, 32)}`,
+      actor: ANONYMOUS_ACTOR,
+      action: "auth.denied",
+      resource_type: "address",
+      resource_id: address,
+      category: "auth",
+      details: { reason, minute, count, request_id },
+    }),
   );
   const keys = JSON.stringify(rows.map(({ address, reason, minute }) => ({ address, reason, minute })));
   const these = sql`exists (select 1 from json_each(${keys}) as k
@@ -178,7 +176,7 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   const actor = `${ctx.actor.type}:${ctx.actor.id}`;
   const tried = refused.byActor.get(actor) ?? 0;
   const path = tried < MAX_EVENTS_ACTOR ? attempt.path.slice(0, 500) : "*";
-  const id = await sha256Hex([actor, attempt.operation, attempt.reason, path, minute].join("\n"));
+  const id = sha256HexSync([actor, attempt.operation, attempt.reason, path, minute].join("\n"));
   if (refused.ids.has(id)) return;
   const { operation, method, reason } = attempt;
   const event = ctx.audit({

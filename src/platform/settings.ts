@@ -163,7 +163,7 @@ function list(value: string | null): string[] {
 
 function parseOrigin(value: string): string {
   const url = URL.parse(value);
-  if (!url || !/^https?:$/.test(url.protocol) || url.origin !== value)
+  if (!url || !/^https?:$/.test(url.protocol) || url.origin !== value || value.includes("*"))
     throw new SettingsError(
       `CERTCTL_CORS_ORIGINS: ${value} is not an exact origin such as https://console.example.com; there is no wildcard`,
     );

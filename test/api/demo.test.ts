@@ -1,0 +1,90 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { administrator } from "../support/api.ts";
+import { errorOf, type Visitor, visit } from "../support/door.ts";
+
+const none = { CERTCTL_AUTH_TYPE: "none" };
+const acknowledged = (secondsAgo = 60) => ({
+  ...none,
+  CERTCTL_DEMO_MODE_ACK: "true",
+  CERTCTL_DEMO_MODE_ACK_TS: String(Math.floor(Date.now() / 1000) - secondsAgo),
+  CERTCTL_PUBLIC_URL: "https://demo.example.com",
+});
+
+const me = (visitor: Visitor) => visit("/api/v1/auth/me", { vars: none, ...visitor });
+
+async function refusedFor(visitor: Visitor): Promise<string> {
+  const answer = await me(visitor);
+  const { error, message } = await errorOf(answer);
+  expect([answer.status, error]).toEqual([403, "demo_mode_refused"]);
+  return message;
+}
+
+beforeAll(async () => void (await administrator()));
+
+describe("the demo mode", () => {
+  it("makes everybody on this machine an administrator, and nobody when it is off", async () => {
+    for (const origin of ["http://localhost:8787", "http://127.0.0.1", "http://127.8.9.1:99", "http://[::1]:8787"]) {
+      const answer = await me({ origin });
+      expect([origin, answer.status]).toEqual([origin, 200]);
+      expect(await answer.json()).toMatchObject({
+        actor_id: "actor-demo-anon",
+        actor_type: "Anonymous",
+        admin: true,
+        roles: ["r-admin"],
+      });
+    }
+    expect((await me({ vars: {} })).status).toBe(401);
+    expect((await visit("/api/v1/teams", { body: { name: "Demo" }, vars: none })).status).toBe(201);
+  });
+
+  it("a credential that is shown counts, and has to be valid", async () => {
+    expect((await me({ headers: { Authorization: `Bearer certctl_${"a".repeat(43)}` } })).status).toBe(401);
+  });
+
+  it("refuses what DNS could point here: any Host that is no loopback name", async () => {
+    for (const origin of [
+      "http://evil.example",
+      "http://evil.localhost",
+      "http://localhost.evil.example",
+      "http://localhost.",
+      "http://127.0.0.1.evil.example",
+      "http://128.0.0.1",
+      "http://0.0.0.0",
+      "http://[::]",
+      "http://[::ffff:127.0.0.1]",
+      "http://192.168.1.5:8787",
+    ])
+      expect(await refusedFor({ origin })).toContain("Host must be localhost");
+    expect(await refusedFor({ headers: { Host: "evil.example" } })).toContain("Host");
+  });
+
+  it("refuses what a page elsewhere makes a browser send", async () => {
+    for (const Origin of ["https://evil.example", "null", "http://localhost.evil.example", "https://pki.test"])
+      expect(await refusedFor({ headers: { Origin } })).toContain("Origin");
+    expect(await refusedFor({ headers: { "Sec-Fetch-Site": "cross-site" } })).toContain("another site");
+    for (const headers of [{ Origin: "http://localhost:3000" }, { "Sec-Fetch-Site": "same-origin" }] as const)
+      expect((await me({ headers: { ...headers } })).status).toBe(200);
+  });
+
+  it("elsewhere only with an acknowledgement of this day, and only under the public URL", async () => {
+    const origin = "https://demo.example.com";
+    expect((await me({ origin, vars: acknowledged() })).status).toBe(200);
+    expect((await me({ origin, vars: acknowledged(), headers: { Origin: origin } })).status).toBe(200);
+    expect((await me({ origin, vars: acknowledged(), from: "203.0.113.1" })).status).toBe(200);
+    expect(await refusedFor({ origin: "https://other.example.com", vars: acknowledged() })).toContain(
+      "CERTCTL_PUBLIC_URL",
+    );
+    expect(await refusedFor({ origin, vars: acknowledged(), headers: { Origin: "https://evil.example" } })).toContain(
+      "Origin",
+    );
+    // A day later, or from the future: then it would hold for longer than a day.
+    expect(await refusedFor({ origin, vars: acknowledged(86_401) })).toContain("Host");
+    expect(await refusedFor({ origin, vars: acknowledged(-600) })).toContain("Host");
+    expect(await refusedFor({ origin: "http://localhost", from: "203.0.113.1" })).toContain("Cloudflare");
+  });
+
+  it("leaves public routes to everybody, and the agents' own to agents", async () => {
+    expect((await visit("/health", { origin: "http://evil.example", vars: none })).status).toBe(200);
+    expect((await visit("/api/v1/auth/info", { origin: "http://evil.example", vars: none })).status).toBe(200);
+  });
+});
