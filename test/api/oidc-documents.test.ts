@@ -207,12 +207,15 @@ describe("a provider that misbehaves is a 502 that says how", () => {
     expect((await stateOf(contextAhead(), provider))?.last_error).toContain(message);
   });
 
-  it("hangs", async () => {
+  it.each([
+    ["hang", "idp.test did not answer"],
+    ["drip", "idp.test broke off its answer"],
+  ] as const)("never ends: %s", async (misbehaviour, message) => {
     const idp = testIdp();
-    await idp.script({ misbehave: { jwks: "hang" } });
+    await idp.script({ misbehave: { jwks: misbehaviour } });
     await expect(providerDocuments(contextAhead(), await providerOf(idp.issuer))).rejects.toMatchObject({
       reason: "jwks_unreachable",
-      message: expect.stringContaining("idp.test did not answer"),
+      message: expect.stringContaining(message),
     });
   });
 });

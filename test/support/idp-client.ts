@@ -1,6 +1,6 @@
 /** How tests in workerd drive the identity provider of idp.ts. */
 
-export type Misbehaviour = "hang" | "error" | "huge" | "broken-json" | "not-an-object" | "redirect";
+export type Misbehaviour = "hang" | "drip" | "error" | "huge" | "broken-json" | "not-an-object" | "redirect";
 
 /** What is signed and how; a claim of null is left out. */
 export interface Token {

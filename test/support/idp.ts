@@ -83,6 +83,8 @@ async function answer(idp: Idp, path: string, body: string): Promise<Response> {
       return new Promise((resolve) => {
         setTimeout(() => resolve(new Response("too late", { status: 504 })), 30_000).unref();
       });
+    case "drip":
+      return new Response(drops(), { headers: { "Content-Type": "application/json" } });
     case "error":
       return new Response("something broke", { status: 500 });
     case "huge":
@@ -150,6 +152,21 @@ async function sign(idp: Idp, { claims, header, by = "the provider" }: Token): P
 
 function withoutNulls(members: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== null));
+}
+
+/** One blank at a time, for half a minute. */
+function drops(): ReadableStream<Uint8Array> {
+  let left = 300;
+  return new ReadableStream({
+    pull: (controller) =>
+      new Promise((resolve) => {
+        setTimeout(() => {
+          if (left-- === 0) controller.close();
+          else controller.enqueue(Uint8Array.of(0x20));
+          resolve();
+        }, 100).unref();
+      }),
+  });
 }
 
 function hundredMegabytes(): ReadableStream<Uint8Array> {
