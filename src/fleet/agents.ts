@@ -75,8 +75,8 @@ export async function registerAgent(
     actor_id: id,
     actor_type: "Agent",
     name: `agent ${body.name}`,
-    // Nobody but the agent has seen this key; one that a person asked for is that person's to answer for.
-    ...(credential_id === null ? {} : { owner: { type: "Agent", id } }),
+    // Its own, also where a person registered it: a fleet must not stop when somebody leaves.
+    owner: { type: "Agent", id },
   });
   const { updated_at: _, ...facts } = row;
   const shown = { ...facts, status: statusOf(row, row.registered_at), api_key: key.value };

@@ -241,8 +241,9 @@ describe("signing in", () => {
     expect(new Set(seen).size).toBe(1);
     expect(answers.flatMap(({ headers }) => headers.getSetCookie())).toEqual([]);
     expect(await failures(gone)).toEqual({ deactivated: 1 });
-    expect(await failures("u-nobody")).toEqual({ unknown: 1 });
-    expect(await failures(locked)).toEqual({ wrong_password: 5, locked: 1 });
+    // Anybody can cause these without end: the door counts them, a minute an address in one event.
+    expect(await failures("u-nobody")).toEqual({});
+    expect(await failures(locked)).toEqual({ wrong_password: 5 });
   });
 
   it("verifies by scrypt, in either Unicode form and with the parameters that were stored; nothing without a hash", async () => {
@@ -264,7 +265,7 @@ describe("signing in", () => {
     const id = await withPassword();
     const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => attempt(id, `guess number ${n}`)));
     expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(401));
-    expect(await failures(id)).toEqual({ wrong_password: 5, locked: 15 });
+    expect(await failures(id)).toEqual({ wrong_password: 5 });
     expect(await auditCount("auth.breakglass.locked", id)).toBe(1);
     expect((await attempt(id, PASSWORD)).status).toBe(401);
     const listed = await admin.get<{ data: { actor_id: string; locked_until: string }[] }>(`${path}?per_page=500`);

@@ -43,11 +43,7 @@ export async function login(ctx: Context, actorId: string, password: string): Pr
           : hash === null
             ? "deactivated"
             : "wrong_password";
-      const failed: BreakglassEvent = { verb: "login_failed", actor_id: actorId, reason };
-      await tell(
-        ctx,
-        attempt.allowed && attempt.left === 0 ? [failed, { verb: "locked", actor_id: actorId }] : [failed],
-      );
+      await tellOfFailure(ctx, actorId, reason, attempt.allowed && attempt.left === 0);
       throw refused();
     }
     const session = await signIn(ctx, { id: actorId, type: "User" }, hash, password);
@@ -80,6 +76,16 @@ async function accountOf(ctx: Context, actorId: string) {
     .innerJoin(users, eq(users.id, credentials.actor_id))
     .where(eq(credentials.actor_id, actorId));
   return row ?? null;
+}
+
+/**
+ * Loud for an account that there is, which the lock bounds. Names that nobody has and attempts at a locked account are
+ * only counted, by the door as every 401: anybody can cause as many of them as they like.
+ */
+async function tellOfFailure(ctx: Context, actor_id: string, reason: string, locks: boolean): Promise<void> {
+  if (reason === "unknown" || reason === "locked") return;
+  const failed: BreakglassEvent = { verb: "login_failed", actor_id, reason };
+  await tell(ctx, locks ? [failed, { verb: "locked", actor_id }] : [failed]);
 }
 
 async function tell(ctx: Context, events: readonly BreakglassEvent[]): Promise<void> {
