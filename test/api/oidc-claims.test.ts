@@ -175,6 +175,7 @@ describe("claims", () => {
     });
     expect(personOf({ sub: "s", preferred_username: "ada" }).display_name).toBe("ada");
     expect(personOf({ sub: "s", name: 7, email: "a@b.c" }).display_name).toBe("a@b.c");
+    expect(personOf({ sub: "s", email: "a@b.c\u202e" }).email).toBe("");
     expect(personOf({ sub: "s" })).toEqual({ subject: "s", email: "", display_name: "s" });
     expect(personOf({ sub: "s", name: "x".repeat(500), email: "e".repeat(300) })).toMatchObject({
       email: "",

@@ -1,24 +1,8 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
-import { finishSignIn, startSignIn } from "../../src/identity/oidc/sign-in.ts";
-import type { Context } from "../../src/platform/context.ts";
 import { administrator } from "../support/api.ts";
-import { Browser, context } from "../support/browser.ts";
-import { newMapping, newProvider, reasonOf, signInAs, type TestProvider, userOf, whoIs } from "../support/oidc.ts";
-
-/** A sign-in under settings of its own; answers the reason it failed with, or where it leads. */
-async function signIn(ctx: Context, provider: TestProvider, sub: string, groups: string[]): Promise<string> {
-  const start = await startSignIn(ctx, provider.id, "/");
-  const { searchParams } = new URL(start.headers?.Location ?? "");
-  const code = crypto.randomUUID();
-  const claims = { sub, groups, nonce: searchParams.get("nonce") };
-  await provider.idp.script({ codes: { [code]: { claims } } });
-  const browser = new Browser().keep(start.cookies ?? []);
-  const query = { code, state: searchParams.get("state") ?? "", iss: provider.idp.issuer };
-  const reply = await finishSignIn(ctx, query, browser.jar.get("__Host-certctl_oidc_pending") ?? null);
-  const answer = { status: reply.status, headers: new Headers(reply.headers) };
-  return reasonOf(answer) ?? answer.headers.get("Location") ?? "";
-}
+import { context } from "../support/browser.ts";
+import { newMapping, newProvider, reasonOf, signInAs, signInUnder, userOf, whoIs } from "../support/oidc.ts";
 
 async function admins(): Promise<string[]> {
   const { results } = await env.DB.prepare("select actor_id from actor_roles where role_id = 'r-admin'").all<{
@@ -35,9 +19,9 @@ describe("the first administrator by group", () => {
       CERTCTL_BOOTSTRAP_ADMIN_GROUPS: "founders",
       CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID: "op-another",
     });
-    expect(await signIn(other, provider, "ada", ["founders"])).toBe("unmapped_groups");
+    expect(await signInUnder(other, provider, "ada", ["founders"])).toBe("unmapped_groups");
     const group = context({ CERTCTL_BOOTSTRAP_ADMIN_GROUPS: "founders" });
-    expect(await signIn(group, provider, "ada", ["ops"])).toBe("unmapped_groups");
+    expect(await signInUnder(group, provider, "ada", ["ops"])).toBe("unmapped_groups");
     expect([await userOf(provider, "ada"), await admins()]).toEqual([null, []]);
   });
 
@@ -48,7 +32,7 @@ describe("the first administrator by group", () => {
       CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID: provider.id,
     });
     const subjects = ["ada", "bob", "eve"];
-    const outcomes = await Promise.all(subjects.map((sub) => signIn(ctx, provider, sub, ["founders"])));
+    const outcomes = await Promise.all(subjects.map((sub) => signInUnder(ctx, provider, sub, ["founders"])));
     expect([...outcomes].sort()).toEqual(["/", "unmapped_groups", "unmapped_groups"]);
     const winner = subjects[outcomes.indexOf("/")] ?? "";
     expect(await admins()).toEqual([(await userOf(provider, winner))?.id]);
@@ -57,8 +41,8 @@ describe("the first administrator by group", () => {
       "select resource_id from audit_events where action = 'bootstrap.oidc_first_admin'",
     ).all<{ resource_id: string }>();
     expect(results.map(({ resource_id }) => resource_id)).toEqual(await admins());
-    expect(await signIn(ctx, provider, winner, ["founders"])).toBe("/");
-    expect(await signIn(ctx, provider, "late", ["founders"])).toBe("unmapped_groups");
+    expect(await signInUnder(ctx, provider, winner, ["founders"])).toBe("/");
+    expect(await signInUnder(ctx, provider, "late", ["founders"])).toBe("unmapped_groups");
     await expect(administrator()).rejects.toThrow("bootstrap_closed");
   });
 

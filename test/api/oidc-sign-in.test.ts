@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { forgetActors } from "../../src/identity/actors.ts";
 import { onceFor } from "../../src/identity/once.ts";
+import type { NewSession, SessionStore } from "../../src/identity/sessions/store.ts";
 import { sha256Hex } from "../../src/platform/text.ts";
 import { Browser, context } from "../support/browser.ts";
 import type { Script, Token } from "../support/idp-client.ts";
@@ -12,6 +13,7 @@ import {
   newProvider,
   reasonOf,
   signInAs,
+  signInUnder,
   type TestProvider,
   userOf,
   whoIs,
@@ -252,6 +254,33 @@ describe("what is replayed or somebody else's", () => {
     const started = await begin(other);
     await env.DB.prepare("update oidc_providers set enabled = 0 where id = ?").bind(other.id).run();
     expect(reasonOf(await comeBack(other, started, { claims }))).toBe("provider_disabled");
+  });
+});
+
+describe("a provider that is disabled while somebody signs in", () => {
+  it("leaves no session of theirs behind", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const ctx = context();
+    const opened: string[] = [];
+    const store = (name: string) => {
+      const real = ctx.bindings.SESSION.getByName(name) as unknown as SessionStore;
+      return {
+        open: async (session: NewSession) => {
+          await env.DB.prepare("update oidc_providers set enabled = 0 where id = ?").bind(provider.id).run();
+          opened.push(session.id);
+          return real.open(session);
+        },
+        find: (id: string, at: number) => real.find(id, at),
+        revoke: (id: string, at: number) => real.revoke(id, at),
+      };
+    };
+    const SESSION = { getByName: store } as unknown as DurableObjectNamespace;
+    const racing = { ...ctx, bindings: { ...ctx.bindings, SESSION } };
+    expect(await signInUnder(racing, provider, "ada", ["ops"])).toBe("provider_disabled");
+    const [id = ""] = opened;
+    const real = ctx.bindings.SESSION.getByName(id.split("-")[1] ?? "") as unknown as SessionStore;
+    expect(await real.touch(id, Date.now())).toBeNull();
   });
 });
 

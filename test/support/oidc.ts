@@ -1,5 +1,7 @@
 import { env } from "cloudflare:workers";
+import { finishSignIn, startSignIn } from "../../src/identity/oidc/sign-in.ts";
 import { oidcGroupMappings, oidcProviders } from "../../src/identity/table.ts";
+import type { Context } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { utf8 } from "../../src/platform/text.ts";
 import type { Answer } from "./api.ts";
@@ -119,6 +121,25 @@ export function reasonOf({ status, headers }: Pick<Answer, "status" | "headers">
   const url = new URL(headers.get("Location") ?? "", "http://localhost");
   if (status !== 302 || url.pathname !== "/login" || url.searchParams.get("error") !== "oidc_failed") return null;
   return url.searchParams.get("reason");
+}
+
+/** A sign-in in a context of its own; answers the reason it failed with, or where it leads. */
+export async function signInUnder(
+  ctx: Context,
+  provider: TestProvider,
+  sub: string,
+  groups: string[],
+): Promise<string> {
+  const start = await startSignIn(ctx, provider.id, "/");
+  const { searchParams } = new URL(start.headers?.Location ?? "");
+  const code = crypto.randomUUID();
+  const claims = { sub, groups, nonce: searchParams.get("nonce") };
+  await provider.idp.script({ codes: { [code]: { claims } } });
+  const browser = new Browser().keep(start.cookies ?? []);
+  const query = { code, state: searchParams.get("state") ?? "", iss: provider.idp.issuer };
+  const reply = await finishSignIn(ctx, query, browser.jar.get("__Host-certctl_oidc_pending") ?? null);
+  const answer = { status: reply.status, headers: new Headers(reply.headers) };
+  return reasonOf(answer) ?? answer.headers.get("Location") ?? "";
 }
 
 /** A user's row by its subject; null when there is none. */

@@ -46,7 +46,8 @@ export function sidOf(claims: Claims): string {
 
 export function personOf(claims: Claims): Person {
   const subject = subjectOf(claims);
-  const email = textClaim(claims, "email", MAX_EMAIL) ?? "";
+  const told = textClaim(claims, "email", MAX_EMAIL) ?? "";
+  const email = /[\s\p{Cc}\p{Cf}]/u.test(told) ? "" : told;
   const names = ["name", "preferred_username"].map((name) => shown(claims[name]));
   return { subject, email, display_name: names.find((name) => name !== "") ?? (email || subject) };
 }

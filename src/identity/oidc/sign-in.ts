@@ -1,15 +1,15 @@
 import { CodeChallengeMethod, generateCodeVerifier, generateState, OAuth2Client } from "arctic";
-import { and, eq, or } from "drizzle-orm";
+import { and, eq, or, sql } from "drizzle-orm";
 import { addressKey } from "../../platform/caller.ts";
 import type { Context } from "../../platform/context.ts";
-import { runBatch } from "../../platform/database.ts";
+import { GuardFailed, guard, runBatch } from "../../platform/database.ts";
 import { AppError, conflict, invalid, notFound, tooManyRequests } from "../../platform/errors.ts";
 import { type Reply, raw } from "../../platform/route.ts";
 import { utf8 } from "../../platform/text.ts";
 import { noteDenied } from "../denied.ts";
 import type { ActorRef } from "../grants.ts";
 import { onceFor } from "../once.ts";
-import { openSession, rotateCsrfOf } from "../sessions/sessions.ts";
+import { endSession, openSession, rotateCsrfOf } from "../sessions/sessions.ts";
 import { oidcProviders, oidcSessions } from "../table.ts";
 import { ensureBootstrapProvider } from "./bootstrap-provider.ts";
 import { type Claims, checkEmailDomain, groupsAt, personOf, sidOf, subjectOf } from "./claims.ts";
@@ -150,6 +150,8 @@ interface Vouched {
   /** Of the ID token, over those of the userinfo endpoint where it is asked. */
   readonly claims: Claims;
   readonly groups: readonly string[];
+  /** The provider's session, of the ID token alone; empty without. */
+  readonly sid: string;
   readonly idToken: string;
 }
 
@@ -181,7 +183,8 @@ async function vouchedFor(
   const told = await countingRejections(ctx, provider, () =>
     verifyIdToken(tokens.idToken, verificationKey(ctx, provider), expected),
   );
-  return { ...(await withUserinfo(ctx, provider, discovery, tokens, told)), idToken: tokens.idToken };
+  const known = await withUserinfo(ctx, provider, discovery, tokens, told);
+  return { ...known, sid: sidOf(told), idToken: tokens.idToken };
 }
 
 /** RFC 9207 section 2.4: against a mix-up of providers. */
@@ -208,7 +211,7 @@ async function withUserinfo(
   discovery: Discovery,
   tokens: TokenSet,
   told: Claims,
-): Promise<Omit<Vouched, "idToken">> {
+): Promise<Pick<Vouched, "claims" | "groups">> {
   const groups = groupsAt(told, provider.groups_claim_path);
   if (!provider.fetch_userinfo) return { claims: told, groups };
   const more = await fetchUserinfo(ctx, discovery.userinfo_endpoint, tokens.accessToken, subjectOf(told));
@@ -221,17 +224,20 @@ async function withUserinfo(
 async function signIn(
   ctx: Context,
   provider: Provider,
-  { claims, groups, idToken }: Vouched,
+  { claims, groups, sid, idToken }: Vouched,
   returnTo: string,
 ): Promise<Reply> {
   checkEmailDomain(claims, provider.allowed_email_domains);
   const { user, changed } = await resync(ctx, { provider, person: personOf(claims), groups });
   if (changed) await rotateCsrfOf(ctx, user);
-  const cookies = await open(ctx, provider, user, sidOf(claims), idToken);
+  const cookies = await open(ctx, provider, user, sid, idToken);
   return redirect(returnTo, [...cookies, clearedPending()]);
 }
 
-/** A new session, findable by the provider's logout before its cookie leaves. */
+/**
+ * A new session, findable by the provider's logout before its cookie leaves. A provider that was disabled meanwhile has ended
+ * its people's sessions: this one too.
+ */
 async function open(
   ctx: Context,
   provider: Provider,
@@ -239,18 +245,29 @@ async function open(
   sid: string,
   idToken: string,
 ): Promise<readonly string[]> {
-  const session = await openSession(ctx, user);
+  const { session_id, absolute_expires_at, cookies } = await openSession(ctx, user);
   await ctx.sealer.register(ctx.db, ctx.clock.now());
-  const purpose = `id-token|${session.session_id}`;
-  await ctx.db.insert(oidcSessions).values({
-    session_id: session.session_id,
+  const hint = idToken.length <= MAX_HINT ? await ctx.sealer.seal(utf8(idToken), `id-token|${session_id}`) : null;
+  const row = {
+    session_id,
     provider_id: provider.id,
     user_id: user.id,
     sid,
-    sealed_id_token: idToken.length <= MAX_HINT ? await ctx.sealer.seal(utf8(idToken), purpose) : null,
-    expires_at: new Date(session.absolute_expires_at).toISOString(),
-  });
-  return session.cookies;
+    sealed_id_token: hint,
+    expires_at: new Date(absolute_expires_at).toISOString(),
+  };
+  const enabled = and(eq(oidcProviders.id, provider.id), eq(oidcProviders.enabled, true));
+  try {
+    await runBatch(ctx.db, [
+      guard(ctx.db, sql`exists (select 1 from ${oidcProviders} where ${enabled})`),
+      ctx.db.insert(oidcSessions).values(row),
+    ]);
+  } catch (error) {
+    await endSession(ctx, { id: session_id, actor: user }, { reason: "sign_in_failed" }, user);
+    if (error instanceof GuardFailed) throw new SignInFailure("provider_disabled", "the provider was disabled", error);
+    throw error;
+  }
+  return cookies;
 }
 
 /**
