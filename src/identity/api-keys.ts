@@ -1,4 +1,4 @@
-import { and, asc, eq, isNull, ne, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, isNull, ne, or, type SQL, sql } from "drizzle-orm";
 import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
@@ -8,7 +8,7 @@ import { repeatedly } from "../platform/race.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
 import { DEMO_ACTOR } from "./demo.ts";
-import { futureTime, rolesStillExist } from "./grant-changes.ts";
+import { futureTime, stillThere } from "./grant-changes.ts";
 import {
   type ActorRef,
   grantStatement,
@@ -134,7 +134,7 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
     const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
     const all = [
       guard(ctx.db, sql`not ${known(body.name)}`),
-      ...rolesStillExist(ctx, given),
+      ...stillThere(ctx, given),
       ...statements,
       ...given.map((grant) => grantStatement(ctx, actor, grant)),
       ...(given.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
@@ -159,8 +159,15 @@ async function givenRoles(ctx: Context, asked: NewApiKey["roles"]): Promise<Role
 
 /** Condition: some actor of this id has, or had, a key or a role. */
 function known(id: string): SQL {
-  return sql`(exists (select 1 from ${apiKeys} where ${eq(apiKeys.actor_id, id)})
-    or exists (select 1 from ${actorRoles} where ${eq(actorRoles.actor_id, id)}))`;
+  return sql`(exists (select 1 from ${apiKeys} where ${ofSomeType(apiKeys, id)})
+    or exists (select 1 from ${actorRoles} where ${ofSomeType(actorRoles, id)}))`;
+}
+
+const ACTOR_TYPES: readonly ActorType[] = ["User", "System", "Agent", "APIKey", "Anonymous"];
+
+/** Condition: the row is of an actor of this id. All types are named, as the indexes begin with them. */
+function ofSomeType(table: typeof apiKeys | typeof actorRoles, id: string): SQL {
+  return sql`(${inArray(table.actor_type, ACTOR_TYPES)} and ${eq(table.actor_id, id)})`;
 }
 
 async function mustBeNew(ctx: Context, name: string): Promise<void> {
@@ -210,8 +217,8 @@ export async function keyActor(ctx: Context, id: string): Promise<ActorRef> {
       `${DEMO_ACTOR.id} stands for everybody in demo mode and can be given and denied nothing`,
     );
   const found = await ctx.db.all<ActorRef>(sql`
-    select actor_id as id, actor_type as type from ${apiKeys} where ${or(eq(apiKeys.id, id), eq(apiKeys.actor_id, id))}
-    union select actor_id, actor_type from ${actorRoles} where ${eq(actorRoles.actor_id, id)}`);
+    select actor_id as id, actor_type as type from ${apiKeys} where ${or(eq(apiKeys.id, id), ofSomeType(apiKeys, id))}
+    union select actor_id, actor_type from ${actorRoles} where ${ofSomeType(actorRoles, id)}`);
   const actor = found.find(({ type }) => type === "APIKey") ?? found[0];
   if (!actor) throw notFound("API key", id);
   return actor;

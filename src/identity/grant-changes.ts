@@ -10,7 +10,7 @@ import { closeBootstrap } from "./bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
 import { commitAdministered, isAdminGrant, stillAdministered } from "./last-admin.ts";
 import { builtinRole } from "./permissions.ts";
-import { existingScope, findRole, namedScope, type ScopeInput } from "./roles.ts";
+import { existingScope, findRole, namedScope, type ScopeInput, scopesStillExist } from "./roles.ts";
 import { rotateCsrfOf } from "./sessions/sessions.ts";
 import { actorRoles, oidcGroupMappings, roles } from "./table.ts";
 
@@ -65,7 +65,7 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
     const expires_at = futureTime(ctx, input.expires_at);
     await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`);
     const statements = [
-      ...rolesStillExist(ctx, [grant]),
+      ...stillThere(ctx, [grant]),
       grantStatement(ctx, actor, { ...grant, expires_at }),
       ...(isAdminGrant(grant) ? [closeBootstrap(ctx)] : []),
       event(ctx, "auth.grant.create", actor, { ...grant, expires_at }),
@@ -115,11 +115,13 @@ export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, a
   await rightsChanged(ctx, actor);
 }
 
-/** Guards that the custom roles among these are still there when the batch runs. */
-export function rolesStillExist(ctx: Context, given: readonly RoleInScope[]): Statement[] {
+/** Guards that the roles and scopes of these are still there when the batch runs. */
+export function stillThere(ctx: Context, given: readonly RoleInScope[]): Statement[] {
   const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !builtinRole(id));
-  if (custom.length === 0) return [];
-  return [guard(ctx.db, sql`(select count(*) from ${roles} where ${inList(roles.id, custom)}) = ${custom.length}`)];
+  const scopes = scopesStillExist(ctx, given);
+  if (custom.length === 0) return scopes;
+  const present = sql`(select count(*) from ${roles} where ${inList(roles.id, custom)}) = ${custom.length}`;
+  return [guard(ctx.db, present), ...scopes];
 }
 
 /** A time to come, in UTC with milliseconds; null stands for never. 400 for one that is past. */

@@ -83,7 +83,7 @@ export const keyRoutes: Route[] = [
     description: "Needs every permission of the roles in their scopes too: nobody gives what they lack.",
     body: z.strictObject({
       name: z.string().regex(ACTOR_NAME, `must match ${ACTOR_NAME.source}`),
-      roles: z.array(z.strictObject(roleInScope)).max(50),
+      roles: z.array(z.strictObject(roleInScope)).max(20),
       expires_at: expiry.nullish().openapi({ description: "In the future; null and absent: never" }),
     }),
     bodyLimit: 65_536,

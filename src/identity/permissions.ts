@@ -2,7 +2,7 @@ import type { EffectivePermission } from "../platform/context.ts";
 
 /** What there is to be permitted, and the built-in roles. docs/identity.md has a table that is made of this. */
 
-/** Every permission there is: namespace to its actions. A route that names another one does not start. */
+/** Every permission there is: namespace to its actions. */
 const CATALOGUE = {
   cert: ["read", "issue", "edit", "revoke", "delete", "bulk_revoke"],
   profile: ["read", "edit", "delete"],
@@ -53,10 +53,9 @@ export const PERMISSION_LIST: readonly Permission[] = Object.entries(CATALOGUE).
 
 export const PERMISSIONS: readonly string[] = PERMISSION_LIST.map(({ name }) => name);
 
-const KNOWN = new Set(PERMISSIONS);
-
-export function isPermission(name: string): boolean {
-  return KNOWN.has(name);
+/** A permission of the catalogue by name (`cert.read`) or id (`p-cert-read`); null when there is none. */
+export function findPermission(nameOrId: string): Permission | null {
+  return PERMISSION_LIST.find(({ name, id }) => name === nameOrId || id === nameOrId) ?? null;
 }
 
 export interface BuiltinRole {

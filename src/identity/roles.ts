@@ -2,14 +2,14 @@ import { and, asc, eq, sql } from "drizzle-orm";
 import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, type ScopeType, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, UniqueViolation } from "../platform/database.ts";
+import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../platform/database.ts";
 import { type AppError, conflict, invalid, notFound } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { repeatedly } from "../platform/race.ts";
 import { checkIfMatch, checkReferences, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
 import { inScope, TENANT, unexpired } from "./grants.ts";
-import { BUILTIN_ROLES, builtinRole, PERMISSION_LIST, type Permission } from "./permissions.ts";
+import { BUILTIN_ROLES, builtinRole, findPermission } from "./permissions.ts";
 import { actorRoles, oidcGroupMappings, rolePermissions, roles } from "./table.ts";
 
 /** Roles: the built-in ones of the catalogue, which nobody changes, and those that people make. */
@@ -100,11 +100,6 @@ async function permissionsOfRole(ctx: Context, id: string): Promise<RolePermissi
   }));
 }
 
-/** A permission of the catalogue by name (`cert.read`) or id (`p-cert-read`). */
-export function findPermission(nameOrId: string): Permission | null {
-  return PERMISSION_LIST.find(({ name, id }) => name === nameOrId || id === nameOrId) ?? null;
-}
-
 /** A new role that may do nothing yet. 409 when another role has the name, or a built-in one has it as name or id. */
 export async function createRole(ctx: Context, body: { name: string; description: string }): Promise<Role> {
   mustBeFreeOfBuiltins(body.name);
@@ -191,24 +186,24 @@ export async function grantPermission(
       "permission",
       `${JSON.stringify(body.permission)} is not in the catalogue (GET /api/v1/auth/permissions)`,
     );
-  const scope = await existingScope(ctx, body);
-  mustCover(
-    ctx.actor,
-    [inScope(permission, scope.scope_type, scope.scope_id)],
-    `the role ${JSON.stringify(role.name)}`,
-  );
-  const row = { role_id: id, permission, ...scope, granted_by: ctx.actor.id, created_at: timestamp(ctx) };
-  const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(row));
-  if (held) return;
-  try {
-    await commit(ctx, [
-      ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
-      event(ctx, "auth.role.permission_add", id, { permission, ...scope }),
-    ]);
-  } catch (error) {
-    if (error instanceof ReferenceViolation) throw notFound("role", id);
-    throw error;
-  }
+  await repeatedly(async () => {
+    const scope = await existingScope(ctx, body);
+    const wanted = inScope(permission, scope.scope_type, scope.scope_id);
+    mustCover(ctx.actor, [wanted], `the role ${JSON.stringify(role.name)}`);
+    const row = { role_id: id, permission, ...scope, granted_by: ctx.actor.id, created_at: timestamp(ctx) };
+    const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(row));
+    if (held) return;
+    try {
+      await commit(ctx, [
+        ...scopesStillExist(ctx, [scope]),
+        ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
+        event(ctx, "auth.role.permission_add", id, { permission, ...scope }),
+      ]);
+    } catch (error) {
+      if (error instanceof ReferenceViolation) throw notFound("role", id);
+      throw error;
+    }
+  });
   forgetActors();
 }
 
@@ -262,6 +257,15 @@ export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""
   const field = `${prefix}scope_id`;
   await checkReferences(ctx, { references: { [field]: SCOPED_TABLES[scope.scope_type] } }, { [field]: scope.scope_id });
   return scope;
+}
+
+/** Guards that the profiles and issuers of these are still there when the batch runs: a deleted one ends every right in its scope. */
+export function scopesStillExist(ctx: Context, scopes: readonly Scope[]): Statement[] {
+  return scopes.flatMap(({ scope_type, scope_id }) => {
+    if (scope_type === "global") return [];
+    const table = sql.identifier(SCOPED_TABLES[scope_type].table);
+    return [guard(ctx.db, sql`exists (select 1 from ${table} where id = ${scope_id})`)];
+  });
 }
 
 async function mustBeCustom(ctx: Context, id: string): Promise<CustomRole> {

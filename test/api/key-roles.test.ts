@@ -157,6 +157,23 @@ describe("the roles of a key", () => {
       ]);
   });
 
+  it("do not outlive a profile that goes at the same moment", async () => {
+    for (let round = 0; round < 4; round++) {
+      const key = await create({ roles: [] });
+      const id = String((await admin.create("/api/v1/profiles", { name: `going ${round}` })).id);
+      const role = `/api/v1/auth/roles/${await roleWith([])}`;
+      const [given, permitted, deleted] = await Promise.all([
+        admin.post(`${KEYS}/${key.id}/roles`, { role_id: "r-viewer", ...ofProfile(id) }),
+        admin.post(`${role}/permissions`, { permission: "cert.read", ...ofProfile(id) }),
+        admin.delete(`/api/v1/profiles/${id}`),
+      ]);
+      expect(deleted.status).toBe(204);
+      for (const { status } of [given, permitted]) expect([204, 400]).toContain(status);
+      expect((await listed(key.actor_id))?.roles ?? []).toEqual([]);
+      expect((await admin.get(role)).body.permissions).toEqual([]);
+    }
+  });
+
   it("do not come of a role that goes at the same moment", async () => {
     for (let round = 0; round < 4; round++) {
       const key = await create({ roles: [] });

@@ -164,6 +164,24 @@ describe("a new API key", () => {
     expect(stored).not.toContain(String(first.body.key_value));
   });
 
+  it("of requests that race with one Idempotency-Key is one, and so is a rotation", async () => {
+    const body = { name: name(), roles: [] };
+    const once = { "Idempotency-Key": "raced-key" };
+    const made = await Promise.all([1, 2, 3].map(() => admin.post(KEYS, body, once)));
+    expect(made.map(({ status, body }) => [status, body.key_value])).toEqual(
+      made.map(() => [201, made[0]?.body.key_value]),
+    );
+    const path = `${KEYS}/${body.name}/rotate`;
+    const rotated = await Promise.all([1, 2, 3].map(() => admin.post(path, {}, once)));
+    expect(rotated.map(told)).toEqual(rotated.map(() => [409, "idempotency_key_reused"]));
+    const other = { "Idempotency-Key": "raced-rotation" };
+    const fresh = await Promise.all([1, 2, 3].map(() => admin.post(path, {}, other)));
+    expect(fresh.map(({ status, body }) => [status, body.key_value])).toEqual(
+      fresh.map(() => [201, fresh[0]?.body.key_value]),
+    );
+    expect((await listed(body.name))?.keys.length).toBe(2);
+  });
+
   it("takes nothing but what the caller may say", async () => {
     for (const [body, code] of [
       [{ roles: [] }, "invalid_request"],
