@@ -293,3 +293,16 @@ describe("guessing", () => {
     expect(await guess(known, "correct horse battery")).toBe(first);
   });
 });
+
+it("no key, token, password or client secret is in the audit log, nor in the rows that idempotency keeps", async () => {
+  const { provider_id } = await newUser();
+  await admin.put(`${PROVIDERS}/${provider_id}`, { client_secret: "client-secret-of-the-audit-test" });
+  await admin.post("/api/v1/agent-credentials", { name: "audited" }, { "Idempotency-Key": "escalation-audit" });
+  const { results } = await env.DB.prepare("select * from audit_events").all();
+  const { results: kept } = await env.DB.prepare("select * from idempotency_keys").all();
+  expect(results.length).toBeGreaterThan(20);
+  expect(kept.length).toBeGreaterThan(0);
+  expect(JSON.stringify([results, kept])).not.toMatch(
+    /certctl_(?:agent_)?[A-Za-z0-9_-]{43}|horse battery|client-secret-of-the-audit-test|test-bootstrap-token/,
+  );
+});
