@@ -1,11 +1,11 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { mustCoverReach } from "../../src/identity/oidc/reach.ts";
+import { updateProvider } from "../../src/identity/oidc/providers.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
 import { sessionStore, shardOf } from "../../src/identity/sessions/store.ts";
 import { ANONYMOUS_ACTOR } from "../../src/platform/context.ts";
-import { GuardFailed, guard, runBatch } from "../../src/platform/database.ts";
 import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
+import type { Sealer } from "../../src/platform/sealing.ts";
 import { outboxHandlers } from "../../worker/handlers.ts";
 import { actorWith, roleWith, ungrant } from "../support/actors.ts";
 import { administrator, auditCount, type Client } from "../support/api.ts";
@@ -212,12 +212,18 @@ describe("escalation: who edits a provider decides who its people are", () => {
 
   it("and all of it still when the edit is written", async () => {
     const { id } = await newProvider(admin);
-    const ctx = { ...contextAhead(), actor: ANONYMOUS_ACTOR };
-    const covered = guard(ctx.db, await mustCoverReach(ctx, id));
-    await runBatch(ctx.db, [covered]);
-    await admin.create(MAPPINGS, { provider_id: id, group_name: "g", role_id: "r-viewer" });
-    await expect(runBatch(ctx.db, [covered])).rejects.toBeInstanceOf(GuardFailed);
-    await expect(mustCoverReach(ctx, id)).rejects.toMatchObject({ status: 403 });
+    const ctx = contextAhead();
+    const addMapping = () => admin.create(MAPPINGS, { provider_id: id, group_name: "g", role_id: "r-viewer" });
+    // The secret is sealed after the rights were looked at: that is when the mapping comes.
+    const seal: Sealer["seal"] = async (...args) => {
+      await addMapping();
+      return ctx.sealer.seal(...args);
+    };
+    const slow = { ...ctx, actor: ANONYMOUS_ACTOR, sealer: { ...ctx.sealer, seal } };
+    const edit = updateProvider(slow, id, { client_secret: "mine" }, null);
+    await expect(edit).rejects.toMatchObject({ status: 409, code: "changed_meanwhile" });
+    expect(await secretOf(id)).toBe("top-secret");
+    await expect(updateProvider(slow, id, { client_secret: "mine" }, null)).rejects.toMatchObject({ status: 403 });
   });
 
   it("a mapping gives no more than its maker holds, in its scope", async () => {
