@@ -102,6 +102,8 @@ describe("settings", () => {
       PORT: "0",
       OWN: "env",
       CERTCTL_PUBLIC_URL: "http://pki.test",
+      // Whatever else is set: on this machine nothing that Cloudflare would say is true.
+      CERTCTL_LOCAL: "1",
     });
   });
 
