@@ -14,12 +14,17 @@ export const DEMO_ACTOR: Actor = {
   permissions: BUILTIN_PERMISSIONS.get("r-admin") ?? [],
 };
 
+/** The log says it once in each isolate. */
+let warned = false;
+
 /**
  * The actor of a request without a credential in the demo mode. Throws 403 `demo_mode_refused` for what a page of another site
  * could have made a browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch. With
  * an acknowledgement that has not run out, CERTCTL_PUBLIC_URL's host and origin will do too.
  */
-export function demoActor(ctx: Pick<Context, "clock" | "settings">, request: Request): Actor {
+export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, request: Request): Actor {
+  if (!warned) ctx.log.warn("demo_mode", { auth_type: "none", warning: "whoever gets through is an administrator" });
+  warned = true;
   const { settings } = ctx;
   const acknowledged = demoAcknowledged(settings.auth, ctx.clock.now().getTime());
   const url = new URL(request.url);
