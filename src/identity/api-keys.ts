@@ -1,5 +1,4 @@
 import { and, asc, eq, inArray, isNull, ne, or, type SQL, sql } from "drizzle-orm";
-import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard } from "../platform/database.ts";
@@ -14,7 +13,6 @@ import {
   grantStatement,
   grantsOf,
   mustBeAbleToGive,
-  permissionsOf,
   type RoleInScope,
   TENANT,
   unexpired,
@@ -238,7 +236,7 @@ export async function rotateKey(
   const rotated = await rotatable(ctx, actor, id);
   const grants = await grantsOf(ctx, actor);
   const own = ctx.actor.id === actor.id && ctx.actor.type === actor.type;
-  if (!own) mustCover(ctx.actor, await permissionsOf(ctx, grants), `the key of ${JSON.stringify(actor.id)}`);
+  if (!own) await mustBeAbleToGive(ctx, grants, `the key of ${JSON.stringify(actor.id)}`);
   const expires_at = body.expires_at === undefined ? sameLifeFromNow(ctx, rotated) : futureTime(ctx, body.expires_at);
   const { answer, statements } = await newKey(ctx, actor, { name: rotated.name, expires_at }, grants);
   const overlap = body.overlap_seconds ?? DEFAULT_OVERLAP_SECONDS;

@@ -63,7 +63,7 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
     if (!(await findRole(ctx, input.role_id))) throw notFound("role", input.role_id);
     const grant = { role_id: input.role_id, ...(await existingScope(ctx, input)) };
     const expires_at = futureTime(ctx, input.expires_at);
-    await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`);
+    await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`, expires_at);
     const statements = [
       ...stillThere(ctx, [grant]),
       grantStatement(ctx, actor, { ...grant, expires_at }),

@@ -103,9 +103,32 @@ export function firstExpiry(grants: readonly Pick<Grant, "expires_at">[]): numbe
   );
 }
 
-/** Throws 403 when the actor of the context would give what it lacks. `what` begins the message: "the role r-admin". */
-export async function mustBeAbleToGive(ctx: Context, given: readonly RoleInScope[], what: string): Promise<void> {
-  mustCover(ctx.actor, await permissionsOf(ctx, given), what);
+/**
+ * Throws 403 when the actor of the context would give what it lacks, or for longer than it has it: until `until` (RFC 3339), or
+ * null for without an end. `what` begins the message: "the role r-admin".
+ */
+export async function mustBeAbleToGive(
+  ctx: Context,
+  given: readonly RoleInScope[],
+  what: string,
+  until: string | null = null,
+): Promise<void> {
+  await mustHaveToGive(ctx, await permissionsOf(ctx, given), what, until);
+}
+
+/** The same for permissions. */
+export async function mustHaveToGive(
+  ctx: Context,
+  wanted: readonly EffectivePermission[],
+  what: string,
+  until: string | null = null,
+): Promise<void> {
+  mustCover(ctx.actor, wanted, what);
+  const held = await grantsOf(ctx, ctx.actor);
+  const lasting = held.filter(({ expires_at }) => expires_at === null || (until !== null && expires_at >= until));
+  if (lasting.length === held.length) return;
+  const permissions = await permissionsOf(ctx, lasting);
+  mustCover({ ...ctx.actor, permissions }, wanted, `${what} ${until === null ? "without an end" : `until ${until}`}`);
 }
 
 export interface NewGrant extends Partial<Omit<RoleInScope, "role_id">> {

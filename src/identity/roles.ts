@@ -1,5 +1,4 @@
 import { and, asc, eq, sql } from "drizzle-orm";
-import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../platform/database.ts";
@@ -8,7 +7,7 @@ import { randomId } from "../platform/ids.ts";
 import { repeatedly } from "../platform/race.ts";
 import { checkIfMatch, checkReferences, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
-import { inScope, TENANT, unexpired } from "./grants.ts";
+import { inScope, mustHaveToGive, TENANT, unexpired } from "./grants.ts";
 import { BUILTIN_ROLES, builtinRole, findPermission } from "./permissions.ts";
 import { actorRoles, oidcGroupMappings, rolePermissions, roles } from "./table.ts";
 
@@ -189,7 +188,7 @@ export async function grantPermission(
   await repeatedly(async () => {
     const scope = await existingScope(ctx, body);
     const wanted = inScope(permission, scope.scope_type, scope.scope_id);
-    mustCover(ctx.actor, [wanted], `the role ${JSON.stringify(role.name)}`);
+    await mustHaveToGive(ctx, [wanted], `the role ${JSON.stringify(role.name)}`);
     const row = { role_id: id, permission, ...scope, granted_by: ctx.actor.id, created_at: timestamp(ctx) };
     const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(row));
     if (held) return;

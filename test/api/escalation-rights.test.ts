@@ -187,6 +187,32 @@ describe("nobody gives what they lack", () => {
     });
   });
 
+  it("for longer than they have it: rights that end are handed on, to oneself or by a key, until then at most", async () => {
+    const [soon, later] = [1, 2].map((hours) => new Date(Date.now() + hours * 3_600_000).toISOString());
+    const { client, actorId } = await newActor([{ role_id: "r-admin", expires_at: soon ?? null }]);
+    const other = await newActor([]);
+    const { id: user, provider_id } = await newUser(["r-viewer"]);
+    const mapping = { provider_id, group_name: "temporary", role_id: "r-admin" };
+    const attempts = {
+      "to oneself for ever": client.post(`${KEYS}/${actorId}/roles`, { role_id: "r-admin" }),
+      "to oneself for longer": client.post(`${KEYS}/${actorId}/roles`, { role_id: "r-admin", expires_at: later }),
+      "to another": client.post(`${KEYS}/${other.actorId}/roles`, { role_id: "r-viewer" }),
+      "by a key": client.post(KEYS, { name: "lasting", roles: [{ role_id: "r-admin" }] }),
+      "by a key that ends, and could be rotated": client.post(KEYS, {
+        name: "lasting",
+        roles: [{ role_id: "r-admin" }],
+        expires_at: soon,
+      }),
+      "by a group": client.post(MAPPINGS, mapping),
+      "by a role that stays": client.post(`${ROLES}/${managerRole}/permissions`, { permission: "crl.admin" }),
+      "by somebody's key": client.post(`${KEYS}/root-admin/rotate`),
+      "by somebody's password": client.post(PASSWORDS, { actor_id: user, password: "correct horse battery" }),
+    };
+    expect(await told(attempts)).toEqual(all(attempts, EXCEEDED));
+    const within = { role_id: "r-viewer", expires_at: soon };
+    expect((await client.post(`${KEYS}/${other.actorId}/roles`, within)).status).toBe(204);
+  });
+
   it("in the scope of a profile: all rights there are none anywhere else", async () => {
     const scope = ofProfile(profile);
     const scoped = await actorWith([{ role_id: "r-admin", ...scope }]);

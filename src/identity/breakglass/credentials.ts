@@ -1,5 +1,4 @@
 import { and, asc, eq, isNull, sql } from "drizzle-orm";
-import { mustCover } from "../../platform/access.ts";
 import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
@@ -7,7 +6,7 @@ import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
-import { type ActorRef, grantsOf, permissionsOf } from "../grants.ts";
+import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
 import { endSessionsOf } from "../sessions/sessions.ts";
 import { breakglassCredentials as table, users } from "../table.ts";
 import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
@@ -64,7 +63,7 @@ export async function setPassword(
   ]);
   if (!found) throw notFound("user", actorId);
   if (found.deactivated_at !== null) throw deactivated(actorId);
-  mustCover(ctx.actor, await permissionsOf(ctx, grants), `a password of user ${JSON.stringify(actorId)}`);
+  await mustBeAbleToGive(ctx, grants, `a password of user ${JSON.stringify(actorId)}`);
   const password_hash = await withSlot(() => hashPassword(ctx.random, text));
   const now = timestamp(ctx);
   const given = { password_hash, created_by: ctx.actor.id, updated_at: now };
