@@ -1,5 +1,4 @@
 import { and, asc, eq, isNotNull, isNull, sql } from "drizzle-orm";
-import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { inList, type Statement } from "../platform/database.ts";
@@ -9,7 +8,7 @@ import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import type { PageRequest } from "../platform/paging.ts";
 import { listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
-import { type ActorRef, type Grant, permissionsOf, unexpired } from "./grants.ts";
+import { type ActorRef, type Grant, mustBeAbleToGive, unexpired } from "./grants.ts";
 import { ownerOf } from "./keys.ts";
 import { administratorComesIn, commitAdministered } from "./last-admin.ts";
 import { endSessionsOf } from "./sessions/sessions.ts";
@@ -110,7 +109,7 @@ export async function deactivateUser(ctx: Context, id: string): Promise<void> {
 export async function reactivateUser(ctx: Context, id: string): Promise<void> {
   const user = await mustFindUser(ctx, id);
   if (user.deactivated_at === null) return;
-  mustCover(ctx.actor, await permissionsOf(ctx, await revivedGrants(ctx, id)), `the user ${JSON.stringify(id)}`);
+  await mustBeAbleToGive(ctx, await revivedGrants(ctx, id), `the user ${JSON.stringify(id)}`);
   // Before the user may come in: a session that has outlived the deactivation would hold again.
   await endSessionsOf(ctx, { id, type: "User" });
   await commit(ctx, [

@@ -125,6 +125,30 @@ describe("the roles of users and of agents", () => {
     }
   });
 
+  it("are not given for longer than the giver holds them, not even to oneself", async () => {
+    const soon = new Date(Date.now() + 3_600_000).toISOString();
+    const later = new Date(Date.now() + 7_200_000).toISOString();
+    const { client, actorId } = await newActor([{ role_id: "r-admin", expires_at: soon }, { role_id: "r-viewer" }]);
+    const role = await roleWith([]);
+    await admin.create(KEYS, { name: "for-ever", roles: [{ role_id: "r-operator" }] });
+    const user = await newUser();
+    const own = `${KEYS}/${actorId}/roles`;
+    const path = `${USERS}/${user.id}/roles`;
+    for (const [what, answer] of Object.entries({
+      "one's own role for ever": await client.post(own, { role_id: "r-admin" }),
+      "one's own role until later": await client.post(own, { role_id: "r-admin", expires_at: later }),
+      "another's role": await client.post(path, { role_id: "r-operator" }),
+      "a role in a scope": await client.post(path, { role_id: "r-operator", ...ofProfile(profile) }),
+      "a key": await client.post(KEYS, { name: "lasting", roles: [{ role_id: "r-operator" }] }),
+      "a key that lasts": await client.post(`${KEYS}/for-ever/rotate`, {}),
+      "a role's permission": await client.post(`/api/v1/auth/roles/${role}/permissions`, { permission: "cert.issue" }),
+    }))
+      expect([what, ...told(answer)]).toEqual([what, 403, "privilege_exceeded"]);
+    expect((await client.post(path, { role_id: "r-operator", expires_at: soon })).status).toBe(204);
+    expect((await client.post(path, { role_id: "r-viewer" })).status).toBe(204);
+    expect((await client.post(`${KEYS}/${actorId}/rotate`, {})).status).toBe(201);
+  });
+
   it("of an agent open nothing but that agent's own routes", async () => {
     expect((await admin.post(`/api/v1/agents/${agent.id}/roles`, { role_id: "r-admin" })).status).toBe(204);
     const key = new Client(String(agent.api_key));
