@@ -7,7 +7,7 @@ import type { AuthSettings } from "../../src/platform/settings.ts";
  */
 export function demoRefusal(auth: AuthSettings, addresses: readonly string[], now: number): string | null {
   if (auth.type !== "none" || demoAcknowledged(auth, now)) return null;
-  const open = addresses.filter((address) => !isLoopback(address.includes(":") ? `[${address}]` : address));
+  const open = openAddresses(addresses);
   if (open.length === 0) return null;
   const why =
     auth.demoAcknowledgedUntil === null
@@ -15,6 +15,11 @@ export function demoRefusal(auth: AuthSettings, addresses: readonly string[], no
       : "the acknowledgement has run out, or is from the future: it holds for 24 hours from CERTCTL_DEMO_MODE_ACK_TS";
   return `CERTCTL_AUTH_TYPE=none makes everybody who reaches ${open.join(", ")} an administrator, and ${why}. Leave HOST \
 on loopback, or set CERTCTL_DEMO_MODE_ACK=true and CERTCTL_DEMO_MODE_ACK_TS=$(date +%s)`;
+}
+
+/** Those of the addresses that others than this machine's own users can reach. */
+export function openAddresses(addresses: readonly string[]): string[] {
+  return addresses.filter((address) => !isLoopback(address.includes(":") ? `[${address}]` : address));
 }
 
 /** What the operator is told, loudly, at each start in the demo mode; null in any other. */

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { type AuthSettings, parseSettings } from "../../src/platform/settings.ts";
-import { demoRefusal } from "./demo.ts";
+import { demoRefusal, openAddresses } from "./demo.ts";
 
 /** What an operator did wrong, or has to do: printed as it is, without a stack. */
 export class StartError extends Error {
@@ -61,15 +61,12 @@ export function localSettings(
     if (value !== undefined && (name in vars || NAMES.includes(name) || name.startsWith("CERTCTL_")))
       vars[name] = value;
   }
-  vars.CERTCTL_LOCAL = "1";
+  const hosts = parseHosts(vars.HOST);
+  const addresses = hosts.map(({ address }) => address);
+  vars.CERTCTL_LOCAL = openAddresses(addresses).length > 0 ? "network" : "loopback";
   // The Worker reads them itself; what it could not use ends the start and not each request.
   const { auth } = checked(() => parseSettings(vars));
-  const hosts = parseHosts(vars.HOST);
-  const refusal = demoRefusal(
-    auth,
-    hosts.map(({ address }) => address),
-    Date.now(),
-  );
+  const refusal = demoRefusal(auth, addresses, Date.now());
   if (refusal !== null) throw new StartError(refusal);
   return { hosts, port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, auth, vars };
 }

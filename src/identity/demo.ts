@@ -18,8 +18,8 @@ export const DEMO_ACTOR: Actor = {
 let warned = false;
 
 /**
- * The actor of a request without a credential in the demo mode. Throws 403 `demo_mode_refused` for what a page of another site
- * could have made a browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch. With
+ * The actor of a request without a credential in the demo mode. Throws 403 `demo_mode_refused` for what may come from another
+ * machine (Cloudflare, a proxy, an address that is no loopback one), and for what a page of another site could have made a browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch. With
  * an acknowledgement that has not run out, CERTCTL_PUBLIC_URL's host and origin will do too.
  */
 export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, request: Request): Actor {
@@ -30,9 +30,12 @@ export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, requ
   const url = new URL(request.url);
   const sent = request.headers.get("Host");
   const open = acknowledged ? URL.parse(settings.publicUrl) : null;
-  if (isOnCloudflare(settings, request) && !acknowledged)
-    throw refused("it answers on Cloudflare's network only while CERTCTL_DEMO_MODE_ACK holds (a day at most)");
-  if ((sent !== null && sent.toLowerCase() !== url.host) || (!isLoopback(url.hostname) && url.host !== open?.host))
+  // A Host is what the client says: where strangers can connect, it keeps out no more than browsers.
+  const reach = acknowledged ? null : beyondThisMachine(settings, request);
+  if (reach !== null) throw refused(`${reach} only while CERTCTL_DEMO_MODE_ACK holds (a day at most)`);
+  // A proxy may take the URL from elsewhere than the Host: then they differ, and neither is believed.
+  const sameHost = sent === null || URL.parse(`${url.protocol}//${sent}`)?.host === url.host;
+  if (!sameHost || (!isLoopback(url.hostname) && url.host !== open?.host))
     throw refused(
       acknowledged
         ? "the Host must be a loopback name or CERTCTL_PUBLIC_URL's"
@@ -43,6 +46,15 @@ export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, requ
     throw refused("the Origin must be a loopback one");
   if (request.headers.get("Sec-Fetch-Site") === "cross-site") throw refused("the request comes from another site");
   return DEMO_ACTOR;
+}
+
+const PROXY_HEADERS = ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
+
+/** How the request can have come from elsewhere than this machine; null where it cannot. */
+function beyondThisMachine(settings: Context["settings"], request: Request): string | null {
+  if (isOnCloudflare(settings, request)) return "it answers on Cloudflare's network";
+  if (settings.local === "network") return "it answers on addresses that are no loopback ones";
+  return PROXY_HEADERS.some((name) => request.headers.has(name)) ? "it answers behind a proxy" : null;
 }
 
 function refused(why: string) {

@@ -34,7 +34,7 @@ export async function arrivalOf(settings: Settings, request: Request): Promise<A
 
 /** Whether Cloudflare's network hands over the request: then its own headers are true. */
 export function isOnCloudflare(settings: Pick<Settings, "local">, request: Request): boolean {
-  return !settings.local && request.cf !== undefined;
+  return settings.local === null && request.cf !== undefined;
 }
 
 async function isTrustedProxy(settings: Settings, shown: string | null): Promise<boolean> {

@@ -12,8 +12,11 @@ export interface Settings {
   /** The first seals, all open. */
   readonly sealingKeys: readonly SealingKey[];
   readonly trustedProxySecret: string | null;
-  /** On one machine, as `npm start` and `npm run dev` say: nothing that Cloudflare would add to a request is true. */
-  readonly local: boolean;
+  /**
+   * On one machine, as `npm start` and `npm run dev` say: nothing that Cloudflare would add to a request is true. Listening on
+   * loopback addresses alone, or on the network too. Null elsewhere.
+   */
+  readonly local: "loopback" | "network" | null;
   readonly outboundAllow: readonly IpRange[];
   readonly auth: AuthSettings;
   /** Tests only: every JSON answer is checked against its declared schema before it leaves. */
@@ -83,7 +86,7 @@ export function parseSettings(env: Readonly<Record<string, unknown>>): Settings 
     bootstrapToken: text("CERTCTL_BOOTSTRAP_TOKEN"),
     sealingKeys: parseSealingKeys(text("CERTCTL_SEALING_KEYS") ?? ""),
     trustedProxySecret: text("TRUSTED_PROXY_SECRET"),
-    local: text("CERTCTL_LOCAL") === "1",
+    local: parseLocal(text),
     outboundAllow: parseRanges(text("OUTBOUND_ALLOW") ?? ""),
     auth: parseAuth(text),
     checkAnswers: text("CERTCTL_CHECK_ANSWERS") === "1",
@@ -139,6 +142,11 @@ function choice<const T extends string>(text: Text, name: string, among: readonl
   const found = among.find((one) => one.toLowerCase() === value.toLowerCase());
   if (found === undefined) throw new SettingsError(`${name} must be one of ${among.join(", ")}`);
   return found;
+}
+
+function parseLocal(text: Text): Settings["local"] {
+  const local = choice(text, "CERTCTL_LOCAL", ["loopback", "network", "no"], "no");
+  return local === "no" ? null : local;
 }
 
 function flag(text: Text, name: string, standard: boolean): boolean {

@@ -55,7 +55,9 @@ describe("the demo mode", () => {
       "http://192.168.1.5:8787",
     ])
       expect(await refusedFor({ origin })).toContain("Host must be localhost");
-    expect(await refusedFor({ headers: { Host: "evil.example" } })).toContain("Host");
+    for (const Host of ["evil.example", "localhost@evil.example", "", "a b"])
+      expect(await refusedFor({ headers: { Host } })).toContain("Host");
+    expect((await me({ headers: { Host: "LOCALHOST:80" } })).status).toBe(200);
   });
 
   it("refuses what a page elsewhere makes a browser send", async () => {
@@ -81,6 +83,14 @@ describe("the demo mode", () => {
     expect(await refusedFor({ origin, vars: acknowledged(86_401) })).toContain("Host");
     expect(await refusedFor({ origin, vars: acknowledged(-600) })).toContain("Host");
     expect(await refusedFor({ origin: "http://localhost", from: "203.0.113.1" })).toContain("Cloudflare");
+  });
+
+  it("where strangers can connect, a loopback Host proves nothing once the acknowledgement is over", async () => {
+    const exposed = { ...acknowledged(), CERTCTL_LOCAL: "network" };
+    expect((await me({ vars: exposed })).status).toBe(200);
+    expect(await refusedFor({ vars: { ...acknowledged(86_401), CERTCTL_LOCAL: "network" } })).toContain("no loopback");
+    for (const name of ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
+      expect(await refusedFor({ headers: { [name]: "127.0.0.1" } })).toContain("behind a proxy");
   });
 
   it("leaves public routes to everybody, and the agents' own to agents", async () => {

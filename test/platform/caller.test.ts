@@ -20,12 +20,12 @@ const FORGED = {
 
 describe("the caller's address", () => {
   it("on one machine no header names it", async () => {
-    for (const env of [{}, { TRUSTED_PROXY_SECRET: SECRET }, { CERTCTL_LOCAL: "1" }]) {
+    for (const env of [{}, { TRUSTED_PROXY_SECRET: SECRET }, { CERTCTL_LOCAL: "loopback" }]) {
       expect(await addressOf(FORGED, env)).toBe("local");
       for (const [name, value] of Object.entries(FORGED)) expect(await addressOf({ [name]: value }, env)).toBe("local");
     }
     // `wrangler dev` makes up a request.cf: CERTCTL_LOCAL says that it means nothing.
-    expect(await addressOf(FORGED, { CERTCTL_LOCAL: "1" }, true)).toBe("local");
+    expect(await addressOf(FORGED, { CERTCTL_LOCAL: "loopback" }, true)).toBe("local");
   });
 
   it("on Cloudflare it is CF-Connecting-IP, and no other header", async () => {
@@ -34,7 +34,7 @@ describe("the caller's address", () => {
   });
 
   it("from a proxy with the secret it is the last entry of X-Forwarded-For", async () => {
-    const env = { TRUSTED_PROXY_SECRET: SECRET, CERTCTL_LOCAL: "1" };
+    const env = { TRUSTED_PROXY_SECRET: SECRET, CERTCTL_LOCAL: "loopback" };
     const from = (list: string, secret = SECRET) =>
       addressOf({ "X-Forwarded-For": list, [PROXY_SECRET_HEADER]: secret }, env);
     expect(await from("198.51.100.4")).toBe("198.51.100.4");

@@ -66,7 +66,9 @@ describe("the demo mode at the start", () => {
   });
 
   test("nobody but the start script says whether Cloudflare is in front", () => {
-    expect(localSettings({}, { CERTCTL_LOCAL: "0" }, { CERTCTL_LOCAL: "" }).vars.CERTCTL_LOCAL).toBe("1");
+    const local = (env: Record<string, string>) => localSettings({}, { CERTCTL_LOCAL: "no" }, env).vars.CERTCTL_LOCAL;
+    expect(local({ CERTCTL_LOCAL: "" })).toBe("loopback");
+    expect(local({ HOST: "127.0.0.1,0.0.0.0", CERTCTL_LOCAL: "loopback" })).toBe("network");
   });
 });
 
@@ -99,7 +101,10 @@ describe("npm start in the demo mode", () => {
       "CF-Connecting-IP": "203.0.113.9",
       "X-Forwarded-For": "203.0.113.9",
     };
-    expect(await me(forged)).toContain("actor-demo-anon");
+    expect(await me(forged)).toContain("it answers behind a proxy only while");
+    expect(await me({ "MF-CF-Blob": forged["MF-CF-Blob"], "CF-Connecting-IP": "203.0.113.9" })).toContain(
+      "actor-demo-anon",
+    );
     const attempt = (headers: Record<string, string>) =>
       ask(
         server.port,

@@ -103,7 +103,7 @@ describe("settings", () => {
       OWN: "env",
       CERTCTL_PUBLIC_URL: "http://pki.test",
       // Whatever else is set: on this machine nothing that Cloudflare would say is true.
-      CERTCTL_LOCAL: "1",
+      CERTCTL_LOCAL: "loopback",
     });
   });
 
