@@ -296,3 +296,33 @@ it("nobody's request finds out whether an object exists", async () => {
   expect(refused.map(({ status }) => status)).toEqual([403, 403]);
   expect(refused[0]?.body.message).toBe(refused[1]?.body.message);
 });
+
+it("open redirect: a browser is sent to a provider or to a path of this server, whatever the address asks for", async () => {
+  const { provider_id } = await newUser();
+  const places = [
+    "https://evil.example/",
+    "//evil.example",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "/%09/evil.example".replace("%09", "\t"),
+    "javascript:alert(1)",
+    "http:evil.example",
+    "evil.example",
+    "/..//evil.example",
+    " /docs",
+  ];
+  for (const place of places) {
+    const query = new URLSearchParams({ provider: provider_id, return_to: place });
+    const answer = await ask(`/auth/oidc/login?${query}`);
+    expect([answer.status, answer.headers.get("Location")], place).toEqual([400, null]);
+  }
+  const refused = await ask(
+    "/auth/oidc/callback?error=https://evil.example&error_description=x&error_uri=//evil.example",
+  );
+  expect(refused.status).toBe(302);
+  expect(refused.headers.get("Location")).toMatch(/^\/login\?error=oidc_failed&reason=[a-z_]+$/);
+  const out = await ask("/auth/logout?post_logout_redirect_uri=https://evil.example&return_to=//evil.example", {
+    method: "POST",
+  });
+  expect([out.status, out.headers.get("Location")]).toEqual([204, null]);
+});

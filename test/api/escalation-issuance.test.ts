@@ -28,7 +28,7 @@ async function waiting(): Promise<{ id: string; job_id: string }> {
 const csrPath = () => `/api/v1/agents/${places.fleet.agentId}/csr`;
 
 describe("issuing for one profile", () => {
-  it("is for that profile by no other route: create, move, renew, a job of somebody else's renewal", async () => {
+  it("is for that profile by no other route: create, move, renew (CVE-2021-20179), a job of another's renewal", async () => {
     const actor = await actorWith([{ role_id: "r-operator", ...ofProfile(places.mine.profile) }]);
     const { id, job_id } = await waiting();
     const own = await places.record(places.mine);
@@ -52,7 +52,7 @@ describe("issuing for one profile", () => {
     });
   });
 
-  it("does not read, export, revoke or archive what is out of it, and cannot tell it from what does not exist", async () => {
+  it("does not read, export, revoke (GO-2025-4181, CVE-2021-40088) or archive what is out of it, nor tell it from what is not there", async () => {
     const actor = await actorWith([{ role_id: "r-admin", ...ofProfile(places.mine.profile) }]);
     const known = await places.issued(places.other);
     const told = async (id: string) => {
@@ -186,10 +186,9 @@ describe("a right over an issuer", () => {
     expect((await admin.get(`/api/v1/intermediates/${foreignCa}`)).body).toMatchObject({ state: "active" });
   });
 
-  it("an issuer's private key and secrets are in no answer", async () => {
+  it("an issuer's private key and secrets are in no answer (CVE-2021-40086)", async () => {
     const answer = await admin.get(`/api/v1/issuers/${places.mine.issuer}`);
     expect(JSON.stringify(answer.body)).not.toMatch(/PRIVATE KEY|sealed/);
-    const audit = new Client(null);
-    expect((await audit.get(`/api/v1/issuers/${places.mine.issuer}`)).status).toBe(401);
+    expect((await new Client(null).get(`/api/v1/issuers/${places.mine.issuer}`)).status).toBe(401);
   });
 });
