@@ -17,6 +17,7 @@ import { openApiDocument } from "./openapi.ts";
 import { servePage } from "./pages.ts";
 import { routes } from "./routes.ts";
 
+const SLOW_BODY_MS = 1_000;
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 export interface App {
@@ -113,12 +114,18 @@ async function answer(
   let ctx = nobody;
   try {
     if (!entry.exists(nobody.settings)) throw unknownPath(new URL(request.url).pathname);
-    const who = await identify(nobody, caller, request, entry);
-    cookies = who.cookies;
-    ctx = makeContext(env, waiter, { ...who, requestId });
-    await authorize(ctx, entry, params);
+    const letIn = async () => {
+      const who = await identify(nobody, caller, request, entry);
+      cookies = who.cookies;
+      ctx = makeContext(env, waiter, { ...who, requestId });
+      await authorize(ctx, entry, params);
+    };
+    await letIn();
     await entry.before(ctx);
+    const since = ctx.clock.now().getTime();
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
+    // Whoever takes their time to send a body is asked again who they are: an open request must not outlive a revocation.
+    if (Math.abs(ctx.clock.now().getTime() - since) > SLOW_BODY_MS) await letIn();
     const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
     if (idempotency) ctx = { ...ctx, idempotency };
     const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body));
@@ -133,7 +140,7 @@ async function answer(
 
 /** Who has no actor, or tried somebody else's credential, is counted by address; an actor beyond its rights is an audit event. */
 async function leaveTrace(ctx: Context, entry: Route, request: Request, error: AppError): Promise<void> {
-  if (ctx.actor.id === ANONYMOUS_ACTOR.id || error.status !== 403) return noteDenied(ctx, ctx.caller, error.code);
+  if (ctx.actor === ANONYMOUS_ACTOR || error.status !== 403) return noteDenied(ctx, ctx.caller, error.code);
   const { pathname } = new URL(request.url);
   await auditDenied(ctx, {
     operation: entry.operationId,

@@ -5,7 +5,7 @@ import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
 import { globalOnly, holds, holdsSomewhere, lacks, mustHold } from "../src/platform/access.ts";
 import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context } from "../src/platform/context.ts";
-import { forbidden, unauthorized } from "../src/platform/errors.ts";
+import { forbidden, gone, unauthorized } from "../src/platform/errors.ts";
 import type { Route } from "../src/platform/route.ts";
 import { limitActor } from "./middleware/limits.ts";
 
@@ -64,6 +64,8 @@ export async function authorize(
     if (forEnrolment) return;
     throw forbidden("an agent's bootstrap credential opens POST /api/v1/agents only", "for_enrolment_only");
   }
+  if (actor.retired_at !== undefined)
+    throw gone("agent_retired", `agent ${JSON.stringify(actor.id)} was retired at ${actor.retired_at}: stop`);
   if (typeof access !== "string") return;
   if (actor.type === "Agent" && !forAgents)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_for_agents");

@@ -1,13 +1,14 @@
 import { and, asc, desc, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
+import { isAnotherActor, isReservedName } from "../identity/api-keys.ts";
 import { grantStatement } from "../identity/grants.ts";
 import { mintKey } from "../identity/keys.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, runBatch, UniqueViolation } from "../platform/database.ts";
+import { GuardFailed, guard, runBatch, UniqueViolation } from "../platform/database.ts";
 import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
 import type { PageRequest } from "../platform/paging.ts";
 import { freeId, listPage, nextUpdatedAt } from "../platform/rows.ts";
-import { CREDENTIAL_ID_PREFIX, useStatements, whyNotUsed } from "./credentials.ts";
+import { useStatements, whyNotUsed } from "./credentials.ts";
 import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
 
 export { AGENT_STATUSES };
@@ -26,9 +27,6 @@ export interface AgentFacts {
 
 /** What the registration answers, this once. */
 export type RegisteredAgent = Omit<Agent, "updated_at"> & { readonly status: AgentStatus; readonly api_key: string };
-
-/** Ids that would read as something else: the path of the retired ones, and a credential. */
-const RESERVED_ID = new RegExp(`^(?:retired$|${CREDENTIAL_ID_PREFIX})`);
 
 /** Online while the last heartbeat is younger than five minutes. */
 export function statusOf(agent: Pick<Agent, "last_heartbeat_at" | "retired_at">, now: string): AgentStatus {
@@ -66,7 +64,7 @@ export async function registerAgent(
   ctx: Context,
   body: AgentFacts & { id?: string | undefined; name: string; hostname: string },
 ): Promise<RegisteredAgent> {
-  if (body.id !== undefined && RESERVED_ID.test(body.id))
+  if (body.id !== undefined && isReservedName(body.id))
     throw invalid("id", `an agent cannot be called ${JSON.stringify(body.id)}`);
   const credential_id = ctx.actor.enrols_by ?? null;
   const row = await newAgent(ctx, body, credential_id);
@@ -81,6 +79,7 @@ export async function registerAgent(
   const { updated_at: _, ...facts } = row;
   const shown = { ...facts, status: statusOf(row, row.registered_at), api_key: key.value };
   const statements = [
+    guard(ctx.db, sql`not ${isAnotherActor(id)}`),
     ...(credential_id === null ? [] : useStatements(ctx, credential_id)),
     ctx.db.insert(agents).values(row),
     ...key.statements,
@@ -101,12 +100,20 @@ export async function registerAgent(
   try {
     await commit(ctx, statements, { answer: { status: 201, body: shown } });
   } catch (error) {
-    if (error instanceof GuardFailed && credential_id !== null) throw await whyNotUsed(ctx, credential_id);
+    if (error instanceof GuardFailed) throw await whyRefused(ctx, id, credential_id, error);
     if (!(error instanceof UniqueViolation)) throw error;
     const field = error.columns.includes("agents.name") ? "name" : "id";
     throw conflict("already_exists", `${field}: an agent with ${field} ${JSON.stringify(row[field])} exists already`);
   }
   return shown;
+}
+
+/** Which of the guards failed: the id is another actor's, or the credential was used up in this moment. */
+async function whyRefused(ctx: Context, id: string, credential_id: string | null, error: GuardFailed): Promise<Error> {
+  const [row] = await ctx.db.all<{ taken: number }>(sql`select ${isAnotherActor(id)} as taken`);
+  if (row?.taken === 1)
+    return conflict("already_exists", `id: ${JSON.stringify(id)} is the name of an API key or user`);
+  return credential_id === null ? error : whyNotUsed(ctx, credential_id);
 }
 
 async function newAgent(

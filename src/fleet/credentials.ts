@@ -1,6 +1,7 @@
 import { and, asc, eq, sql } from "drizzle-orm";
 import { type LookupContext, mustBeAbleToGive } from "../identity/grants.ts";
-import { ownerIsDeactivated, ownerOf } from "../identity/keys.ts";
+import { ownerOf } from "../identity/keys.ts";
+import { ownerIsDeactivated } from "../identity/live.ts";
 import { onceFor } from "../identity/once.ts";
 import { addressKey } from "../platform/caller.ts";
 import { commit } from "../platform/commit.ts";
@@ -16,7 +17,7 @@ import { agentCredentials as table } from "./table.ts";
 /** Credentials by which agents enrol themselves: bounded in uses and life, worth nothing but the enrolment. */
 
 /** Of credentials; no agent may have an id like one. */
-export const CREDENTIAL_ID_PREFIX = "abc-";
+const CREDENTIAL_ID_PREFIX = "abc-";
 const TOKEN_PREFIX = "certctl_agent_";
 const TOKEN = /^certctl_agent_[A-Za-z0-9_-]{43}$/;
 const SHOWN_PREFIX = TOKEN_PREFIX.length + 6;
@@ -62,7 +63,7 @@ export async function createCredential(
     token_hash: await sha256Hex(token),
     max_uses: body.max_uses,
     uses: 0,
-    expires_at: expiryOf(ctx, body),
+    expires_at: expiryOf(Date.parse(now), body),
     revoked_at: null,
     created_by: ctx.actor.id,
     owner_type: owner.type,
@@ -79,8 +80,7 @@ export async function createCredential(
   return answer;
 }
 
-function expiryOf(ctx: Context, { expires_at, ttl_seconds }: NewCredential): string {
-  const now = ctx.clock.now().getTime();
+function expiryOf(now: number, { expires_at, ttl_seconds }: NewCredential): string {
   if (expires_at !== undefined && ttl_seconds !== undefined)
     throw invalid("expires_at", "either expires_at or ttl_seconds says how long it holds, not both");
   const field = expires_at === undefined ? "ttl_seconds" : "expires_at";

@@ -2,7 +2,7 @@ import { and, asc, eq, inArray, isNull, ne, or, type SQL, sql } from "drizzle-or
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard } from "../platform/database.ts";
-import { conflict, invalid, notFound } from "../platform/errors.ts";
+import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
 import { repeatedly } from "../platform/race.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
@@ -13,6 +13,7 @@ import {
   grantStatement,
   grantsOf,
   mustBeAbleToGive,
+  mustHaveToGive,
   type RoleInScope,
   TENANT,
   unexpired,
@@ -27,7 +28,12 @@ import { actorRoles, apiKeys } from "./table.ts";
 /** Names of actors, as the bootstrap takes them. */
 export const ACTOR_NAME = /^[a-z0-9][a-z0-9_-]{2,63}$/;
 /** What reads as the id of something else, or stands for somebody already. */
-const RESERVED_NAME = new RegExp(`^(?:ak-|u-|system$|anonymous$|${DEMO_ACTOR.id}$)`);
+const RESERVED_NAME = new RegExp(`^(?:ak-|u-|abc-|system$|anonymous$|retired$|${DEMO_ACTOR.id}$)`);
+
+/** Whether nobody may be called so: no key, no agent. */
+export function isReservedName(name: string): boolean {
+  return RESERVED_NAME.test(name);
+}
 
 const DEFAULT_OVERLAP_SECONDS = 86_400;
 export const MAX_OVERLAP_SECONDS = 30 * 86_400;
@@ -122,7 +128,7 @@ function shownRole({ role_id, scope_type, scope_id }: RoleInScope): ShownRole {
  * when an actor of that name has, or ever had, a key or a role: a name stands for one thing for ever.
  */
 export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedKey> {
-  if (RESERVED_NAME.test(body.name)) throw invalid("name", `${JSON.stringify(body.name)} cannot be the name of a key`);
+  if (isReservedName(body.name)) throw invalid("name", `${JSON.stringify(body.name)} cannot be the name of a key`);
   return repeatedly(async () => {
     const given = await givenRoles(ctx, body.roles);
     const expires_at = futureTime(ctx, body.expires_at);
@@ -159,6 +165,12 @@ async function givenRoles(ctx: Context, asked: NewApiKey["roles"]): Promise<Role
 function known(id: string): SQL {
   return sql`(exists (select 1 from ${apiKeys} where ${ofSomeType(apiKeys, id)})
     or exists (select 1 from ${actorRoles} where ${ofSomeType(actorRoles, id)}))`;
+}
+
+/** Condition: an id is some actor's already that is no agent: keys of both would answer to it. */
+export function isAnotherActor(id: string): SQL {
+  return sql`(exists (select 1 from ${apiKeys} where ${ofSomeType(apiKeys, id)} and ${ne(apiKeys.actor_type, "Agent")})
+    or exists (select 1 from ${actorRoles} where ${ofSomeType(actorRoles, id)} and ${ne(actorRoles.actor_type, "Agent")}))`;
 }
 
 const ACTOR_TYPES: readonly ActorType[] = ["User", "System", "Agent", "APIKey", "Anonymous"];
@@ -235,9 +247,8 @@ export async function rotateKey(
   const actor = await keyActor(ctx, id);
   const rotated = await rotatable(ctx, actor, id);
   const grants = await grantsOf(ctx, actor);
-  const own = ctx.actor.id === actor.id && ctx.actor.type === actor.type;
-  if (!own) await mustBeAbleToGive(ctx, grants, `the key of ${JSON.stringify(actor.id)}`);
-  const expires_at = body.expires_at === undefined ? sameLifeFromNow(ctx, rotated) : futureTime(ctx, body.expires_at);
+  await mustHaveToRotate(ctx, actor, grants);
+  const expires_at = rotatedUntil(ctx, actor, rotated, body.expires_at);
   const { answer, statements } = await newKey(ctx, actor, { name: rotated.name, expires_at }, grants);
   const overlap = body.overlap_seconds ?? DEFAULT_OVERLAP_SECONDS;
   const overlap_ends_at = new Date(ctx.clock.now().getTime() + overlap * 1000).toISOString();
@@ -263,6 +274,43 @@ export async function rotateKey(
   }
   forgetActors();
   return shown;
+}
+
+/**
+ * Whoever rotates a key has it then, and all that it may do: of an agent's key also the certificates that are signed for it.
+ * Throws 403 for less, 401 for who was shut out meanwhile, 410 for a retired agent's.
+ */
+async function mustHaveToRotate(ctx: Context, actor: ActorRef, grants: readonly RoleInScope[]): Promise<void> {
+  const what = `the key of ${JSON.stringify(actor.id)}`;
+  if (actor.type === "Agent") {
+    await mustBeAtWork(ctx, actor);
+    await mustHaveToGive(ctx, [{ permission: "cert.issue", scope_type: "global" }], what);
+  }
+  await mustBeAbleToGive(ctx, isOwn(ctx, actor) ? [] : grants, what);
+}
+
+function isOwn({ actor }: Context, { id, type }: ActorRef): boolean {
+  return actor.id === id && actor.type === type;
+}
+
+/** Throws 410 for a retired agent: its key is for nothing but to be told so. The agents' table is another wing's. */
+export async function mustBeAtWork(ctx: Context, { id, type }: ActorRef): Promise<void> {
+  if (type !== "Agent") return;
+  const [row] = await ctx.db.all<{ retired_at: string | null }>(sql`select retired_at from agents where id = ${id}`);
+  if (row?.retired_at) throw gone("agent_retired", `agent ${JSON.stringify(id)} was retired at ${row.retired_at}`);
+}
+
+/** When the new key ends. One's own key does not get a longer life by rotating itself than it was made for (403). */
+function rotatedUntil(ctx: Context, actor: ActorRef, rotated: ApiKey, asked: string | null | undefined): string | null {
+  const same = sameLifeFromNow(ctx, rotated);
+  if (asked === undefined) return same;
+  const expires_at = futureTime(ctx, asked);
+  if (isOwn(ctx, actor) && same !== null && (expires_at === null || expires_at > same))
+    throw forbidden(
+      `expires_at: a key rotates itself until ${same} at most, as long as it was made for`,
+      "privilege_exceeded",
+    );
+  return expires_at;
 }
 
 /** The newest key of the actor that was not revoked. 404 without any key, 409 when none is left or `id` names a revoked one. */

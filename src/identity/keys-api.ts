@@ -7,6 +7,7 @@ import {
   keyActor,
   listKeyActors,
   MAX_OVERLAP_SECONDS,
+  mustBeAtWork,
   rotateKey,
 } from "./api-keys.ts";
 import { expiry, grantRoutes, roleInScope, scopeType } from "./grants-api.ts";
@@ -117,7 +118,7 @@ export const keyRoutes: Route[] = [
         schema: createdKey.extend({ overlap_ends_at: time }).openapi("RotatedApiKey"),
       },
     },
-    errors: [409],
+    errors: [409, 410],
     handler: async (ctx, { params, body }) => created(await rotateKey(ctx, params.id, body)),
   }),
   route({
@@ -142,6 +143,11 @@ export const keyRoutes: Route[] = [
     assign: "assignAuthKeyRole",
     revoke: "revokeAuthKeyRole",
     list: null,
-    actor: (ctx, id) => keyActor(ctx, id),
+    errors: [410],
+    actor: async (ctx, id, gaining) => {
+      const actor = await keyActor(ctx, id);
+      if (gaining) await mustBeAtWork(ctx, actor);
+      return actor;
+    },
   }),
 ];

@@ -1,4 +1,4 @@
-import { and, eq, getTableColumns, gt, isNull, lt, or, type SQL, type SQLWrapper, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, isNull, lt, or, sql } from "drizzle-orm";
 import { type Actor, type ActorType, type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
@@ -6,7 +6,8 @@ import { describeError } from "../platform/log.ts";
 import { base64url, sha256Hex, sha256HexSync } from "../platform/text.ts";
 import { recall, remember, rightsGeneration } from "./actors.ts";
 import { actorWith, firstExpiry, type LookupContext, unexpired } from "./grants.ts";
-import { actorRoles, apiKeys, users } from "./table.ts";
+import { liveKey } from "./live.ts";
+import { actorRoles, apiKeys } from "./table.ts";
 
 /** Secret scanners find our keys by this. */
 export const KEY_PREFIX = "certctl_";
@@ -66,38 +67,35 @@ export async function actorOfKey(ctx: LookupContext, value: string): Promise<Act
   if (known) return known;
   const since = rightsGeneration();
   const rows = await ctx.db
-    .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles) })
+    .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles), retired_at: retirement() })
     .from(apiKeys)
     .leftJoin(
       actorRoles,
       and(eq(actorRoles.actor_id, apiKeys.actor_id), eq(actorRoles.actor_type, apiKeys.actor_type), unexpired(ctx)),
     )
     .where(and(eq(apiKeys.key_hash, hash), liveKey(now.toISOString())));
-  const key = rows[0]?.key;
-  if (!key) return null;
+  const [first] = rows;
+  if (!first) return null;
+  const { key, retired_at } = first;
 
   const grants = rows.flatMap((row) => (row.grant ? [row.grant] : []));
-  const owner = { type: key.owner_type, id: key.owner_id };
-  const actor = await actorWith(ctx, { id: key.actor_id, type: key.actor_type }, grants, owner);
+  const ref = { id: key.actor_id, type: key.actor_type };
+  const actor: Actor = {
+    ...(await actorWith(ctx, ref, grants)),
+    owner: { type: key.owner_type, id: key.owner_id },
+    key_id: key.id,
+    ...(retired_at === null ? {} : { retired_at }),
+  };
   const keyEnds = key.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(key.expires_at);
   remember(`key:${hash}`, actor, now.getTime(), Math.min(keyEnds, firstExpiry(grants)), since);
   touch(ctx, key.id, now);
   return actor;
 }
 
-/** Condition: the key works at `now`. */
-export function liveKey(now: string) {
-  return and(
-    isNull(apiKeys.revoked_at),
-    or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)),
-    sql`not ${ownerIsDeactivated(apiKeys)}`,
-  );
-}
-
-/** Condition: who answers for a row with an owner is a user who was deactivated. */
-export function ownerIsDeactivated(of: { readonly owner_type: SQLWrapper; readonly owner_id: SQLWrapper }): SQL {
-  return sql`exists (select 1 from ${users} where ${of.owner_type} = 'User' and ${users.id} = ${of.owner_id}
-    and ${users.deactivated_at} is not null)`;
+/** When the agent behind an agent's key was retired; null for all others. The agents' table is another wing's. */
+function retirement() {
+  return sql<string | null>`case when ${apiKeys.actor_type} = 'Agent'
+    then (select retired_at from agents where id = ${apiKeys.actor_id}) end`;
 }
 
 /** Records the use of a key at most once a minute; may be lost without harm. */

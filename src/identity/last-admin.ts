@@ -4,7 +4,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, type Statement } from "../platform/database.ts";
 import { type AppError, conflict } from "../platform/errors.ts";
 import { unexpired } from "./grants.ts";
-import { liveKey } from "./keys.ts";
+import { liveKey } from "./live.ts";
 import { actorRoles, apiKeys, oidcProviders, users } from "./table.ts";
 
 /**

@@ -1,5 +1,6 @@
 import { type Agent, findAgent } from "../fleet/agents.ts";
 import { dependenciesOf, retireStatements } from "../fleet/retirement.ts";
+import { forgetActors } from "../identity/actors.ts";
 import { refreshStatus } from "../inventory/certificates/state.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
@@ -66,6 +67,7 @@ export function retireAgent(
         details: { name: agent.name, reason, force, ...counts },
       }),
     ]);
+    forgetActors();
     return { kind: "retired", retirement: { retired_at, already_retired: false, cascade, counts } };
   });
 }

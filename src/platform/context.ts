@@ -36,6 +36,10 @@ export interface Actor {
   readonly permissions: readonly EffectivePermission[];
   /** Who answers for an API key: the user (or other actor) at the beginning of the chain of keys; absent for the others. */
   readonly owner?: { readonly type: ActorType; readonly id: string };
+  /** The API key that the request showed. */
+  readonly key_id?: string;
+  /** The actor is an agent that was retired then: all its routes are gone. */
+  readonly retired_at?: string;
   /** The actor is an agent that is to be, behind this bootstrap credential: it may enrol itself and nothing else. */
   readonly enrols_by?: string;
 }
