@@ -205,6 +205,7 @@ describe("nobody gives what they lack", () => {
       }),
       "by a group": client.post(MAPPINGS, mapping),
       "by a role that stays": client.post(`${ROLES}/${managerRole}/permissions`, { permission: "crl.admin" }),
+      "by whom a provider vouches for": client.put(`${PROVIDERS}/${provider_id}`, { groups_claim_path: "locale" }),
       "by somebody's key": client.post(`${KEYS}/root-admin/rotate`),
       "by somebody's password": client.post(PASSWORDS, { actor_id: user, password: "correct horse battery" }),
     };

@@ -89,7 +89,8 @@ export async function updateProvider(
 ): Promise<Provider> {
   const before = await mustFindProvider(ctx, id);
   checkIfMatch(before, ifMatch);
-  const stillCovered = await mustCoverReach(ctx, id);
+  const closes = body.enabled === false && Object.keys(body).length === 1;
+  const stillCovered = await mustCoverReach(ctx, id, closes);
   const row = await changed(ctx, before, body);
   const fields = Object.keys(row).filter(
     (name) => name !== "updated_at" && differs(row[name as keyof Provider], before[name as keyof Provider]),
@@ -111,7 +112,7 @@ export async function updateProvider(
     );
   } catch (error) {
     if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
-    if (error instanceof GuardFailed) throw await whyRefused(ctx, before, disabled);
+    if (error instanceof GuardFailed) throw await whyRefused(ctx, before, { disabled, closes });
     throw error;
   }
   forgetActors();
@@ -139,10 +140,10 @@ function unchanged({ id, updated_at }: Provider) {
 }
 
 /** A guard of the batch failed: another change was faster, or else it was the last administrator's. */
-async function whyRefused(ctx: Context, before: Provider, disabled: boolean) {
+async function whyRefused(ctx: Context, before: Provider, how: { disabled: boolean; closes: boolean }) {
   const { updated_at } = await mustFindProvider(ctx, before.id);
-  if (updated_at === before.updated_at && disabled) {
-    await mustCoverReach(ctx, before.id);
+  if (updated_at === before.updated_at && how.disabled) {
+    await mustCoverReach(ctx, before.id, how.closes);
     return lastAdmin();
   }
   return conflict("changed_meanwhile", `the ${KIND} was changed by another request: read again and repeat`);

@@ -1,12 +1,12 @@
 import { eq, type SQL, sql } from "drizzle-orm";
 import { mustCover } from "../../platform/access.ts";
 import type { Context } from "../../platform/context.ts";
-import { permissionsOf, type RoleInScope } from "../grants.ts";
+import { mustBeAbleToGive, permissionsOf, type RoleInScope } from "../grants.ts";
 import { actorRoles, oidcGroupMappings, users } from "../table.ts";
 
 /**
  * What a provider can give: the roles of its group mappings, and all that its users hold. Who edits a provider decides who
- * its people are, so the editor must hold all of it.
+ * its people are, also after the editor's own rights have ended, so the editor must hold all of it, without an end.
  */
 
 /** Every role in its scope, each once. */
@@ -18,12 +18,14 @@ function reach(providerId: string): SQL {
 }
 
 /**
- * Throws 403 unless the actor holds everything that the provider can give. Answers the condition for a guard in
- * the batch of the edit: that the provider can give no more by then.
+ * Throws 403 unless the actor holds everything that the provider can give: for good, or just now where the edit only `closes`
+ * the provider. Answers the condition for a guard in the batch of the edit: that the provider can give no more by then.
  */
-export async function mustCoverReach(ctx: Context, providerId: string): Promise<SQL> {
+export async function mustCoverReach(ctx: Context, providerId: string, closes: boolean): Promise<SQL> {
   const given = await ctx.db.all<RoleInScope>(reach(providerId));
-  mustCover(ctx.actor, await permissionsOf(ctx, given), "this identity provider, by its mappings and users,");
+  const what = "this identity provider, by its mappings and users,";
+  if (closes) mustCover(ctx.actor, await permissionsOf(ctx, given), what);
+  else await mustBeAbleToGive(ctx, given, what);
   const covered = JSON.stringify(given.map(({ role_id, scope_type, scope_id }) => [role_id, scope_type, scope_id]));
   return sql`not exists (select 1 from (${reach(providerId)})
       where json_array(role_id, scope_type, scope_id) not in (select value from json_each(${covered})))`;
