@@ -59,6 +59,9 @@ export interface BootstrapProvider {
   readonly client_secret: string;
   readonly redirect_uri: string;
   readonly groups_claim_path: string;
+  /** Absent: those that every provider gets. */
+  readonly scopes?: readonly string[];
+  readonly fetch_userinfo: boolean;
 }
 
 export interface SealingKey {
@@ -111,10 +114,10 @@ function parseAuth(text: Text): AuthSettings {
     rateLimits: flag(text, "CERTCTL_RATE_LIMIT_ENABLED", true),
     breakglass: {
       enabled: flag(text, "CERTCTL_BREAKGLASS_ENABLED", false),
-      threshold: duration(text, "CERTCTL_BREAKGLASS_LOCKOUT_THRESHOLD", "5") / 1000,
+      threshold: count(text, "CERTCTL_BREAKGLASS_LOCKOUT_THRESHOLD", 5),
       lockMs: duration(text, "CERTCTL_BREAKGLASS_LOCKOUT_DURATION", "15m"),
     },
-    alertWebhook: text("CERTCTL_ALERT_WEBHOOK_URL"),
+    alertWebhook: webhook(text, "CERTCTL_ALERT_WEBHOOK_URL"),
   };
 }
 
@@ -127,12 +130,15 @@ function bootstrapProvider(text: Text): BootstrapProvider | null {
     throw new SettingsError(
       "CERTCTL_BOOTSTRAP_OIDC_ISSUER_URL, _CLIENT_ID and _REDIRECT_URI make a provider together: set all three or none",
     );
+  const scopes = (text("CERTCTL_BOOTSTRAP_OIDC_SCOPES") ?? "").split(/[\s,]+/).filter((scope) => scope !== "");
   return {
     issuer_url,
     client_id,
     client_secret: text("CERTCTL_BOOTSTRAP_OIDC_CLIENT_SECRET") ?? "",
     redirect_uri,
     groups_claim_path: text("CERTCTL_BOOTSTRAP_OIDC_GROUPS_CLAIM") ?? "groups",
+    ...(scopes.length > 0 ? { scopes } : {}),
+    fetch_userinfo: flag(text, "CERTCTL_BOOTSTRAP_OIDC_FETCH_USERINFO", false),
   };
 }
 
@@ -160,6 +166,21 @@ function duration(text: Text, name: string, standard: string): number {
   const match = /^([1-9][0-9]{0,8})([smhd]?)$/.exec(text(name) ?? standard);
   if (!match) throw new SettingsError(`${name} must be a whole number with s, m, h or d, such as ${standard}`);
   return Number(match[1]) * (UNIT_MS[match[2] ?? ""] ?? 1000);
+}
+
+/** A whole number from 1 to 999,999. */
+function count(text: Text, name: string, standard: number): number {
+  const value = text(name) ?? String(standard);
+  if (!/^[1-9][0-9]{0,5}$/.test(value)) throw new SettingsError(`${name} must be a whole number such as ${standard}`);
+  return Number(value);
+}
+
+/** An address to post to. It may be a secret: the error does not repeat it. */
+function webhook(text: Text, name: string): string | null {
+  const value = text(name);
+  if (value !== null && !/^https?:$/.test(URL.parse(value)?.protocol ?? ""))
+    throw new SettingsError(`${name} must be an http or https URL`);
+  return value;
 }
 
 function list(value: string | null): string[] {
