@@ -133,7 +133,10 @@ async function answer(
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
     return toResponse({ ...reply, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
   } catch (error) {
-    if (isRefusal(error)) await leaveTrace(ctx, entry, request, error);
+    if (isRefusal(error)) {
+      const whose = error.actor ? makeContext(env, waiter, { actor: error.actor, caller, requestId }) : ctx;
+      await leaveTrace(whose, entry, request, error);
+    }
     return withCookies(errorResponse(error, requestId), cookies);
   }
 }

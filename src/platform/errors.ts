@@ -1,3 +1,5 @@
+import type { Actor } from "./context.ts";
+
 /**
  * Errors that know their status. A handler throws one; the door turns it into the envelope
  * `{error, message, request_id}`. `code` is stable snake_case, `message` says which field and what would be right.
@@ -6,18 +8,21 @@ export class AppError extends Error {
   readonly status: number;
   readonly code: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Whose attempt it was, where a credential is good and yet refused: the trace names them. */
+  readonly actor: Actor | null;
 
   constructor(
     status: number,
     code: string,
     message: string,
-    options: { headers?: Record<string, string>; cause?: unknown } = {},
+    options: { headers?: Record<string, string>; actor?: Actor; cause?: unknown } = {},
   ) {
     super(message, { cause: options.cause });
     this.name = "AppError";
     this.status = status;
     this.code = code;
     this.headers = options.headers ?? {};
+    this.actor = options.actor ?? null;
   }
 }
 

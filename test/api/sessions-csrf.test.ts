@@ -1,10 +1,16 @@
-import { describe, expect, it } from "vitest";
+import { env } from "cloudflare:workers";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { authenticateSession } from "../../src/identity/sessions/authenticate.ts";
 import { rotateCsrfOf } from "../../src/identity/sessions/sessions.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
 
 const TEAMS = "/api/v1/teams";
+const MINUTE = 60_000;
 const JSON_TYPE = { "Content-Type": "application/json" };
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 /** An administrator in a browser, and whether a team of that name came into being. */
 async function administrator() {
@@ -115,6 +121,36 @@ describe("a state-changing request with a session", () => {
     await expect(authenticateSession(ctx, request({}))).rejects.toMatchObject({ status: 403, code: "csrf_failed" });
     const sibling = request({ "X-CSRF-Token": browser.csrf, Origin: "https://console.example.com.evil.test" });
     await expect(authenticateSession(ctx, sibling)).rejects.toMatchObject({ status: 403, code: "csrf_failed" });
+  });
+
+  it("that is refused is on record as the user's own attempt, and does not keep the session alive", async () => {
+    const { user, browser } = await administrator();
+    const start = Date.now();
+    vi.setSystemTime(start + 50 * MINUTE);
+    for (const headers of [{}, { "X-CSRF-Token": browser.csrf, "Sec-Fetch-Site": "cross-site" }])
+      expect((await browser.send("POST", TEAMS, { ...JSON_TYPE, ...headers }, "{}")).status).toBe(403);
+    expect((await browser.send("POST", "/auth/logout")).status).toBe(403);
+    const { results } = await env.DB.prepare(
+      "select actor_type, resource_id, json_extract(details, '$.reason') as reason from audit_events where action = 'auth.denied' and actor = ?",
+    )
+      .bind(user.id)
+      .all<{ resource_id: string }>();
+    const attempt = { actor_type: "User", reason: "csrf_failed" };
+    expect(results.sort((a, b) => a.resource_id.localeCompare(b.resource_id))).toEqual([
+      { ...attempt, resource_id: "createTeam" },
+      { ...attempt, resource_id: "postAuthLogout" },
+    ]);
+    vi.setSystemTime(start + 61 * MINUTE);
+    expect((await browser.get(TEAMS)).status).toBe(401);
+  });
+
+  it("that comes in keeps the session alive", async () => {
+    const { browser } = await administrator();
+    const start = Date.now();
+    vi.setSystemTime(start + 50 * MINUTE);
+    expect((await browser.change("POST", TEAMS, { name: "csrf alive" })).status).toBe(201);
+    vi.setSystemTime(start + 100 * MINUTE);
+    expect((await browser.get(TEAMS)).status).toBe(200);
   });
 
   it("with a cookie that does not hold is a 401 and not a 403", async () => {

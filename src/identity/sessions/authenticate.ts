@@ -19,14 +19,18 @@ export interface SessionAuthentication {
 /**
  * The actor behind the session cookie; null without a cookie or with one that does not hold (no signature of ours, revoked,
  * idle too long, at its absolute end, its user deactivated). Throws 403 `csrf_failed` for a state-changing method from
- * another site or without the session's CSRF token; that answer delivers the present token to a client that shows an old one.
+ * another site or without the session's CSRF token: that answer delivers the present token to a client that shows an old one,
+ * and the session's idle time is left alone.
  */
 export async function authenticateSession(ctx: LookupContext, request: Request): Promise<SessionAuthentication | null> {
   const cookie = readCookie(request, SESSION_COOKIE);
   // The signature is checked before any object is asked: made-up cookies cost nobody's object anything.
   const signed = cookie === null ? null : await verifySessionCookie(ctx, cookie);
   if (!signed) return null;
-  const session = await sessionStore(ctx, signed.shard).touch(signed.session_id, ctx.clock.now().getTime());
+  const store = sessionStore(ctx, signed.shard);
+  const now = ctx.clock.now().getTime();
+  const isSafe = SAFE_METHODS.has(request.method);
+  const session = isSafe ? await store.touch(signed.session_id, now) : await store.find(signed.session_id, now);
   if (!session) return null;
   const actor = await actorOf(ctx, { id: session.actor_id, type: session.actor_type });
   if (!actor) return null;
@@ -34,10 +38,11 @@ export async function authenticateSession(ctx: LookupContext, request: Request):
   const token = await csrfToken(signed.key, session.id, session.csrf_generation);
   const shown = readCookie(request, CSRF_COOKIE);
   const cookies = shown === token ? [] : [csrfCookie(ctx, token, session.absolute_expires_at)];
-  if (!SAFE_METHODS.has(request.method)) {
-    if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", cookies);
+  if (!isSafe) {
+    if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", actor, cookies);
     if (!(await constantTimeEqual(request.headers.get(CSRF_HEADER) ?? "", token)))
-      throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, cookies);
+      throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, actor, cookies);
+    if (!(await store.touch(session.id, now))) return null;
   }
   return { actor, session_id: session.id, cookies };
 }
@@ -62,6 +67,7 @@ function isCrossSite(ctx: LookupContext, request: Request): boolean {
   return host === undefined || (host !== new URL(request.url).host && host !== URL.parse(ctx.settings.publicUrl)?.host);
 }
 
-function csrfFailed(message: string, [cookie]: readonly string[]): AppError {
-  return new AppError(403, "csrf_failed", message, cookie === undefined ? {} : { headers: { "Set-Cookie": cookie } });
+function csrfFailed(message: string, actor: Actor, [cookie]: readonly string[]): AppError {
+  const headers: Record<string, string> = cookie === undefined ? {} : { "Set-Cookie": cookie };
+  return new AppError(403, "csrf_failed", message, { actor, headers });
 }
