@@ -216,6 +216,20 @@ describe("signing in", () => {
     expect(listed.body.data.find((row) => row.actor_id === id)?.last_used_at).toEqual(expect.any(String));
   });
 
+  it("ends the session that this browser held, and says from where the new one was opened", async () => {
+    const id = await withPassword();
+    const { browser, session_id } = await signIn((await newUser()).id);
+    expect((await attemptIn(browser, id)).status).toBe(204);
+    const details = async (action: string, session: string | undefined) =>
+      env.DB.prepare("select actor, details from audit_events where action = ? and resource_id = ?")
+        .bind(action, session)
+        .first<{ actor: string; details: string }>();
+    const ended = await details("auth.session.revoke", session_id);
+    expect([ended?.actor, JSON.parse(ended?.details ?? "{}").reason]).toEqual([id, "replaced"]);
+    const opened = await details("auth.session.open", browser.session.split(".")[1]);
+    expect(JSON.parse(opened?.details ?? "{}")).toMatchObject({ actor_id: id, address: "local", by: "breakglass" });
+  });
+
   it("tells nobody who there is: unknown, without a password, wrong, deactivated and locked are one answer", async () => {
     const wrong = await withPassword();
     const locked = await withPassword();

@@ -53,9 +53,8 @@ describe("the provider of the settings", () => {
     const claims = { sub: "ada", groups: ["founders"], nonce: searchParams.get("nonce") };
     await idp.script({ codes: { "code-1": { claims } } });
     const browser = new Browser().keep(start.cookies ?? []);
-    const cookie = browser.jar.get("__Host-certctl_oidc_pending") ?? null;
     const query = { code: "code-1", state: searchParams.get("state") ?? "", iss: idp.issuer };
-    const reply = await finishSignIn(ctx, query, cookie);
+    const reply = await finishSignIn(ctx, query, browser.request("/auth/oidc/callback"));
     expect(reply.headers).toMatchObject({ Location: "/" });
     const admins = await env.DB.prepare("select actor_type, role_id from actor_roles").all();
     expect(admins.results).toEqual([{ actor_type: "User", role_id: "r-admin" }]);

@@ -187,11 +187,69 @@ describe("the way back", () => {
 
   it("a provider that says no leads to the login page", async () => {
     const provider = await newProvider();
-    const { browser, state } = await begin(provider);
-    expect(reasonOf(await browser.get(`/auth/oidc/callback?error=access_denied&state=${state}`))).toBe("access_denied");
-    const other = await browser.get(`/auth/oidc/callback?error=%3Cscript%3E&error_description=x&state=${state}`);
+    const one = await begin(provider);
+    const denied = await one.browser.get(`/auth/oidc/callback?error=access_denied&state=${one.state}`);
+    expect(reasonOf(denied)).toBe("access_denied");
+    expect(one.browser.jar.size).toBe(0);
+    const two = await begin(provider);
+    const other = await two.browser.get(
+      `/auth/oidc/callback?error=%3Cscript%3E&error_description=x&state=${two.state}`,
+    );
     expect(reasonOf(other)).toBe("provider_error");
     expect(other.headers.get("Location")).not.toContain("script");
+    const three = await begin(provider);
+    const iss = encodeURIComponent("https://stranger.test");
+    const mixed = await three.browser.get(`/auth/oidc/callback?error=access_denied&state=${three.state}&iss=${iss}`);
+    expect(reasonOf(mixed)).toBe("iss_param_mismatch");
+  });
+
+  it("no link that somebody else made ends a sign-in that has begun", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const started = await begin(provider);
+    const theirs = await begin(provider);
+    for (const query of [
+      "error=access_denied",
+      "error=access_denied&state=made-up",
+      `error=access_denied&state=${theirs.state}`,
+      "code=x&state=made-up",
+    ]) {
+      const answer = await started.browser.get(`/auth/oidc/callback?${query}`);
+      expect([query, answer.headers.get("Location")]).toEqual([query, expect.stringContaining("/login?error=")]);
+      expect([query, answer.headers.getSetCookie()]).toEqual([query, []]);
+    }
+    const broken = await newProvider();
+    await broken.idp.script({ misbehave: { discovery: "error" } });
+    await started.browser.get(`/auth/oidc/login?provider=${broken.id}`);
+    const answer = await comeBack(provider, started, { claims: { sub: "ada", groups: ["ops"] } });
+    expect(answer.headers.get("Location")).toBe("/");
+  });
+
+  it("ends the session that this browser held, whoever's it was, and no other", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const { browser } = await signInAs(provider, "ada", ["ops"]);
+    const elsewhere = await signInAs(provider, "ada", ["ops"]);
+    const [, before = ""] = browser.session.split(".");
+    const old = browser.copy();
+    await comeBack(provider, await begin(provider, browser), { claims: { sub: "bob", groups: ["ops"] } });
+    expect(await whoIs(old)).toBeNull();
+    expect(await whoIs(elsewhere.browser)).not.toBeNull();
+    const [ada, bob] = [await userOf(provider, "ada"), await userOf(provider, "bob")];
+    expect(await whoIs(browser)).toMatchObject({ actor_id: bob?.id });
+    expect(await audits("auth.session.revoke", before)).toEqual([
+      { actor: bob?.id, actor_id: ada?.id, actor_type: "User", reason: "replaced" },
+    ]);
+  });
+
+  it("is on record with the address and the session that it opened", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const { browser } = await signInAs(provider, "ada", ["ops"]);
+    const user = await userOf(provider, "ada");
+    expect(await audits("auth.session.open", browser.session.split(".")[1] ?? "")).toEqual([
+      { actor: user?.id, actor_id: user?.id, actor_type: "User", address: "local", user_agent: "", by: "oidc" },
+    ]);
   });
 });
 

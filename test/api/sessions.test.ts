@@ -222,10 +222,16 @@ describe("logout", () => {
     const user = await newUser();
     const { browser, session_id } = await signIn(user.id);
     await browser.change("POST", "/auth/logout");
-    const event = await env.DB.prepare("select actor, actor_type, details from audit_events where resource_id = ?")
+    const { results } = await env.DB.prepare(
+      "select action, actor, actor_type, details from audit_events where resource_id = ? order by seq",
+    )
       .bind(session_id)
-      .first<{ actor: string; actor_type: string; details: string }>();
-    expect(event).toMatchObject({ actor: user.id, actor_type: "User" });
-    expect(JSON.parse(event?.details ?? "")).toEqual({ actor_id: user.id, actor_type: "User", reason: "logout" });
+      .all<{ action: string; actor: string; actor_type: string; details: string }>();
+    const own = { actor: user.id, actor_type: "User" };
+    const of = { actor_id: user.id, actor_type: "User" };
+    expect(results.map(({ details, ...event }) => ({ ...event, details: JSON.parse(details) }))).toEqual([
+      { action: "auth.session.open", ...own, details: { ...of, address: "192.0.2.7", user_agent: "Test Browser" } },
+      { action: "auth.session.revoke", ...own, details: { ...of, reason: "logout" } },
+    ]);
   });
 });

@@ -44,6 +44,14 @@ export class Browser {
     return this;
   }
 
+  /** A request as it would arrive, with the cookies of this browser. */
+  request(path: string, init: RequestInit = {}): Request {
+    const cookie = [...this.jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const headers = new Headers(init.headers);
+    if (cookie !== "" && !headers.has("Cookie")) headers.set("Cookie", cookie);
+    return new Request(`http://localhost${path}`, { redirect: "manual", ...init, headers });
+  }
+
   /** A request exactly as told: the cookies are shown, no CSRF header is added. */
   async send<T = Record<string, unknown>>(
     method: string,
@@ -51,12 +59,9 @@ export class Browser {
     headers: Record<string, string> = {},
     body?: string,
   ): Promise<Answer<T>> {
-    const cookie = [...this.jar].map(([name, value]) => `${name}=${value}`).join("; ");
-    const init: RequestInit = { method, headers: { ...(cookie === "" ? {} : { Cookie: cookie }), ...headers } };
+    const init: RequestInit = { method, headers };
     if (body !== undefined) init.body = body;
-    const response = await exports.default.fetch(
-      new Request(`http://localhost${path}`, { redirect: "manual", ...init }),
-    );
+    const response = await exports.default.fetch(this.request(path, init));
     this.keep(response.headers.getSetCookie());
     const text = await response.text();
     const json = text !== "" && /json/.test(response.headers.get("Content-Type") ?? "");

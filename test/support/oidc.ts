@@ -129,15 +129,16 @@ export async function signInUnder(
   provider: TestProvider,
   sub: string,
   groups: string[],
+  more: Readonly<Record<string, unknown>> = {},
 ): Promise<string> {
   const start = await startSignIn(ctx, provider.id, "/");
   const { searchParams } = new URL(start.headers?.Location ?? "");
   const code = crypto.randomUUID();
-  const claims = { sub, groups, nonce: searchParams.get("nonce") };
+  const claims = { sub, groups, nonce: searchParams.get("nonce"), ...more };
   await provider.idp.script({ codes: { [code]: { claims } } });
   const browser = new Browser().keep(start.cookies ?? []);
   const query = { code, state: searchParams.get("state") ?? "", iss: provider.idp.issuer };
-  const reply = await finishSignIn(ctx, query, browser.jar.get("__Host-certctl_oidc_pending") ?? null);
+  const reply = await finishSignIn(ctx, query, browser.request("/auth/oidc/callback"));
   const answer = { status: reply.status, headers: new Headers(reply.headers) };
   return reasonOf(answer) ?? answer.headers.get("Location") ?? "";
 }

@@ -2,6 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import type { Settings } from "../../platform/settings.ts";
+import { endReplaced } from "../sessions/sessions.ts";
 import { listCredentials, remove, setPassword, unlock } from "./credentials.ts";
 import { login } from "./login.ts";
 
@@ -43,8 +44,9 @@ export const breakglassRoutes: Route[] = [
     bodyLimit: 8192,
     answers: { 204: { description: "Signed in: the session and CSRF cookies are set" } },
     errors: [400, 401, 404, 429, 503],
-    handler: async (ctx, { body }) => {
+    handler: async (ctx, { body, request }) => {
       const session = await login(ctx, body.actor_id, body.password);
+      await endReplaced(ctx, request, { id: body.actor_id, type: "User" });
       return { ...noContent(), cookies: session.cookies };
     },
   }),

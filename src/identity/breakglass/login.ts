@@ -102,7 +102,7 @@ async function signIn(ctx: Context, user: ActorRef, hash: string, password: stri
   const events: BreakglassEvent[] = [{ verb: "login", actor_id: user.id, by: user }];
   const { statements, wakeups } = loudly(ctx, events);
   const renewed = isOutdated(hash) ? { password_hash: await hashPassword(ctx.random, password.normalize("NFC")) } : {};
-  const session = await openSession(ctx, user);
+  const session = await openSession(ctx, user, { by: "breakglass" });
   try {
     await commit(
       ctx,

@@ -2,7 +2,6 @@ import { z } from "@hono/zod-openapi";
 import { invalid, unsupportedMediaType } from "../../platform/errors.ts";
 import { type Route, raw, route } from "../../platform/route.ts";
 import { backChannelLogout } from "./back-channel.ts";
-import { pendingCookie } from "./pending.ts";
 import { finishSignIn, startSignIn } from "./sign-in.ts";
 
 const tag = "Sign-in";
@@ -42,7 +41,7 @@ export const signInRoutes: Route[] = [
     }),
     answers: { 302: { description: "Signed in, or to the login page with the reason" } },
     errors: [400],
-    handler: async (ctx, { query, request }) => finishSignIn(ctx, query, pendingCookie(request)),
+    handler: async (ctx, { query, request }) => finishSignIn(ctx, query, request),
   }),
   route({
     operationId: "oidcBackChannelLogout",

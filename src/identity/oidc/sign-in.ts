@@ -1,16 +1,16 @@
 import { CodeChallengeMethod, generateCodeVerifier, generateState, OAuth2Client } from "arctic";
-import { and, eq, or, sql } from "drizzle-orm";
+import { and, eq, or } from "drizzle-orm";
 import { addressKey } from "../../platform/caller.ts";
 import type { Context } from "../../platform/context.ts";
-import { GuardFailed, guard, runBatch } from "../../platform/database.ts";
+import { runBatch } from "../../platform/database.ts";
 import { AppError, conflict, invalid, notFound, tooManyRequests } from "../../platform/errors.ts";
 import { type Reply, raw } from "../../platform/route.ts";
 import { utf8 } from "../../platform/text.ts";
 import { noteDenied } from "../denied.ts";
 import type { ActorRef } from "../grants.ts";
 import { onceFor } from "../once.ts";
-import { endSession, openSession, rotateCsrfOf } from "../sessions/sessions.ts";
-import { oidcProviders, oidcSessions } from "../table.ts";
+import { endReplaced, endSession, openSession, rotateCsrfOf } from "../sessions/sessions.ts";
+import { oidcProviders, oidcSessions, users } from "../table.ts";
 import { ensureBootstrapProvider } from "./bootstrap-provider.ts";
 import { type Claims, checkEmailDomain, groupsAt, personOf, sidOf, subjectOf } from "./claims.ts";
 import { type Discovery, discover, type Provider, ProviderError } from "./discovery.ts";
@@ -18,7 +18,7 @@ import { type Client, exchangeCode, fetchUserinfo, type TokenSet } from "./excha
 import { type Reason, SignInFailure } from "./failure.ts";
 import { countingRejections, verifyIdToken } from "./id-token.ts";
 import { verificationKey } from "./jwks.ts";
-import { clearedPending, keepPending, localPath, type Pending, takePending } from "./pending.ts";
+import { clearedPending, keepPending, localPath, type Pending, pendingCookie, takePending } from "./pending.ts";
 import { resync } from "./resync.ts";
 
 /**
@@ -42,7 +42,7 @@ export async function startSignIn(ctx: Context, provider: string | undefined, re
   try {
     discovery = await discover(ctx, row);
   } catch (error) {
-    if (error instanceof ProviderError) return toLoginPage(ctx, error.reason, error.message);
+    if (error instanceof ProviderError) return toLoginPage(ctx, error.reason, error.message, []);
     throw error;
   }
   const [state, nonce, verifier] = [generateState(), generateState(), generateCodeVerifier()];
@@ -99,13 +99,16 @@ export interface CallbackQuery {
 
 /**
  * The way back: opens a session and sends the browser to where it wanted. What fails for a known reason is audited and ends
- * at the login page, which says so. Throws a 400 when the request is no answer of a provider to this browser.
+ * at the login page, which says so; a sign-in that this browser has begun goes on unless the answer was to that one. Throws a
+ * 400 when the request is no answer of a provider to this browser.
  */
-export async function finishSignIn(ctx: Context, query: CallbackQuery, cookie: string | null): Promise<Reply> {
+export async function finishSignIn(ctx: Context, query: CallbackQuery, request: Request): Promise<Reply> {
   const known: { provider_id?: string; subject?: string } = {};
+  const cookie = pendingCookie(request);
   try {
-    if (query.error !== undefined) throw refusedByProvider(query.error);
-    if (!query.code || !query.state)
+    if (query.error !== undefined && (!query.state || cookie === null))
+      throw new SignInFailure("pre_login_consume_failed", "an error without a sign-in of this browser");
+    if (!(query.code || query.error) || !query.state)
       throw invalid("", "code and state are required: this is where a provider sends browsers to");
     if (cookie === null)
       throw invalid(
@@ -116,23 +119,27 @@ export async function finishSignIn(ctx: Context, query: CallbackQuery, cookie: s
     const pending = await takePending(ctx, query.state, cookie);
     known.provider_id = pending.provider_id;
     const provider = await enabledProvider(ctx, pending.provider_id);
+    if (query.error !== undefined || !query.code) throw refusedByProvider(provider, query);
     const vouched = await vouchedFor(ctx, provider, pending, { ...query, code: query.code });
     known.subject = subjectOf(vouched.claims);
-    return await signIn(ctx, provider, vouched, pending.return_to);
+    return await signIn(ctx, provider, vouched, pending.return_to, request);
   } catch (error) {
     if (!(error instanceof SignInFailure || error instanceof ProviderError)) throw error;
     await recordFailure(ctx, error.reason, known);
-    return toLoginPage(ctx, error.reason, error.message);
+    // Anybody can make a link to here: it must not end a sign-in that it does not belong to.
+    return toLoginPage(ctx, error.reason, error.message, known.provider_id === undefined ? [] : [clearedPending()]);
   }
 }
 
-function toLoginPage(ctx: Context, reason: Reason, message: string): Reply {
+function toLoginPage(ctx: Context, reason: Reason, message: string, cookies: readonly string[]): Reply {
   ctx.log.warn("oidc.login_failed", { reason, message });
-  return redirect(`/login?${new URLSearchParams({ error: "oidc_failed", reason })}`, [clearedPending()]);
+  return redirect(`/login?${new URLSearchParams({ error: "oidc_failed", reason })}`, cookies);
 }
 
 /** RFC 6749 section 4.1.2.1. The provider's own words are not shown: anybody can write them into a link. */
-function refusedByProvider(error: string): SignInFailure {
+function refusedByProvider(provider: Provider, { error = "", iss }: CallbackQuery): SignInFailure {
+  if (iss !== undefined && iss !== provider.issuer_url)
+    return new SignInFailure("iss_param_mismatch", "iss: names another provider");
   const reason = error === "access_denied" ? "access_denied" : "provider_error";
   return new SignInFailure(reason, `the provider answered ${error.replace(/[^\x20-\x7e]/g, "").slice(0, 60)}`);
 }
@@ -226,17 +233,19 @@ async function signIn(
   provider: Provider,
   { claims, groups, sid, idToken }: Vouched,
   returnTo: string,
+  request: Request,
 ): Promise<Reply> {
   checkEmailDomain(claims, provider.allowed_email_domains);
   const { user, changed } = await resync(ctx, { provider, person: personOf(claims), groups });
   if (changed) await rotateCsrfOf(ctx, user);
   const cookies = await open(ctx, provider, user, sid, idToken);
+  await endReplaced(ctx, request, user);
   return redirect(returnTo, [...cookies, clearedPending()]);
 }
 
 /**
- * A new session, findable by the provider's logout before its cookie leaves. A provider that was disabled meanwhile has ended
- * its people's sessions: this one too.
+ * A new session. What the provider's logout finds it by is on record before it is there, and looked at again after: whoever
+ * disables the provider, deactivates the user or logs them out meanwhile has ended their sessions, and so this one too.
  */
 async function open(
   ctx: Context,
@@ -245,29 +254,39 @@ async function open(
   sid: string,
   idToken: string,
 ): Promise<readonly string[]> {
-  const { session_id, absolute_expires_at, cookies } = await openSession(ctx, user);
-  await ctx.sealer.register(ctx.db, ctx.clock.now());
-  const hint = idToken.length <= MAX_HINT ? await ctx.sealer.seal(utf8(idToken), `id-token|${session_id}`) : null;
-  const row = {
-    session_id,
-    provider_id: provider.id,
-    user_id: user.id,
-    sid,
-    sealed_id_token: hint,
-    expires_at: new Date(absolute_expires_at).toISOString(),
-  };
-  const enabled = and(eq(oidcProviders.id, provider.id), eq(oidcProviders.enabled, true));
-  try {
-    await runBatch(ctx.db, [
-      guard(ctx.db, sql`exists (select 1 from ${oidcProviders} where ${enabled})`),
-      ctx.db.insert(oidcSessions).values(row),
-    ]);
-  } catch (error) {
-    await endSession(ctx, { id: session_id, actor: user }, { reason: "sign_in_failed" }, user);
-    if (error instanceof GuardFailed) throw new SignInFailure("provider_disabled", "the provider was disabled", error);
-    throw error;
-  }
-  return cookies;
+  const { session_id, cookies } = await openSession(ctx, user, {
+    by: "oidc",
+    record: async ({ session_id, absolute_expires_at }) => {
+      await ctx.sealer.register(ctx.db, ctx.clock.now());
+      const hint = idToken.length <= MAX_HINT ? await ctx.sealer.seal(utf8(idToken), `id-token|${session_id}`) : null;
+      const row = {
+        session_id,
+        provider_id: provider.id,
+        user_id: user.id,
+        sid,
+        sealed_id_token: hint,
+        expires_at: new Date(absolute_expires_at).toISOString(),
+      };
+      return [ctx.db.insert(oidcSessions).values(row)];
+    },
+  });
+  const failure = await endedMeanwhile(ctx, session_id);
+  if (!failure) return cookies;
+  await endSession(ctx, { id: session_id, actor: user }, { reason: "sign_in_failed" }, user);
+  throw failure;
+}
+
+/** Why a session that was just opened must not stay; null where it may. */
+async function endedMeanwhile(ctx: Context, session_id: string): Promise<SignInFailure | null> {
+  const [row] = await ctx.db
+    .select({ enabled: oidcProviders.enabled, deactivated_at: users.deactivated_at })
+    .from(oidcSessions)
+    .innerJoin(oidcProviders, eq(oidcProviders.id, oidcSessions.provider_id))
+    .innerJoin(users, eq(users.id, oidcSessions.user_id))
+    .where(eq(oidcSessions.session_id, session_id));
+  if (!row) return new SignInFailure("pre_login_consume_failed", "the session was ended while it was opened");
+  if (!row.enabled) return new SignInFailure("provider_disabled", "the provider was disabled");
+  return row.deactivated_at === null ? null : new SignInFailure("user_deactivated", "the user was deactivated");
 }
 
 /**

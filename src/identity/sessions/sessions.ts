@@ -5,30 +5,52 @@ import type { Statement } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { ActorRef } from "../grants.ts";
 import { oidcSessions } from "../table.ts";
-import { csrfCookie, csrfToken, sessionCookie, sessionCookieValue } from "./cookie.ts";
+import {
+  csrfCookie,
+  csrfToken,
+  readCookie,
+  SESSION_COOKIE,
+  sessionCookie,
+  sessionCookieValue,
+  verifySessionCookie,
+} from "./cookie.ts";
 import { signingKey } from "./signing-keys.ts";
 import { sessionStore, shardOf } from "./store.ts";
 
 /**
- * Opening and ending sessions. The audit event of an end is written before the actor's object is told: whatever dies in
- * between, no session is revoked without a trace, and the event's id is the session's own, so that a repetition is one event.
+ * Opening and ending sessions. The audit event of either is written before the actor's object is told: whatever dies in
+ * between, no session is opened or revoked without a trace, and the event's id is the session's own, so that a repetition is
+ * one event.
  * (A session that is opened while all of its actor's end goes with them, without an event: nobody has used it.)
  */
 
-export interface OpenedSession {
+/** A session that is about to be opened. */
+export interface ComingSession {
   readonly session_id: string;
   /** Unix milliseconds. */
   readonly absolute_expires_at: number;
+}
+
+export interface Opening {
+  /** What the actor has proven itself by, for the audit event. */
+  readonly by?: "oidc" | "breakglass";
+  /** What is to be on record before the session is there. */
+  readonly record?: (session: ComingSession) => Promise<readonly Statement[]>;
+}
+
+export interface OpenedSession extends ComingSession {
   /** Set-Cookie values: the session and its CSRF token. */
   readonly cookies: readonly string[];
 }
 
 /** Opens a session for an actor who has just proven who it is; always a new id (no fixation). */
-export async function openSession(ctx: Context, actor: ActorRef): Promise<OpenedSession> {
+export async function openSession(ctx: Context, actor: ActorRef, { by, record }: Opening = {}): Promise<OpenedSession> {
   const { sessionIdleMs: idle_ms, sessionAbsoluteMs: absolute_ms } = ctx.settings.auth;
   const [shard, key] = await Promise.all([shardOf(actor), signingKey(ctx)]);
   const session_id = randomId(ctx.random, `ses-${shard}-`);
   const now = ctx.clock.now().getTime();
+  const coming: ComingSession = { session_id, absolute_expires_at: now + absolute_ms };
+  await commit(ctx, [...((await record?.(coming)) ?? []), opened(ctx, session_id, actor, by)]);
   const { csrf_generation, displaced } = await sessionStore(ctx, shard).open({
     id: session_id,
     actor_id: actor.id,
@@ -43,13 +65,13 @@ export async function openSession(ctx: Context, actor: ActorRef): Promise<Opened
     const ends = displaced.flatMap((id) => endStatements(ctx, id, actor, { reason: "too_many_sessions" }, actor));
     await commit(ctx, ends);
   }
-  const absolute_expires_at = now + absolute_ms;
+  const { absolute_expires_at } = coming;
   const [value, token] = await Promise.all([
     sessionCookieValue(key, session_id),
     csrfToken(key, session_id, csrf_generation),
   ]);
   const cookies = [sessionCookie(ctx, value, absolute_expires_at), csrfCookie(ctx, token, absolute_expires_at)];
-  return { session_id, absolute_expires_at, cookies };
+  return { ...coming, cookies };
 }
 
 /** Ends all sessions of an actor, or all but one; how many held. */
@@ -79,10 +101,26 @@ export async function endSession(
   const now = ctx.clock.now().getTime();
   if ((await store.find(id, now)) === null) {
     await commit(ctx, [forgetSignIns(ctx, eq(oidcSessions.session_id, id))]);
-    return false;
+    // One that is being opened: either its sign-in finds what it recorded gone, or it is here by now.
+    if ((await store.find(id, now)) === null) return false;
   }
   await commit(ctx, endStatements(ctx, id, actor, details, by));
   return store.revoke(id, now);
+}
+
+/**
+ * Ends the session whose cookie this request shows, if it holds: another one has just been opened in this very browser, and
+ * nobody would have the old one's cookie any more. `by` is who has signed in.
+ */
+export async function endReplaced(ctx: Context, request: Request, by: ActorRef): Promise<void> {
+  const cookie = readCookie(request, SESSION_COOKIE);
+  const signed = cookie === null ? null : await verifySessionCookie(ctx, cookie);
+  if (!signed) return;
+  const now = ctx.clock.now().getTime();
+  const session = await sessionStore(ctx, signed.shard).find(signed.session_id, now);
+  if (!session) return;
+  const actor = { id: session.actor_id, type: session.actor_type };
+  await endSession(ctx, { id: session.id, actor }, { reason: "replaced" }, by);
 }
 
 /** Gives all of an actor's sessions new CSRF tokens: its rights have changed. Each session gets its own with its next answer. */
@@ -94,6 +132,19 @@ export async function rotateCsrfOf(ctx: Context, actor: ActorRef): Promise<void>
 export async function pruneSignIns(ctx: Context): Promise<null> {
   await ctx.db.delete(oidcSessions).where(lte(oidcSessions.expires_at, timestamp(ctx)));
   return null;
+}
+
+function opened(ctx: Context, id: string, actor: ActorRef, by: Opening["by"]): Statement {
+  const { address, user_agent } = ctx.caller;
+  return ctx.audit({
+    id: `audit-open-${id}`,
+    action: "auth.session.open",
+    resource_type: "session",
+    resource_id: id,
+    category: "auth",
+    details: { actor_id: actor.id, actor_type: actor.type, address, user_agent, ...(by ? { by } : {}) },
+    actor,
+  });
 }
 
 function endStatements(
