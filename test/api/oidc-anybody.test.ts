@@ -1,6 +1,9 @@
 import { env } from "cloudflare:workers";
+import { eq } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
+import { discover, refetchForUnknownKey } from "../../src/identity/oidc/discovery.ts";
 import { finishSignIn, startSignIn } from "../../src/identity/oidc/sign-in.ts";
+import { oidcProviders } from "../../src/identity/table.ts";
 import { context } from "../support/browser.ts";
 import { newProvider } from "../support/oidc.ts";
 
@@ -17,10 +20,37 @@ describe("what anybody can cause at the sign-in", () => {
     expect((await startSignIn(nobody, id, "/")).status).toBe(302);
   });
 
+  it("a few wait for keys that a hanging provider is asked for; the others are told at once", async () => {
+    const { id } = await newProvider();
+    const ctx = context();
+    const [provider] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.id, id));
+    if (!provider) throw new Error("there is no such provider");
+    await discover(ctx, provider);
+    const attempt = (time: Date, failed: string | null) =>
+      env.DB.prepare("update oidc_provider_state set attempted_at = ?, last_error = ? where provider_id = ?")
+        .bind(time.toISOString(), failed, id)
+        .run();
+    await attempt(new Date(Date.now() + 1), null);
+    const ask = () => refetchForUnknownKey(ctx, provider);
+    for (let round = 0; round < 2; round++) {
+      const waiters = [ask(), ask(), ask(), ask()];
+      await expect.poll(() => ask().then(String, (error) => error.reason)).toBe("jwks_unreachable");
+      await attempt(new Date(Date.now() + 1), "jwks_uri: it hung");
+      // Whoever waited is told, and leaves room.
+      expect(await Promise.all(waiters.map((one) => one.catch(() => null)))).toEqual([null, null, null, null]);
+      await attempt(new Date(Date.now() + 1), null);
+    }
+  });
+
   it("failures of nobody in particular are counted, not written one by one", async () => {
     const deferred: Promise<unknown>[] = [];
     const ctx = { ...context(), defer: (work: Promise<unknown>) => void deferred.push(work) };
-    for (let i = 0; i < 5; i++) await finishSignIn(ctx, { code: "x", state: `made-up-${i}` }, "made-up");
+    for (let i = 0; i < 5; i++) {
+      const request = new Request("http://localhost/auth/oidc/callback", {
+        headers: { Cookie: "__Host-certctl_oidc_pending=made-up" },
+      });
+      await finishSignIn(ctx, { code: "x", state: `made-up-${i}` }, request);
+    }
     await Promise.all(deferred);
     const attempts = await env.DB.prepare("select address, reason, sum(count) as count from denied_attempts").first();
     expect(attempts).toEqual({ address: "192.0.2.7", reason: "oidc_pre_login_consume_failed", count: 5 });

@@ -1,9 +1,11 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { backChannelLogout } from "../../src/identity/oidc/back-channel.ts";
 import { endSessionUrl } from "../../src/identity/oidc/logout-url.ts";
+import type { NewSession, SessionStore } from "../../src/identity/sessions/store.ts";
 import { type Browser, context } from "../support/browser.ts";
 import type { Token } from "../support/idp-client.ts";
-import { newMapping, newProvider, signInAs, type TestProvider, userOf, whoIs } from "../support/oidc.ts";
+import { newMapping, newProvider, signInAs, signInUnder, type TestProvider, userOf, whoIs } from "../support/oidc.ts";
 
 const EVENT = { "http://schemas.openid.net/event/backchannel-logout": {} };
 const now = () => Math.floor(Date.now() / 1000);
@@ -87,6 +89,34 @@ describe("back-channel logout", () => {
     expect(await alive(browser)).toEqual([true]);
   });
 
+  it.each(["before", "after"])(
+    "by sid, %s the session is there that is just being opened: it does not stay",
+    async (when) => {
+      const idp = await provider();
+      const ctx = context();
+      const opened: string[] = [];
+      const store = (name: string) => {
+        const real = ctx.bindings.SESSION.getByName(name) as unknown as SessionStore;
+        return {
+          open: async (session: NewSession) => {
+            opened.push(session.id);
+            const first = when === "after" ? await real.open(session) : null;
+            expect((await logOut(idp, { claims: { sid: "s1" } })).status).toBe(200);
+            return first ?? real.open(session);
+          },
+          find: (id: string, at: number) => real.find(id, at),
+          revoke: (id: string, at: number) => real.revoke(id, at),
+        };
+      };
+      const SESSION = { getByName: store } as unknown as DurableObjectNamespace;
+      const racing = { ...ctx, bindings: { ...ctx.bindings, SESSION } };
+      expect(await signInUnder(racing, idp, "ada", ["ops"], { sid: "s1" })).toBe("pre_login_consume_failed");
+      const [id = ""] = opened;
+      const real = ctx.bindings.SESSION.getByName(id.split("-")[1] ?? "") as unknown as SessionStore;
+      expect(await real.touch(id, Date.now())).toBeNull();
+    },
+  );
+
   it("a token is used once: sent again it is a 200 that ends nothing", async () => {
     const idp = await provider();
     await signInAs(idp, "ada", ["ops"]);
@@ -126,6 +156,19 @@ describe("back-channel logout", () => {
       const answer = await logOut(idp, { ...how, claims: { sub: "ada", ...claims } });
       expect([answer.status, JSON.parse(answer.text).error]).toEqual([400, "invalid_logout_token"]);
       expect(await alive(browser)).toEqual([true]);
+    });
+
+    it("is counted as a refusal of its sender", async () => {
+      const ctx = context();
+      const claims = { events: EVENT, jti: crypto.randomUUID(), sub: "ada" };
+      const forged = await idp.idp.sign({ header: { typ: "logout+jwt" }, by: "a stranger", claims });
+      for (const token of [forged, "nonsense"])
+        await expect(backChannelLogout(ctx, token)).rejects.toMatchObject({ code: "invalid_logout_token" });
+      const counted = () =>
+        env.DB.prepare("select sum(count) as count from denied_attempts where reason = ? and address = '192.0.2.7'")
+          .bind("logout_token_invalid")
+          .first();
+      await expect.poll(counted, { timeout: 5_000 }).toEqual({ count: 2 });
     });
 
     it("no token, two tokens, no token at all, another content type", async () => {

@@ -2,7 +2,8 @@ import { and, eq, gt, or } from "drizzle-orm";
 import { decodeJwt, type JWTVerifyResult, jwtVerify } from "jose";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
-import { invalid, unavailable } from "../../platform/errors.ts";
+import { AppError, invalid, unavailable } from "../../platform/errors.ts";
+import { noteDenied } from "../denied.ts";
 import { onceFor } from "../once.ts";
 import { endSession, endSessionsOf } from "../sessions/sessions.ts";
 import { oidcProviders, oidcSessions, users } from "../table.ts";
@@ -31,8 +32,7 @@ interface Logout {
  * before changes nothing. Throws a 400 for a token that is not valid.
  */
 export async function backChannelLogout(ctx: Context, token: string): Promise<void> {
-  const { claims, providers } = await verifiedToken(ctx, token);
-  const logout = checked(ctx, claims);
+  const { claims, providers, logout } = await believed(ctx, token);
   const used = onceFor(ctx, "bcl-jti", logout.jti);
   const key = `${String(claims.iss)} ${logout.jti}`;
   if (!(await used.claim(key, Math.max(DAY_MS, 2 * ctx.settings.auth.backChannelMaxAgeMs)))) return;
@@ -41,6 +41,17 @@ export async function backChannelLogout(ctx: Context, token: string): Promise<vo
   } catch (error) {
     // The provider may say it again: a token counts as used when its sessions have ended.
     await used.take(key);
+    throw error;
+  }
+}
+
+/** What a valid token says. One that is not is counted with the other refusals: somebody may be trying to forge one. */
+async function believed(ctx: Context, token: string) {
+  try {
+    const verified = await verifiedToken(ctx, token);
+    return { ...verified, logout: checked(ctx, verified.claims) };
+  } catch (error) {
+    if (error instanceof AppError && error.status === 400) noteDenied(ctx, ctx.caller, "logout_token_invalid");
     throw error;
   }
 }

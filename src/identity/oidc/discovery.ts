@@ -31,6 +31,7 @@ export interface ProviderDocuments {
 /** An attempt takes at most ten seconds; whoever waits for another's looks every quarter of a second. */
 const ATTEMPT_MS = 10_000;
 const LOOK_MS = 250;
+const MAX_WAITING = 4;
 
 /** Unknown key ids make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
 const UNKNOWN_KEY_BRAKE_MS = 30_000;
@@ -94,15 +95,44 @@ export async function refetchForUnknownKey(ctx: Context, provider: Provider): Pr
   return claimed.length === 0 ? fetchedByAnother(ctx, provider) : fetchDocuments(ctx, provider);
 }
 
-/** What the last attempt for an unknown key brought, once it is over; null when it failed or nobody ends it. */
+/**
+ * What the last attempt for an unknown key brought, once it is over; null when it failed or nobody ends it. A few may wait
+ * for it (ProviderError for the others): anybody can name an unknown key, and a provider that hangs must not gather a crowd
+ * that asks the database over and over.
+ */
 async function fetchedByAnother(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
-  for (let waited = 0; ; waited += LOOK_MS) {
-    const state = await stateOf(ctx, provider);
-    if (!state?.attempted_at || state.last_error !== null) return null;
-    if (state.fetched_at !== null && state.fetched_at >= state.attempted_at) return keptDocuments(ctx, provider, state);
-    if (waited >= ATTEMPT_MS || !isWithin(ctx, state.attempted_at, ATTEMPT_MS)) return null;
-    await scheduler.wait(LOOK_MS);
+  const wait: Wait = { since: Date.now() };
+  try {
+    for (let waited = 0; ; waited += LOOK_MS) {
+      const state = await stateOf(ctx, provider);
+      if (!state?.attempted_at || state.last_error !== null) return null;
+      if (state.fetched_at !== null && state.fetched_at >= state.attempted_at)
+        return keptDocuments(ctx, provider, state);
+      if (waited >= ATTEMPT_MS || !isWithin(ctx, state.attempted_at, ATTEMPT_MS)) return null;
+      if (waited === 0) beginWaiting(wait);
+      await scheduler.wait(LOOK_MS);
+    }
+  } finally {
+    waiting.delete(wait);
   }
+}
+
+interface Wait {
+  /** Unix milliseconds. */
+  readonly since: number;
+}
+
+/** Who waits in this isolate. A wait whose request was cut off never comes to its end: it stops counting by its age. */
+const waiting = new Set<Wait>();
+
+function beginWaiting(wait: Wait): void {
+  for (const other of waiting) if (wait.since - other.since > 2 * ATTEMPT_MS) waiting.delete(other);
+  if (waiting.size >= MAX_WAITING)
+    throw new ProviderError(
+      "jwks_unreachable",
+      "jwks_uri: the keys are being fetched, and others wait for them already",
+    );
+  waiting.add(wait);
 }
 
 /** The state of this provider under its present issuer_url; null before the first attempt. */
