@@ -169,13 +169,15 @@ describe("an update", () => {
     expect(await secretOf(id)).toBe("");
   });
 
-  it("sends no kept secret to another host", async () => {
-    const { id } = await newProvider(admin);
+  it("sends no kept secret to another issuer, be it on the same host", async () => {
+    const { id, issuer_url } = await newProvider(admin);
     const path = `${PROVIDERS}/${id}`;
-    const moved = { issuer_url: "https://other.test/x" };
-    const refused = await admin.put(path, { ...moved, client_secret: "********" });
-    expect(refused).toMatchObject({ status: 400, body: { message: expect.stringMatching(/^client_secret/) } });
-    expect((await admin.put(path, { ...moved, client_secret: "fresh" })).status).toBe(200);
+    for (const to of [new URL("/another-realm", String(issuer_url)).href, "https://other.test/x"]) {
+      const refused = await admin.put(path, { issuer_url: to, client_secret: "********" });
+      expect(refused).toMatchObject({ status: 400, body: { message: expect.stringMatching(/^client_secret/) } });
+      expect((await admin.put(path, { issuer_url: to })).status).toBe(400);
+      expect((await admin.put(path, { issuer_url: to, client_secret: "fresh" })).status).toBe(200);
+    }
   });
 
   it("honours If-Match; of two at the same time one is told to read again", async () => {

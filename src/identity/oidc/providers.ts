@@ -128,10 +128,9 @@ async function changed(ctx: Context, before: Provider, body: Record<string, unkn
   if (row.issuer_url !== before.issuer_url) checkIssuerUrl(ctx.settings, row.issuer_url);
   const secret = secretChange(body.client_secret);
   if (secret !== "keep") return { ...row, sealed_client_secret: await seal(ctx, row.id, secret.value) };
-  // Whoever names another host would be sent the secret of this one.
-  const moved = URL.parse(row.issuer_url)?.origin !== URL.parse(before.issuer_url)?.origin;
-  if (moved && before.sealed_client_secret !== "")
-    throw invalid("client_secret", "must be sent along when issuer_url moves to another host");
+  // Whoever names another issuer would be sent the secret of this one: a host may have many (realms, tenants).
+  if (row.issuer_url !== before.issuer_url && before.sealed_client_secret !== "")
+    throw invalid("client_secret", "must be sent along when issuer_url changes");
   return row;
 }
 
