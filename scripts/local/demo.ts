@@ -30,5 +30,6 @@ export function demoWarning(auth: AuthSettings, now: number): string | null {
       ? `from everywhere until ${new Date(auth.demoAcknowledgedUntil).toISOString()}`
       : "from this machine";
   return `WARNING: DEMO MODE (CERTCTL_AUTH_TYPE=none): no credential is asked for. Whoever reaches this server ${reach} is an \
-administrator: it can issue and revoke every certificate. Never use it for anything that others trust`;
+administrator: it can issue and revoke every certificate. API keys that it makes go on when the mode is off: start anew with \
+another database. Never use it for anything that others trust`;
 }

@@ -19,8 +19,9 @@ let warned = false;
 
 /**
  * The actor of a request without a credential in the demo mode. Throws 403 `demo_mode_refused` for what may come from another
- * machine (Cloudflare, a proxy, an address that is no loopback one), and for what a page of another site could have made a browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch. With
- * an acknowledgement that has not run out, CERTCTL_PUBLIC_URL's host and origin will do too.
+ * machine (Cloudflare, a proxy, an address that is no loopback one), and for what a page of another site could have made a
+ * browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch, and a change from
+ * another port of this machine. With an acknowledgement that has not run out, CERTCTL_PUBLIC_URL's host and origin will do too.
  */
 export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, request: Request): Actor {
   if (!warned) ctx.log.warn("demo_mode", { auth_type: "none", warning: "whoever gets through is an administrator" });
@@ -44,9 +45,18 @@ export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, requ
   const origin = request.headers.get("Origin");
   if (origin !== null && !isLoopback(URL.parse(origin)?.hostname ?? "") && origin !== open?.origin)
     throw refused("the Origin must be a loopback one");
-  if (request.headers.get("Sec-Fetch-Site") === "cross-site") throw refused("the request comes from another site");
+  const site = request.headers.get("Sec-Fetch-Site");
+  if (site === "cross-site") throw refused("the request comes from another site");
+  // Reading is harmless from another loopback port: CORS keeps the answer. A POST without a body needs no answer.
+  if (!SAFE_METHODS.has(request.method)) {
+    if (origin !== null && URL.parse(origin)?.host !== url.host && origin !== open?.origin)
+      throw refused("the Origin of a change must be the very host that it goes to");
+    if (site === "same-site") throw refused("the change comes from another host or port");
+  }
   return DEMO_ACTOR;
 }
+
+const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 const PROXY_HEADERS = ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
 

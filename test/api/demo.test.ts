@@ -68,6 +68,27 @@ describe("the demo mode", () => {
       expect((await me({ headers: { ...headers } })).status).toBe(200);
   });
 
+  it("lets no page on another port of this machine change anything", async () => {
+    const origin = "http://localhost:8787";
+    const post = (headers: Record<string, string>, more: Visitor = {}) =>
+      visit("/api/v1/teams", { origin, vars: none, method: "POST", headers, ...more });
+    for (const headers of [
+      { Origin: "http://localhost:3000" },
+      { Origin: "http://127.0.0.1:8787" },
+      { "Sec-Fetch-Site": "same-site" },
+      { Origin: "null" },
+    ]) {
+      const answer = await post({ ...headers } as Record<string, string>);
+      expect([headers, answer.status, (await errorOf(answer)).error]).toEqual([headers, 403, "demo_mode_refused"]);
+    }
+    // The missing body is what is wrong with these: they came in.
+    for (const headers of [{}, { Origin: origin, "Sec-Fetch-Site": "same-origin" }, { "Sec-Fetch-Site": "none" }])
+      expect([headers, [400, 415]]).toEqual([headers, expect.arrayContaining([(await post({ ...headers })).status])]);
+    const open = { origin: "https://demo.example.com", vars: acknowledged() };
+    expect((await post({ Origin: "https://demo.example.com" }, open)).status).not.toBe(403);
+    expect((await post({ Origin: "http://localhost:8787" }, open)).status).toBe(403);
+  });
+
   it("elsewhere only with an acknowledgement of this day, and only under the public URL", async () => {
     const origin = "https://demo.example.com";
     expect((await me({ origin, vars: acknowledged() })).status).toBe(200);

@@ -49,6 +49,7 @@ describe("the demo mode at the start", () => {
     expect(warning({ CERTCTL_AUTH_TYPE: "none" })).toMatch(
       /^WARNING: DEMO MODE .* from this machine is an administrator/,
     );
+    expect(warning({ CERTCTL_AUTH_TYPE: "none" })).toContain("API keys that it makes go on when the mode is off");
     expect(warning(acknowledged(NOW))).toContain("from everywhere until 2026-11-25T12:00:00.000Z");
   });
 
