@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { type Context, timestamp } from "../platform/context.ts";
-import { notFound } from "../platform/errors.ts";
+import { invalid, notFound } from "../platform/errors.ts";
 import { pageOf, pageQuery } from "../platform/paging.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
 import { etagOf, idSchema, lineSchema, nameSchema } from "../platform/rows.ts";
@@ -64,6 +64,19 @@ const show = (ctx: Context, { updated_at: _, ...agent }: Agent) => ({
   status: statusOf(agent, timestamp(ctx)),
 });
 
+/** Of 16 random characters out of 64 nobody guesses one. */
+const MIN_ENROLMENT_KEY = 16;
+
+/**
+ * A whole fleet may show one bootstrap credential, and bodies can be guessed: what keeps the answer with an agent's key from
+ * being repeated to another host is the Idempotency-Key alone. Throws a 400 for one that is short.
+ */
+function mustBeHardToGuess(ctx: Context): void {
+  if (ctx.actor.enrols_by === undefined || ctx.idempotency === null) return;
+  if (ctx.idempotency.key.length < MIN_ENROLMENT_KEY)
+    throw invalid("Idempotency-Key", `must be random, of ${MIN_ENROLMENT_KEY} characters at least, to enrol an agent`);
+}
+
 export const fleetRoutes: Route[] = [
   route({
     operationId: "listAgents",
@@ -90,7 +103,7 @@ export const fleetRoutes: Route[] = [
     summary: "Register an agent; the answer shows its API key once",
     description:
       "With a bootstrap credential of /api/v1/agent-credentials as the Bearer token an agent registers itself. 410 when that " +
-      "has had all its uses.",
+      "has had all its uses. Its Idempotency-Key must then be random, of 16 characters at least.",
     body: registration,
     location: "/api/v1/agents",
     answers: {
@@ -101,6 +114,7 @@ export const fleetRoutes: Route[] = [
     },
     errors: [400, 409, 410, 429],
     handler: async (ctx, { body }) => {
+      mustBeHardToGuess(ctx);
       const agent = await registerAgent(ctx, body);
       return created(agent);
     },

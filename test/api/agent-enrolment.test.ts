@@ -161,13 +161,24 @@ describe("enrolment", () => {
 
   it("repeats the answer of the last use for its Idempotency-Key, and of no other", async () => {
     const { client } = await credential();
-    const key = { "Idempotency-Key": "enrol-once-7f3a" };
+    const key = { "Idempotency-Key": "enrol-once-7f3a99d0c1" };
     const first = await enrol(client, "lost-answer", key);
     const again = await enrol(client, "lost-answer", key);
     expect([first.status, again.status]).toEqual([201, 201]);
     expect(again.body).toEqual(first.body);
     expect((await enrol(client, "another", key)).status).toBe(409);
     expect((await enrol(client, "another")).status).toBe(410);
+  });
+
+  it("keeps nothing to repeat under an Idempotency-Key that another host of the fleet could guess", async () => {
+    const { id, client } = await credential({ max_uses: 5 });
+    const guessable = await enrol(client, "guessed", { "Idempotency-Key": "guessed-enrol-1" });
+    expect(guessable).toMatchObject({ status: 400, body: { message: expect.stringContaining("Idempotency-Key") } });
+    expect((await admin.get(`${path}/${id}`)).body).toMatchObject({ uses: 0 });
+    expect((await enrol(client, "guessed", { "Idempotency-Key": "0123456789abcdef" })).status).toBe(201);
+    // Somebody with agent.edit has an actor of their own, whose answers nobody else is repeated.
+    const by = await admin.post(agents, { name: "by hand", hostname: "h" }, { "Idempotency-Key": "by-hand" });
+    expect(by.status).toBe(201);
   });
 
   it("ends with the credential: revoked at once, expired, its owner deactivated", async () => {
