@@ -178,6 +178,10 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   const path = tried < MAX_EVENTS_ACTOR ? attempt.path.slice(0, 500) : "*";
   const id = sha256HexSync([actor, attempt.operation, attempt.reason, path, minute].join("\n"));
   if (refused.ids.has(id)) return;
+  // Taken before the write: of many attempts at once each counts.
+  const memory = refused;
+  memory.ids.add(id);
+  memory.byActor.set(actor, tried + 1);
   const { operation, method, reason } = attempt;
   const event = ctx.audit({
     id: `audit-${id.slice(0, 32)}`,
@@ -189,10 +193,9 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   });
   try {
     await runBatch(ctx.db, [event]);
-    refused.ids.add(id);
-    refused.byActor.set(actor, tried + 1);
   } catch (error) {
-    // The refusal stands all the same.
+    // The refusal stands all the same; the next attempt is written.
+    memory.ids.delete(id);
     ctx.log.error("denied.audit_failed", { operation, reason, error: describeError(error) });
   }
 }

@@ -47,10 +47,15 @@ function lastOf(list: string | null): string | null {
   return list?.split(",").at(-1)?.trim() ?? null;
 }
 
-/** One spelling for each address, without a zone; `local` for what is none. */
+/** What some proxies write: `198.51.100.4:50112`, `[2001:db8::1]:50112`, `[2001:db8::1]`. */
+const WITH_PORT = /^(?:([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?)$/;
+
+/** One spelling for each address, without a zone or port; `local` for what is none. */
 function canonical(text: string | null): string {
-  if (text === null || !ipaddr.isValid(text)) return NO_CALLER.address;
-  return ipaddr.fromByteArray(ipaddr.process(text).toByteArray()).toString();
+  const [, ipv4, ipv6] = WITH_PORT.exec(text ?? "") ?? [];
+  const address = ipv4 ?? ipv6 ?? text;
+  if (address === null || !ipaddr.isValid(address)) return NO_CALLER.address;
+  return ipaddr.fromByteArray(ipaddr.process(address).toByteArray()).toString();
 }
 
 /** What a limit counts: an IPv4 address, or the /64 that one IPv6 customer has. Null for `local`: nobody can tell callers apart. */

@@ -64,7 +64,9 @@ describe("an attempt beyond an actor's rights", () => {
     const viewer = await newActor([{ role_id: "r-viewer" }], "flooding");
     const minute = () => Math.floor(Date.now() / 60_000);
     const began = minute();
-    for (let i = 0; i < 130; i++) await viewer.client.delete(`/api/v1/teams/t-${i}`);
+    // Ten at a time: attempts at once are counted as those one after the other.
+    for (let i = 0; i < 300; i += 10)
+      await Promise.all(Array.from({ length: 10 }, (_, k) => viewer.client.delete(`/api/v1/teams/t-${i + k}`)));
     const most = 101 * (minute() - began + 1);
     const events = await denied("actor = 'flooding'");
     expect(events.length).toBeGreaterThan(100);

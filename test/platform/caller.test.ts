@@ -42,7 +42,13 @@ describe("the caller's address", () => {
     expect(await from("2001:DB8:0::1")).toBe("2001:db8::1");
     expect(await from("::ffff:198.51.100.4")).toBe("198.51.100.4");
     expect(await from("fe80::1%eth0")).toBe("fe80::1");
-    for (const none of ["unknown", "198.51.100.4,", "198.51.100.4:1234", "198.51.100.400", "_hidden", ""])
+    for (const [written, address] of [
+      ["198.51.100.4:1234", "198.51.100.4"],
+      ["[2001:DB8::1]:1234", "2001:db8::1"],
+      ["[2001:db8::1]", "2001:db8::1"],
+    ] as const)
+      expect(await from(written)).toBe(address);
+    for (const none of ["unknown", "198.51.100.4,", "198.51.100.4:", "[198.51.100.4", "198.51.100.400", "_hidden", ""])
       expect([none, await from(none)]).toEqual([none, "local"]);
     for (const secret of ["", "x", `${SECRET}x`, SECRET.toUpperCase()])
       expect(await from("198.51.100.4", secret)).toBe("local");
