@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
+import { forgetActors } from "../identity/actors.ts";
 import { endScope } from "../identity/scope-end.ts";
 import type { Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
@@ -114,6 +115,7 @@ export const profiles = resource({
     return row;
   },
   alsoDelete: (ctx, id) => endScope(ctx, "profile", id),
+  afterDelete: forgetActors,
 });
 
 function checkProfile(profile: Profile): void {

@@ -74,6 +74,8 @@ export interface ResourceSpec {
   readonly initial?: (ctx: Context) => Record<string, unknown>;
   /** Statements that belong to a delete, run before the row goes. */
   readonly alsoDelete?: (ctx: Context, id: string) => Statement[] | Promise<Statement[]>;
+  /** Runs once a delete is committed: what an isolate remembers of the row goes. */
+  readonly afterDelete?: () => void;
 }
 
 export interface Resource {
@@ -330,6 +332,7 @@ function storeOf(spec: ResourceSpec) {
         throw conflict("changed_meanwhile", `the ${spec.kind} was changed or deleted by another request`);
       throw error;
     }
+    spec.afterDelete?.();
   };
 
   return { find, list, create, update, remove };

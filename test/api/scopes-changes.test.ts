@@ -4,6 +4,7 @@ import { updateCertificate } from "../../src/inventory/certificates/certificates
 import { archiveCertificate, triggerRenewal } from "../../src/lifecycle/renewal.ts";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith, ungrant } from "../support/actors.ts";
 import { auditCount, type Client } from "../support/api.ts";
+import { newUser } from "../support/browser.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import type { Fleet } from "../support/fleet.ts";
@@ -273,12 +274,49 @@ describe("what a grant amounts to", () => {
     const byRole = await actorWith([{ role_id: role }]);
     expect((await places.admin.delete(`${path}/${id}`)).status).toBe(204);
     expect(await auditCount("auth.scope.end", id)).toBe(1);
+    const shown = { permission: `${type}.read`, scope_type: type, scope_id: id };
+    expect(
+      (await byRole.get<{ effective_permissions: unknown[] }>("/api/v1/auth/me")).body.effective_permissions,
+    ).toEqual(expect.not.arrayContaining([expect.objectContaining(shown)]));
     await places.admin.create(path, sent);
     expect((await client.get(`${path}/${id}`)).status).toBe(403);
     expect((await byRole.get(`${path}/${id}`)).status).toBe(403);
     const left = await env.DB.prepare("select count(*) as n from actor_roles where actor_id = ?").bind(actorId).first();
     expect(left).toEqual({ n: 0 });
   });
+
+  it.each(["profile", "issuer"] as const)(
+    "of a role or a group mapping does not end with the %s unseen",
+    async (type) => {
+      const id = `unseen-${type}-${places.next()}`;
+      await places.admin.create(
+        `/api/v1/${type}s`,
+        type === "profile" ? { id, name: id } : { id, name: id, type: "GenericCA" },
+      );
+      const role = await roleWith([{ permission: `${type}.read`, scope_type: type, scope_id: id }]);
+      const { provider_id } = await newUser();
+      await env.DB.prepare(
+        `insert into oidc_group_mappings (id, tenant_id, provider_id, group_name, role_id, scope_type, scope_id, created_by, created_at)
+       values (?, 't-default', ?, 'ops', 'r-viewer', ?, ?, 'root-admin', '2026-01-01T00:00:00.000Z')`,
+      )
+        .bind(`grm-${id}`, provider_id, type, id)
+        .run();
+      expect((await places.admin.delete(`/api/v1/${type}s/${id}`)).status).toBe(204);
+      const event = await env.DB.prepare("select details from audit_events where action = ? and resource_id = ?")
+        .bind("auth.scope.end", id)
+        .first<{ details: string }>();
+      expect(JSON.parse(event?.details ?? "{}")).toEqual({
+        scope_type: type,
+        scope_id: id,
+        count: 0,
+        grants: [],
+        permission_count: 1,
+        permissions: [{ role_id: role, permission: `${type}.read` }],
+        mapping_count: 1,
+        mappings: [{ id: `grm-${id}`, provider_id, group_name: "ops", role_id: "r-viewer" }],
+      });
+    },
+  );
 
   it("ends with the grant, also for answers that were given before", async () => {
     const { client, actorId } = await newActor([{ role_id: "r-operator", ...ofProfile(mine.profile) }]);

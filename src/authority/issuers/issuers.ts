@@ -1,4 +1,5 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { forgetActors } from "../../identity/actors.ts";
 import { endScope } from "../../identity/scope-end.ts";
 import { certificatesFromPem } from "../../pki/pem.ts";
 import { visible } from "../../platform/access.ts";
@@ -297,6 +298,7 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
       event(ctx, "issuer.delete", id, { name: row.name }),
     ]);
     forgetAuthority(id);
+    forgetActors();
   } catch (error) {
     if (error instanceof ReferenceViolation) {
       throw conflict("in_use", "certificates name this issuer or were issued by it; nothing was deleted");
