@@ -1,14 +1,15 @@
-import { and, asc, eq, isNotNull, isNull, sql } from "drizzle-orm";
+import { and, asc, eq, isNotNull, isNull, not, type SQL, sql } from "drizzle-orm";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { inList, type Statement } from "../platform/database.ts";
+import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import type { PageRequest } from "../platform/paging.ts";
+import { repeatedly } from "../platform/race.ts";
 import { listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
-import { type ActorRef, type Grant, mustBeAbleToGive, unexpired } from "./grants.ts";
+import { type ActorRef, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
 import { ownerOf } from "./keys.ts";
 import { administratorComesIn, commitAdministered } from "./last-admin.ts";
 import { endSessionsOf } from "./sessions/sessions.ts";
@@ -103,34 +104,61 @@ export async function deactivateUser(ctx: Context, id: string): Promise<void> {
 }
 
 /**
- * Lets a user in again, with the rights it has: whoever does it must have them all, those of the keys that it answers for too
- * (403). Sessions of before stay ended. Again is no error; 404 for an absent one.
+ * Lets a user in again, with the rights it has: whoever does it must have them all, those of the keys that it answers for and of
+ * the agents that its bootstrap credentials would enrol too (403). Sessions of before stay ended. Again is no error; 404 for an
+ * absent one.
  */
 export async function reactivateUser(ctx: Context, id: string): Promise<void> {
+  await repeatedly(() => reactivate(ctx, id));
+  forgetActors();
+}
+
+async function reactivate(ctx: Context, id: string): Promise<void> {
   const user = await mustFindUser(ctx, id);
   if (user.deactivated_at === null) return;
-  await mustBeAbleToGive(ctx, await revivedGrants(ctx, id), `the user ${JSON.stringify(id)}`);
+  const [grants, enrols] = await Promise.all([
+    ctx.db.select().from(actorRoles).where(revivedGrants(ctx, id)),
+    ctx.db.get<{ n: number }>(sql`select ${mayEnrol(ctx, id)} as n`),
+  ]);
+  const revived = [...grants, ...(enrols.n === 1 ? [AGENT] : [])];
+  await mustBeAbleToGive(ctx, revived, `the user ${JSON.stringify(id)}`);
+  const others = and(
+    revivedGrants(ctx, id),
+    not(
+      inList(
+        actorRoles.id,
+        grants.map((grant) => grant.id),
+      ),
+    ),
+  );
   // Before the user may come in: a session that has outlived the deactivation would hold again.
   await endSessionsOf(ctx, { id, type: "User" });
   await commit(ctx, [
+    guard(ctx.db, sql`not exists (select 1 from ${actorRoles} where ${others})`),
+    ...(enrols.n === 1 ? [] : [guard(ctx.db, sql`not ${mayEnrol(ctx, id)}`)]),
     ctx.db
       .update(users)
       .set({ deactivated_at: null, updated_at: nextUpdatedAt(ctx, user) })
       .where(and(eq(users.id, id), isNotNull(users.deactivated_at))),
     event(ctx, "auth.user.reactivate", user),
   ]);
-  forgetActors();
 }
 
-/** The grants of the user and of the actors whose keys stopped with it. */
-async function revivedGrants(ctx: Context, id: string): Promise<Grant[]> {
+/** What a bootstrap credential gives to whoever shows it. */
+const AGENT: RoleInScope = { role_id: "r-agent", scope_type: "global", scope_id: "" };
+
+/** Condition: bootstrap credentials stopped with the user that would still enrol agents. The table is another wing's. */
+function mayEnrol(ctx: Context, id: string): SQL {
+  return sql`exists (select 1 from agent_credentials where owner_type = 'User' and owner_id = ${id}
+    and revoked_at is null and uses < max_uses and expires_at > ${timestamp(ctx)})`;
+}
+
+/** Condition: a grant of the user or of the actors whose keys stopped with it. */
+function revivedGrants(ctx: Context, id: string): SQL | undefined {
   const actors = sql`(select ${apiKeys.actor_type}, ${apiKeys.actor_id} from ${apiKeys}
     where ${and(eq(apiKeys.owner_type, "User"), eq(apiKeys.owner_id, id), isNull(apiKeys.revoked_at))}
     union select 'User', ${id})`;
-  return ctx.db
-    .select()
-    .from(actorRoles)
-    .where(and(sql`(${actorRoles.actor_type}, ${actorRoles.actor_id}) in ${actors}`, unexpired(ctx)));
+  return and(sql`(${actorRoles.actor_type}, ${actorRoles.actor_id}) in ${actors}`, unexpired(ctx));
 }
 
 function event(ctx: Context, action: string, user: User): Statement {

@@ -141,6 +141,35 @@ describe("a deactivated user", () => {
     expect((await reactivate(keyOwner.id, client)).status).toBe(204);
   });
 
+  it("comes back with bootstrap credentials for agents only by who may enrol agents", async () => {
+    const client = await actorWith([{ role_id: await roleWith(["auth.user.deactivate"]) }, { role_id: "r-viewer" }]);
+    const { id } = await newUser(["r-viewer"]);
+    const end = (ms: number) => new Date(Date.now() + ms).toISOString();
+    const credential = `abc-${id}`;
+    await env.DB.prepare(
+      `insert into agent_credentials (id, name, prefix, token_hash, max_uses, uses, expires_at, created_by, owner_type, owner_id, created_at, updated_at)
+       values (?, 'c', 'p', ?, 2, 1, ?, 'x', 'User', ?, ?, ?)`,
+    )
+      .bind(credential, id, end(3_600_000), id, end(0), end(0))
+      .run();
+    const set = (sql: string) =>
+      env.DB.prepare(`update agent_credentials set ${sql} where id = ?`).bind(credential).run();
+    expect((await deactivate(id, client)).status).toBe(204);
+    expect(told(await reactivate(id, client))).toEqual([403, "privilege_exceeded"]);
+    for (const [ended, back] of [
+      ["uses = 2", "uses = 1"],
+      ["revoked_at = '2026-01-01T00:00:00.000Z'", "revoked_at = null"],
+      ["expires_at = '2026-01-01T00:00:00.000Z'", `expires_at = '${end(3_600_000)}'`],
+    ] as const) {
+      await set(ended);
+      expect([ended, (await reactivate(id, client)).status]).toEqual([ended, 204]);
+      await set(back);
+      expect((await deactivate(id, client)).status).toBe(204);
+      expect(told(await reactivate(id, client))).toEqual([403, "privilege_exceeded"]);
+    }
+    expect((await reactivate(id)).status).toBe(204);
+  });
+
   it("has no session left after a crash between the row and the sessions: the outbox ends them", async () => {
     const user = await newUser(["r-viewer"]);
     const { browser } = await signIn(user.id);
