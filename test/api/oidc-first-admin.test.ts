@@ -51,7 +51,12 @@ describe("the first administrator by group", () => {
     const provider = await newProvider();
     await newMapping(provider.id, "admins", "r-admin");
     await newMapping(provider.id, "ops", "r-operator");
+    await env.DB.prepare("delete from milestones").run();
+    const closed = () => env.DB.prepare("select name from milestones").first();
+    await signInAs(provider, "eve", ["ops"]);
+    expect(await closed()).toBeNull();
     const first = await signInAs(provider, "ada", ["admins", "ops"]);
+    expect(await closed()).toEqual({ name: "bootstrap" });
     const user = (await userOf(provider, "ada"))?.id ?? "";
     const kept = async () => {
       const row = await env.DB.prepare(

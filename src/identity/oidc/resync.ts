@@ -5,7 +5,7 @@ import { GuardFailed, guard, inList, type Statement } from "../../platform/datab
 import { randomId } from "../../platform/ids.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { forgetActors } from "../actors.ts";
-import { firstAdministrator, noAdministratorYet } from "../bootstrap.ts";
+import { closeBootstrap, firstAdministrator, noAdministratorYet } from "../bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, TENANT, unexpired } from "../grants.ts";
 import { administered, isAdminGrant, stillAdministered } from "../last-admin.ts";
 import { actorRoles, oidcGroupMappings, oidcProviders, users } from "../table.ts";
@@ -129,6 +129,7 @@ async function carryOut(
     ...userStatements(ctx, arrival, plan),
     ...plan.added.map((mapping) => grantStatement(asSystem(ctx), plan.user, { ...mapping, mapping_id: mapping.id })),
     ...(plan.becomesFirstAdmin ? firstAdmin(ctx, arrival, plan) : []),
+    ...(!plan.becomesFirstAdmin && plan.added.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
     ...(kept ? [audited(ctx, "auth.last_admin_kept", arrival, plan, { role_id: kept.role_id })] : []),
     audited(ctx, "auth.oidc.login", arrival, plan, {
       roles: rolesOf([
