@@ -5,6 +5,7 @@ import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, invalid, notFound } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
 import { repeatedly } from "../platform/race.ts";
+import { isSortable } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
@@ -127,9 +128,10 @@ export function stillThere(ctx: Context, given: readonly RoleInScope[]): Stateme
 /** A time to come, in UTC with milliseconds; null stands for never. 400 for one that is past. */
 export function futureTime(ctx: Context, text: string | null | undefined): string | null {
   if (text === null || text === undefined) return null;
-  const time = Date.parse(text);
-  if (!(time > ctx.clock.now().getTime())) throw invalid("expires_at", "must be in the future");
-  return new Date(time).toISOString();
+  const time = new Date(text);
+  if (!(time > ctx.clock.now())) throw invalid("expires_at", "must be in the future");
+  if (!isSortable(time)) throw invalid("expires_at", "must be before the year 10000 (UTC)");
+  return time.toISOString();
 }
 
 /** After a change of an actor's rights: the next request sees it, and a user's sessions get new CSRF tokens. */

@@ -15,8 +15,19 @@ export type References = Readonly<Record<string, { readonly table: string; reado
 /** One line of text, as paths, host names and versions are. */
 export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");
 
-/** What people call a thing: no control characters, not only blanks. */
-export const nameSchema = lineSchema.trim().min(1).max(255);
+/** What people call a thing: not only blanks, and nothing that is not seen (zero width, direction), by which two names look alike. */
+export const nameSchema = z
+  .string()
+  .regex(/^[^\p{Cc}\p{Cf}]*$/u, "must not have control or invisible characters")
+  .trim()
+  .min(1)
+  .max(255);
+
+/** Whether a time is of the years that four digits tell: the text of others does not sort by time. */
+export function isSortable(time: Date): boolean {
+  const year = time.getUTCFullYear();
+  return year >= 0 && year <= 9999;
+}
 
 /** Free text of a few lines. */
 export const textSchema = z.string().max(4000);

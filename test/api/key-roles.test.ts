@@ -80,6 +80,20 @@ describe("the roles of a key", () => {
     expect((await listed(key.actor_id))?.roles).toEqual([{ ...role, expires_at: null }]);
   });
 
+  it("end in no year that has five digits: its text would sort before now", async () => {
+    const { actorId } = await newActor([]);
+    for (const expires_at of ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999-00:01"]) {
+      const answer = await admin.post(`${KEYS}/${actorId}/roles`, { role_id: "r-viewer", expires_at });
+      expect([answer.status, answer.body.message]).toEqual([400, expect.stringContaining("expires_at")]);
+      const key = await admin.post(KEYS, { name: `late-${crypto.randomUUID().slice(0, 8)}`, roles: [], expires_at });
+      expect([key.status, key.body.message]).toEqual([400, expect.stringContaining("expires_at")]);
+    }
+    const list = await admin.get("/api/v1/certificates?expires_before=9999-12-31T23%3A59%3A59-12%3A00");
+    expect([list.status, list.body.message]).toEqual([400, expect.stringContaining("expires_before")]);
+    const last = "9999-12-31T23:59:59Z";
+    expect((await admin.post(`${KEYS}/${actorId}/roles`, { role_id: "r-viewer", expires_at: last })).status).toBe(204);
+  });
+
   it("are taken in the scope that is named, else in every scope", async () => {
     const key = await create({
       roles: [

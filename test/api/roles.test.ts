@@ -111,6 +111,19 @@ describe("a role of one's own", () => {
     }
   });
 
+  it("has a name without what is not seen, so that none looks like another's", async () => {
+    const other = await newRole();
+    for (const hidden of ["\u200b", "\u202e", "\u2066", "\ufeff", "\u00ad"]) {
+      for (const answer of [
+        await admin.post(ROLES, { name: `Administrator${hidden}` }),
+        await admin.put(`${ROLES}/${other}`, { name: `${hidden}Administrator` }),
+      ]) {
+        expect(told(answer)).toEqual([400, "invalid_request"]);
+        expect(answer.body.message).toContain("name");
+      }
+    }
+  });
+
   it("takes no field that is not its own, and no server-managed one", async () => {
     for (const body of [
       { name: "x", permissions: ["cert.read"] },

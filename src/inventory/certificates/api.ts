@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, ok, type Route, raw, route } from "../../platform/route.ts";
-import { cleared, etagOf, idSchema, nameSchema, updateBodyOf, writable } from "../../platform/rows.ts";
+import { cleared, etagOf, idSchema, isSortable, nameSchema, updateBodyOf, writable } from "../../platform/rows.ts";
 import {
   CERTIFICATE_STATUSES,
   type CertificateFields,
@@ -82,6 +82,7 @@ const DEMANDED = ["name", "common_name", "renewal_policy_id", "issuer_id", "owne
 /** Any RFC 3339 time, as rows have it. */
 const instant = z.iso
   .datetime({ offset: true, error: "must be an RFC 3339 time such as 2026-01-31T12:00:00Z" })
+  .refine((text) => isSortable(new Date(text)), "must be of the years 0 to 9999 (UTC)")
   .transform((text) => new Date(text).toISOString())
   .openapi({ type: "string", format: "date-time" });
 
