@@ -1,14 +1,14 @@
-import { and, eq, gt, isNull, or } from "drizzle-orm";
+import { and, eq, gt, isNull, or, type SQL, sql } from "drizzle-orm";
 import { addressKey } from "../platform/caller.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
-import { gone, tooManyRequests, unauthorized } from "../platform/errors.ts";
+import { GuardFailed, guard, runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
+import { conflict, gone, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
 import { grantStatement } from "./grants.ts";
 import { mintKey } from "./keys.ts";
 import { onceFor } from "./once.ts";
-import { actorRoles, milestones } from "./table.ts";
+import { actorRoles, apiKeys, milestones } from "./table.ts";
 
 const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
 
@@ -59,7 +59,8 @@ export function closeBootstrap(ctx: Context): Statement {
 /**
  * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token, 429 for more than
  * ten attempts a minute from one address. The milestone row and the key are one transaction, so of two racing calls one gets
- * the key and the other the 410.
+ * the key and the other the 410. 409 for the name of somebody who is there already: whoever holds a key of that actor would be
+ * administrator with it.
  */
 export async function bootstrap(ctx: Context, token: string, actor_name: string) {
   await mustBeOpen(ctx);
@@ -85,6 +86,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
   try {
     await runBatch(ctx.db, [
       firstAdministrator(ctx),
+      guard(ctx.db, isNobody(actor_name)),
       ...key.statements,
       grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
       ctx.audit({
@@ -97,6 +99,11 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
     ]);
   } catch (error) {
     if (error instanceof UniqueViolation) throw gone("bootstrap_closed", CLOSED);
+    if (error instanceof GuardFailed)
+      throw conflict(
+        "already_exists",
+        `actor_name: ${JSON.stringify(actor_name)} has keys or roles already, as from the demo mode: choose another`,
+      );
     throw error;
   }
   forgetActors();
@@ -107,4 +114,11 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
     created_at: now,
     message: "Keep this key: it is shown once. The bootstrap is closed now.",
   };
+}
+
+/** Condition: no API key's actor has, or ever had, a key or a role under this name. */
+function isNobody(name: string): SQL {
+  const key = and(eq(apiKeys.actor_type, "APIKey"), eq(apiKeys.actor_id, name));
+  const grant = and(eq(actorRoles.actor_type, "APIKey"), eq(actorRoles.actor_id, name));
+  return sql`not exists (select 1 from ${apiKeys} where ${key}) and not exists (select 1 from ${actorRoles} where ${grant})`;
 }

@@ -78,6 +78,23 @@ describe("bootstrap", () => {
 
   it("of two racing calls one gets the key, the other and all later ones 410", async () => {
     expect(await (await call("/api/v1/auth/bootstrap")).json()).toEqual({ available: true });
+    // Whoever holds a key of somebody who is there, as the demo mode makes, gets no administrator's rights by the name.
+    await DB.batch([
+      DB.prepare(
+        `insert into api_keys (id, actor_id, actor_type, name, prefix, key_hash, created_by, created_at)
+         values ('ak-demo', 'has-key', 'APIKey', 'has-key', 'x', 'x', 'x', '2026-01-01T00:00:00.000Z')`,
+      ),
+      DB.prepare(
+        `insert into actor_roles (id, actor_id, actor_type, role_id, scope_type, scope_id, granted_by, created_at)
+         values ('ar-demo', 'has-role', 'APIKey', 'r-viewer', 'global', '', 'x', '2026-01-01T00:00:00.000Z')`,
+      ),
+    ]);
+    for (const actor_name of ["has-key", "has-role"]) {
+      const taken = await post({ token: "test-bootstrap-token", actor_name });
+      expect([taken.status, await taken.json()]).toEqual([409, expect.objectContaining({ error: "already_exists" })]);
+    }
+    expect(await (await call("/api/v1/auth/bootstrap")).json()).toEqual({ available: true });
+    await DB.batch([DB.prepare("delete from api_keys"), DB.prepare("delete from actor_roles")]);
     const answers = await Promise.all(
       [1, 2].map((n) => post({ token: "test-bootstrap-token", actor_name: `admin-${n}` })),
     );
