@@ -53,7 +53,7 @@ describe("refresh and status", () => {
     const [first, second] = [testIdp(), testIdp()];
     const path = `${PROVIDERS}/${(await newProvider(admin, { issuer_url: first.issuer })).id}`;
     await admin.post(`${path}/refresh`);
-    await admin.put(path, { issuer_url: second.issuer });
+    expect((await admin.put(path, { issuer_url: second.issuer, client_secret: "its own" })).status).toBe(200);
     expect((await admin.get(`${path}/jwks-status`)).body).toMatchObject({ current_kids: [], refresh_count: 1 });
     await admin.post(`${path}/refresh`);
     expect((await admin.get(`${path}/jwks-status`)).body.current_kids).toEqual(await second.script({}));

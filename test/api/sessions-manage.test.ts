@@ -135,9 +135,8 @@ describe("revoking a session", () => {
     expect((await victim.browser.get(ME)).status).toBe(401);
     expect((await client.delete(`${SESSIONS}/${victim.session_id}`)).status).toBe(404);
     expect((await client.delete(`${SESSIONS}/${ABSENT}`)).body.error).toBe("not_found");
-    const event = await env.DB.prepare("select actor, actor_type from audit_events where resource_id = ?")
-      .bind(victim.session_id)
-      .first();
+    const query = "select actor, actor_type from audit_events where action = ? and resource_id = ?";
+    const event = await env.DB.prepare(query).bind("auth.session.revoke", victim.session_id).first();
     expect(event).toEqual({ actor: actorId, actor_type: "APIKey" });
   });
 
