@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { applyMigrations, type Sql } from "../scripts/local/migrations.ts";
 import { readProject } from "../scripts/local/runtime.ts";
 import { PROJECT } from "../scripts/local/settings.ts";
-import { bundle, startBench } from "./harness.ts";
+import { bundle, cpuMicros, startBench } from "./harness.ts";
 import { httpRequest, type LoadResult, runLoad } from "./load.ts";
 
 const WORKER = fileURLToPath(new URL("auth-worker.ts", import.meta.url));
@@ -50,13 +50,21 @@ async function measure(directory: string, script: string, limits: boolean, secon
       { what: "a session", query: "", headers: { Cookie: cookie } },
     ];
     const best = new Map<string, LoadResult>();
+    const spent = new Map(cases.map(({ what }) => [what, { cpu: 0, answers: 0 }]));
     for (let round = 0; round < ROUNDS; round++) {
       const slices = new Map(cases.map(({ what }) => [what, [] as LoadResult[]]));
       for (let left = seconds; left > 0; left -= SLICE_SECONDS) {
         for (const { what, query, headers } of cases) {
           const requests = [httpRequest("GET", `/trivial${query}`, { headers })];
           const load = { port: server.port, connections: CONNECTIONS, seconds: SLICE_SECONDS, requests };
-          slices.get(what)?.push(await runLoad(load));
+          const before = cpuMicros(server.runtime.workerd.pid);
+          const result = await runLoad(load);
+          const sum = spent.get(what);
+          if (sum) {
+            sum.cpu += cpuMicros(server.runtime.workerd.pid) - before;
+            sum.answers += result.answers;
+          }
+          slices.get(what)?.push(result);
         }
       }
       for (const [what, results] of slices) {
@@ -65,7 +73,7 @@ async function measure(directory: string, script: string, limits: boolean, secon
         if (!before || result.requestsPerSecond > before.requestsPerSecond) best.set(what, result);
       }
     }
-    print(limits, best);
+    print(limits, best, spent);
   } finally {
     await server.runtime.stop();
   }
@@ -96,18 +104,22 @@ function highLimits(limits: RateLimits | undefined): RateLimits {
   return Object.fromEntries(high) as RateLimits;
 }
 
-function print(limits: boolean, results: ReadonlyMap<string, LoadResult>): void {
+type Spent = ReadonlyMap<string, { readonly cpu: number; readonly answers: number }>;
+
+function print(limits: boolean, results: ReadonlyMap<string, LoadResult>, spent: Spent): void {
   const trivial = [...results.values()][0]?.requestsPerSecond ?? Number.NaN;
   console.log(
-    `\n${`one trivial route, rate limits ${limits ? "counted" : "off"}`.padEnd(48)}${"per second".padStart(11)}${"of trivial".padStart(12)}${"more time".padStart(11)}${"p50 ms".padStart(9)}${"p99 ms".padStart(9)}`,
+    `\n${`one trivial route, rate limits ${limits ? "counted" : "off"}`.padEnd(48)}${"per second".padStart(11)}${"of trivial".padStart(12)}${"more time".padStart(11)}${"p50 ms".padStart(9)}${"p99 ms".padStart(9)}${"CPU us".padStart(9)}`,
   );
   for (const [what, { requestsPerSecond, p50Ms, p99Ms }] of results) {
+    const { cpu, answers } = spent.get(what) ?? { cpu: Number.NaN, answers: 1 };
     const figures = [
       requestsPerSecond.toFixed(0).padStart(11),
       (requestsPerSecond / trivial).toFixed(2).padStart(12),
       `${(100 * (trivial / requestsPerSecond - 1)).toFixed(1)} %`.padStart(11),
       p50Ms.toFixed(2).padStart(9),
       p99Ms.toFixed(1).padStart(9),
+      (cpu / answers).toFixed(0).padStart(9),
     ];
     console.log(what.padEnd(48) + figures.join(""));
   }

@@ -55,6 +55,14 @@ export async function timed(run: () => Promise<unknown>): Promise<number> {
   return performance.now() - from;
 }
 
+const CLOCK_TICKS_A_SECOND = 100;
+
+/** Microseconds of CPU that a process has used, all its threads (/proc/<pid>/stat: utime and stime): what else the machine does leaves it alone. */
+export function cpuMicros(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
+  return ((Number(fields[11]) + Number(fields[12])) * 1_000_000) / CLOCK_TICKS_A_SECOND;
+}
+
 /** A line of /proc/<pid>/status in megabytes: VmHWM is the peak, VmRSS what is resident now. */
 export function memory(pid: number, line: "VmHWM" | "VmRSS"): number {
   const found = new RegExp(`${line}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${pid}/status`, "utf8"));

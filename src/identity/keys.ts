@@ -3,8 +3,8 @@ import { type Actor, type ActorType, type Context, timestamp } from "../platform
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
-import { base64url, sha256Hex, sha256HexSync } from "../platform/text.ts";
-import { recall, remember, rightsGeneration } from "./actors.ts";
+import { base64url, sha256Hex } from "../platform/text.ts";
+import { forget, recall, remember, renewLater, rightsGeneration } from "./actors.ts";
 import { actorWith, firstExpiry, type LookupContext, unexpired } from "./grants.ts";
 import { liveKey } from "./live.ts";
 import { actorRoles, apiKeys } from "./table.ts";
@@ -61,10 +61,13 @@ export function ownerOf(actor: Actor): NonNullable<Actor["owner"]> {
  */
 export async function actorOfKey(ctx: LookupContext, value: string): Promise<Actor | null> {
   if (!KEY_PATTERN.test(value)) return null;
-  const hash = sha256HexSync(value);
+  const look = () => lookUpKey(ctx, value);
+  return recall(value, ctx.clock.now().getTime(), () => renewLater(ctx, look)) ?? look();
+}
+
+async function lookUpKey(ctx: LookupContext, value: string): Promise<Actor | null> {
+  const hash = await sha256Hex(value);
   const now = ctx.clock.now();
-  const known = recall(`key:${hash}`, now.getTime());
-  if (known) return known;
   const since = rightsGeneration();
   const rows = await ctx.db
     .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles), retired_at: retirement() })
@@ -75,7 +78,7 @@ export async function actorOfKey(ctx: LookupContext, value: string): Promise<Act
     )
     .where(and(eq(apiKeys.key_hash, hash), liveKey(now.toISOString())));
   const [first] = rows;
-  if (!first) return null;
+  if (!first) return forget(value);
   const { key, retired_at } = first;
 
   const grants = rows.flatMap((row) => (row.grant ? [row.grant] : []));
@@ -87,7 +90,7 @@ export async function actorOfKey(ctx: LookupContext, value: string): Promise<Act
     ...(retired_at === null ? {} : { retired_at }),
   };
   const keyEnds = key.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(key.expires_at);
-  remember(`key:${hash}`, actor, now.getTime(), Math.min(keyEnds, firstExpiry(grants)), since);
+  remember(value, actor, now.getTime(), Math.min(keyEnds, firstExpiry(grants)), since);
   touch(ctx, key.id, now);
   return actor;
 }
