@@ -19,6 +19,11 @@ export class WebBrowser {
     return this.#jars.get(host)?.get(name);
   }
 
+  /** Loses all cookies of a host, as a page in another container of the same browser has none. */
+  forget(host: string): void {
+    this.#jars.delete(host);
+  }
+
   /** One request, no redirect followed. */
   async send(url: URL, init: { method?: string; headers?: Record<string, string>; body?: string } = {}): Promise<Page> {
     this.visited.push(url);
