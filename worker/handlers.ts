@@ -1,5 +1,6 @@
 import { withdrawalTopics } from "../src/authority/issuers/withdrawal.ts";
 import { authorityTopics } from "../src/authority/revocation.ts";
+import { breakglassTopics } from "../src/identity/breakglass/credentials.ts";
 import { providerTopics } from "../src/identity/oidc/providers.ts";
 import { userTopics } from "../src/identity/users.ts";
 import type { OutboxHandlers } from "../src/platform/outbox.ts";
@@ -11,5 +12,6 @@ export const outboxHandlers: OutboxHandlers = {
   ...withdrawalTopics,
   ...providerTopics,
   ...alertTopics,
+  ...breakglassTopics,
   ...userTopics,
 };

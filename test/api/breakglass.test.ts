@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { forgetActors } from "../../src/identity/actors.ts";
 import { loudly } from "../../src/identity/breakglass/events.ts";
 import { login } from "../../src/identity/breakglass/login.ts";
-import { hashPassword, isOutdated, verifyPassword } from "../../src/identity/breakglass/password.ts";
+import { hashPassword, isOutdated, verifyPassword, withSlot } from "../../src/identity/breakglass/password.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { runBatch } from "../../src/platform/database.ts";
 import { runEntry } from "../../src/platform/outbox.ts";
@@ -193,6 +193,31 @@ describe("a break-glass password", () => {
   });
 });
 
+describe("after a crash between the row and the sessions", () => {
+  it.each(["set", "removed"])(
+    "with the password %s the outbox ends the sessions of until then, and no later one",
+    async (how) => {
+      const id = await withPassword();
+      await env.DB.prepare("delete from outbox where topic = 'auth.breakglass.end_sessions'").run();
+      if (how === "set") await admin.post(path, { actor_id: id, password: `${PASSWORD} 2` });
+      else await admin.delete(`${path}/${id}`);
+      const entry = await env.DB.prepare(
+        "select payload from outbox where topic = 'auth.breakglass.end_sessions'",
+      ).first<{
+        payload: string;
+      }>();
+      const payload = JSON.parse(entry?.payload ?? "{}");
+      expect(payload).toEqual({ user_id: id, until: expect.any(String) });
+      const { browser } = await signIn(id);
+      await outboxHandlers["auth.breakglass.end_sessions"]?.(context(), payload);
+      expect((await browser.get("/api/v1/auth/me")).status).toBe(200);
+      const later = { user_id: id, until: new Date(Date.now() + 1000).toISOString() };
+      await outboxHandlers["auth.breakglass.end_sessions"]?.(context(), later);
+      expect((await browser.get("/api/v1/auth/me")).status).toBe(401);
+    },
+  );
+});
+
 describe("signing in", () => {
   it("opens a session of that user with that user's rights, loudly", async () => {
     const id = await withPassword(["r-auditor"]);
@@ -311,15 +336,47 @@ describe("signing in", () => {
     expect((await attempt(id, PASSWORD, from("198.51.100.21"))).status).toBe(204);
   });
 
-  it("hashes for two at a time; the others are told to come again", async () => {
+  it("hashes for two at a time, eight wait for their turn, and the others are told to come again", async () => {
     const id = await withPassword();
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+    let [now, most, done] = [0, 0, 0];
+    const work = async () => {
+      most = Math.max(most, ++now);
+      await gate;
+      now--;
+      return ++done;
+    };
+    const held = Array.from({ length: 10 }, () => withSlot(work));
+    await expect(withSlot(work)).rejects.toMatchObject({ status: 503, code: "busy" });
+    const refused = await anybody.post(door, { actor_id: id, password: PASSWORD });
+    expect([refused.status, refused.headers.get("Retry-After")]).toEqual([503, "1"]);
+    open();
+    await Promise.all(held);
+    expect([done, most]).toEqual([10, 2]);
     const answers = await Promise.all(
-      Array.from({ length: 8 }, () => anybody.post(door, { actor_id: id, password: PASSWORD })),
+      Array.from({ length: 4 }, () => anybody.post(door, { actor_id: id, password: PASSWORD })),
     );
-    const busy = answers.filter(({ status }) => status === 503);
-    expect(busy.length).toBeGreaterThan(0);
-    for (const answer of busy) expect(answer.headers.get("Retry-After")).toBe("1");
-    expect(answers.filter(({ status }) => status === 204).length + busy.length).toBe(8);
+    expect(answers.map(({ status }) => status)).toEqual([204, 204, 204, 204]);
+  });
+
+  it("is for a provider that is down, not for one that was disabled: the same 401, and a sign-in on its way ends", async () => {
+    const { id, provider_id } = await newUser(["r-viewer"]);
+    expect((await admin.post(path, { actor_id: id, password: PASSWORD })).status).toBe(201);
+    const enabled = (on: number) =>
+      env.DB.prepare("update oidc_providers set enabled = ? where id = ?").bind(on, provider_id).run();
+    expect((await attempt(id, PASSWORD)).status).toBe(204);
+    await enabled(0);
+    const refused = await attempt(id, PASSWORD);
+    expect([refused.status, refused.body.error]).toEqual([401, "breakglass_refused"]);
+    expect(await failures(id)).toEqual({ provider_disabled: 1 });
+    await enabled(1);
+    expect((await attempt(id, PASSWORD)).status).toBe(204);
+    for (let round = 0; round < 3; round++) {
+      const [signedIn] = await Promise.all([attempt(id, PASSWORD), enabled(0)]);
+      expect([204, 401]).toContain(signedIn.status);
+      expect((await attempt(id, PASSWORD)).status).toBe(401);
+      await enabled(1);
+    }
   });
 
   it("is no match for a password that is taken away at that moment", async () => {

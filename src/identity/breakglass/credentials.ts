@@ -4,10 +4,12 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
 import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
+import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
 import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
-import { endSessionsOf } from "../sessions/sessions.ts";
+import { endSession, endSessionsOf } from "../sessions/sessions.ts";
+import { sessionStore, shardOf } from "../sessions/store.ts";
 import { breakglassCredentials as table, users } from "../table.ts";
 import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
 import { attemptsAt } from "./login.ts";
@@ -20,6 +22,8 @@ export interface BreakglassCredential extends Omit<Row, "password_hash"> {
   readonly failed_attempts: number;
   readonly locked_until: string | null;
 }
+
+const END_SESSIONS = "auth.breakglass.end_sessions";
 
 const user = (id: string): ActorRef => ({ id, type: "User" });
 
@@ -70,19 +74,23 @@ export async function setPassword(
   const active = and(eq(users.id, actorId), isNull(users.deactivated_at));
   const id = randomId(ctx.random, "bg-");
   try {
-    await write(ctx, { verb: "password_set", actor_id: actorId }, [
-      guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
-      ctx.db
-        .insert(table)
-        .values({ id, actor_id: actorId, ...given, created_at: now })
-        .onConflictDoUpdate({ target: table.actor_id, set: given }),
-    ]);
+    await write(
+      ctx,
+      { verb: "password_set", actor_id: actorId },
+      [
+        guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
+        ctx.db
+          .insert(table)
+          .values({ id, actor_id: actorId, ...given, created_at: now })
+          .onConflictDoUpdate({ target: table.actor_id, set: given }),
+      ],
+      sessionsEnd(ctx, actorId),
+    );
   } catch (error) {
     if (error instanceof GuardFailed) throw deactivated(actorId);
     throw error;
   }
-  await attemptsAt(ctx, actorId).clear(actorId);
-  await endSessionsOf(ctx, user(actorId));
+  await afterwards(ctx, actorId);
   const row = await find(ctx, actorId);
   if (!row) throw absent(actorId);
   return { credential: await show(ctx, row), created: before === null };
@@ -99,21 +107,52 @@ export async function unlock(ctx: Context, actorId: string): Promise<void> {
 export async function remove(ctx: Context, actorId: string): Promise<void> {
   const mine = eq(table.actor_id, actorId);
   try {
-    await write(ctx, { verb: "removed", actor_id: actorId }, [
-      guard(ctx.db, sql`exists (select 1 from ${table} where ${mine})`),
-      ctx.db.delete(table).where(mine),
-    ]);
+    await write(
+      ctx,
+      { verb: "removed", actor_id: actorId },
+      [guard(ctx.db, sql`exists (select 1 from ${table} where ${mine})`), ctx.db.delete(table).where(mine)],
+      sessionsEnd(ctx, actorId),
+    );
   } catch (error) {
     if (error instanceof GuardFailed) throw absent(actorId);
     throw error;
   }
-  await attemptsAt(ctx, actorId).clear(actorId);
-  await endSessionsOf(ctx, user(actorId));
+  await afterwards(ctx, actorId);
 }
 
-async function write(ctx: Context, event: BreakglassEvent, changes: readonly Statement[]): Promise<void> {
+/** The sessions at once, of which the outbox has a note should this fail; the lock goes with the password that it guarded. */
+async function afterwards(ctx: Context, actorId: string): Promise<void> {
+  await endSessionsOf(ctx, user(actorId));
+  await attemptsAt(ctx, actorId).clear(actorId);
+}
+
+/** The statement that puts the end of the sessions of until now into the outbox, with its id. */
+function sessionsEnd(ctx: Context, actorId: string) {
+  return enqueue(ctx, END_SESSIONS, { user_id: actorId, until: timestamp(ctx) });
+}
+
+/** What the outbox does for passwords: sessions of since then stay, however late it runs. */
+export const breakglassTopics: OutboxHandlers = {
+  [END_SESSIONS]: async (ctx, { user_id, until }) => {
+    const actor = user(String(user_id));
+    const store = sessionStore(ctx, await shardOf(actor));
+    const sessions = await store.list(ctx.clock.now().getTime());
+    for (const { id, created_at } of sessions)
+      if (created_at <= Date.parse(String(until))) await endSession(ctx, { id, actor }, { reason: "password_changed" });
+  },
+};
+
+async function write(
+  ctx: Context,
+  event: BreakglassEvent,
+  changes: readonly Statement[],
+  note?: ReturnType<typeof enqueue>,
+): Promise<void> {
   const { statements, wakeups } = loudly(ctx, [event]);
-  await commit(ctx, [...changes, ...statements], { wakeups });
+  const noted = note ? [note] : [];
+  await commit(ctx, [...changes, ...noted.map(({ statement }) => statement), ...statements], {
+    wakeups: [...wakeups, ...noted.map(({ id }) => id)],
+  });
   logLoudly(ctx, [event]);
 }
 

@@ -8,7 +8,7 @@ import { describeError } from "../../platform/log.ts";
 import type { ActorRef } from "../grants.ts";
 import { type OnceStore, onceFor } from "../once.ts";
 import { endSession, type OpenedSession, openSession } from "../sessions/sessions.ts";
-import { breakglassCredentials as credentials, users } from "../table.ts";
+import { breakglassCredentials as credentials, oidcProviders, users } from "../table.ts";
 import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
 import { hashPassword, isOutdated, verifyPassword, withSlot } from "./password.ts";
 
@@ -22,9 +22,9 @@ export function attemptsAt(ctx: Pick<Context, "bindings">, actorId: string): Onc
 }
 
 /**
- * Signs a user in by the password for when the provider is down. An unknown user, a deactivated one, a locked account and a
- * wrong password are one 401 after the same work. Each attempt is counted before anything is hashed, so that guesses in
- * parallel are no more than guesses in a row. 429 to an address that tries too often, 503 while two others are being checked.
+ * Signs a user in by the password for when the provider is down. An unknown user, a deactivated one or one of a disabled provider,
+ * a locked account and a wrong password are one 401 after the same work. Each attempt is counted before anything is hashed, so that guesses in
+ * parallel are no more than guesses in a row. 429 to an address that tries too often, 503 where too many others wait.
  */
 export async function login(ctx: Context, actorId: string, password: string): Promise<OpenedSession> {
   await brake(ctx);
@@ -33,16 +33,10 @@ export async function login(ctx: Context, actorId: string, password: string): Pr
     const { threshold, lockMs } = ctx.settings.auth.breakglass;
     const attempt = await attempts.attempt(actorId, threshold, lockMs);
     const account = await accountOf(ctx, actorId);
-    const hash = attempt.allowed && account && account.deactivated_at === null ? account.password_hash : null;
+    const hash = attempt.allowed && account && shutOut(account) === null ? account.password_hash : null;
     const right = await verifyPassword(hash, password);
     if (!right || hash === null) {
-      const reason = !attempt.allowed
-        ? "locked"
-        : !account
-          ? "unknown"
-          : hash === null
-            ? "deactivated"
-            : "wrong_password";
+      const reason = !attempt.allowed ? "locked" : !account ? "unknown" : (shutOut(account) ?? "wrong_password");
       await tellOfFailure(ctx, actorId, reason, attempt.allowed && attempt.left === 0);
       throw refused();
     }
@@ -69,11 +63,22 @@ function refused(): AppError {
   return unauthorized("actor_id or password is not right, or the account is locked", "breakglass_refused");
 }
 
+/** Why an account is of no use whatever the password; null where it is. This door is for a provider that is down, not for one that was disabled. */
+function shutOut(account: { readonly deactivated_at: string | null; readonly provider_enabled: boolean | null }) {
+  if (account.deactivated_at !== null) return "deactivated";
+  return account.provider_enabled === true ? null : "provider_disabled";
+}
+
 async function accountOf(ctx: Context, actorId: string) {
   const [row] = await ctx.db
-    .select({ password_hash: credentials.password_hash, deactivated_at: users.deactivated_at })
+    .select({
+      password_hash: credentials.password_hash,
+      deactivated_at: users.deactivated_at,
+      provider_enabled: oidcProviders.enabled,
+    })
     .from(credentials)
     .innerJoin(users, eq(users.id, credentials.actor_id))
+    .leftJoin(oidcProviders, eq(oidcProviders.id, users.oidc_provider_id))
     .where(eq(credentials.actor_id, actorId));
   return row ?? null;
 }
@@ -129,6 +134,8 @@ function stillHolds(actorId: string, hash: string): SQL {
     eq(credentials.actor_id, actorId),
     eq(credentials.password_hash, hash),
     isNull(users.deactivated_at),
+    eq(oidcProviders.enabled, true),
   );
-  return sql`exists (select 1 from ${credentials} join ${users} on ${users.id} = ${credentials.actor_id} where ${same})`;
+  return sql`exists (select 1 from ${credentials} join ${users} on ${users.id} = ${credentials.actor_id}
+    join ${oidcProviders} on ${oidcProviders.id} = ${users.oidc_provider_id} where ${same})`;
 }

@@ -17,22 +17,59 @@ const HASH_BYTES = 32;
 const MIN_PASSWORD_BYTES = 12;
 const MAX_PASSWORD_BYTES = 256;
 
-/** Each takes 32 MiB. Bounded by `withSlot`, which gives back what it took. */
+/** Each takes 32 MiB. Bounded by `withSlot`. */
 const SLOTS = 2;
-let taken = 0;
+/** So many wait for their turn; what is more is told to come again. */
+const WAITERS = 8;
+/** A turn is over after so long, whatever became of it: a request whose client has gone ends without a word. */
+const TURN_MS = 30_000;
+/** Who waits looks so often, and is gone when it has not looked for so long. */
+const LOOK_MS = 20;
+const LOST_MS = 5_000;
+
+/** Since when somebody hashes, and when a waiting one last looked, in the order in which they came. */
+const hashing = new Map<symbol, number>();
+const waiting = new Map<symbol, number>();
 
 /** Nobody knows a password that gives this hash: verified where there is none to verify, which takes as long. */
 const NOBODYS = `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${"A".repeat(22)}$${"A".repeat(43)}`;
 
-/** Runs work that hashes; 503 when two others are at it in this isolate. */
+/** Runs work that hashes, when it is its turn: two are at it in this isolate and a few wait. 503 for what is more. */
 export async function withSlot<T>(work: () => Promise<T>): Promise<T> {
-  if (taken >= SLOTS) throw unavailable("busy", "other passwords are being checked: repeat in a moment", 1);
-  taken++;
+  const me = Symbol();
+  await turn(me);
   try {
     return await work();
   } finally {
-    taken--;
+    hashing.delete(me);
   }
+}
+
+/** Waits by looking: what one request is told by another's promise would be lost with either. */
+async function turn(me: symbol): Promise<void> {
+  dropLost();
+  // Looking and taking are one step: nobody comes in between.
+  if (waiting.size === 0 && hashing.size < SLOTS) {
+    hashing.set(me, Date.now());
+    return;
+  }
+  if (waiting.size >= WAITERS) throw unavailable("busy", "other passwords are being checked: repeat in a moment", 1);
+  try {
+    do {
+      waiting.set(me, Date.now());
+      await scheduler.wait(LOOK_MS);
+      dropLost();
+    } while (hashing.size >= SLOTS || (waiting.has(me) && waiting.keys().next().value !== me));
+    hashing.set(me, Date.now());
+  } finally {
+    waiting.delete(me);
+  }
+}
+
+function dropLost(): void {
+  const now = Date.now();
+  for (const [one, since] of hashing) if (now - since > TURN_MS) hashing.delete(one);
+  for (const [one, seen] of waiting) if (now - seen > LOST_MS) waiting.delete(one);
 }
 
 /** The same password typed on another keyboard is the same (Unicode NFC). Throws 400 unless it has 12 to 256 bytes of UTF-8. */
