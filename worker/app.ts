@@ -200,7 +200,8 @@ function openApi({ settings, requestId }: Context): Response {
 /** A known path with another method is a 405 with Allow; a page of ours is served; everything else is a 404 in the envelope. */
 async function fallback(table: readonly Route[], request: Request, ctx: Context): Promise<Response> {
   const methods = methodsOf(table, request, ctx);
-  if (methods.length > 0) {
+  // The router takes a path as it was sent: `/api/v1/./teams` is none of its paths, whatever it becomes once it is resolved.
+  if (methods.length > 0 && !methods.includes(request.method)) {
     const Allow = methods.join(", ");
     return errorResponse(
       new AppError(405, "method_not_allowed", `${request.method} is not a method of this path; it has ${Allow}`, {
