@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { holds } from "../platform/access.ts";
 import type { Actor } from "../platform/context.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
 import { bootstrap, bootstrapAvailable, mustBeOpen } from "./bootstrap.ts";
@@ -35,7 +36,8 @@ const describe = (actor: Actor) => ({
   actor_id: actor.id,
   actor_type: actor.type,
   tenant_id: actor.tenant_id,
-  admin: actor.roles.includes("r-admin"),
+  // In a scope the role makes nobody an administrator.
+  admin: actor.roles.includes("r-admin") && holds(actor, "auth.role.assign"),
   roles: actor.roles,
   effective_permissions: actor.permissions,
 });

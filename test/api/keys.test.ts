@@ -54,6 +54,13 @@ afterEach(() => {
 });
 
 describe("a new API key", () => {
+  it("is no administrator's by the role in a scope", async () => {
+    const inScope = await create({ roles: [{ role_id: "r-admin", scope_type: "profile", scope_id: profile }] });
+    expect((await new Client(inScope.key_value).get(ME)).body).toMatchObject({ admin: false, roles: ["r-admin"] });
+    const everywhere = await create({ roles: [{ role_id: "r-admin" }] });
+    expect((await new Client(everywhere.key_value).get(ME)).body.admin).toBe(true);
+  });
+
   it("is shown once and acts with its roles in their scopes", async () => {
     const key = await create({
       name: "ci-web",
