@@ -1,5 +1,6 @@
 import { Hono } from "hono";
 import { auditDenied, noteDenied } from "../src/identity/denied.ts";
+import { CSRF_HEADER } from "../src/identity/sessions/authenticate.ts";
 import { type Arrival, arrivalOf } from "../src/platform/caller.ts";
 import { type Answer, IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
 import { ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
@@ -111,12 +112,14 @@ async function answer(
 ): Promise<Response> {
   const { requestId } = nobody;
   let cookies: readonly string[] = [];
+  let token: Record<string, string> = {};
   let ctx = nobody;
   try {
     if (!entry.exists(nobody.settings)) throw unknownPath(new URL(request.url).pathname);
     const letIn = async () => {
       const who = await identify(nobody, caller, request, entry);
       cookies = who.cookies;
+      token = who.csrf_token === undefined ? {} : { [CSRF_HEADER]: who.csrf_token };
       ctx = makeContext(env, waiter, { ...who, requestId });
       await authorize(ctx, entry, params);
     };
@@ -131,7 +134,8 @@ async function answer(
     const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
-    return toResponse({ ...reply, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
+    const headers = { ...token, ...reply.headers };
+    return toResponse({ ...reply, headers, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
   } catch (error) {
     if (isRefusal(error)) {
       const whose = error.actor ? makeContext(env, waiter, { actor: error.actor, caller, requestId }) : ctx;

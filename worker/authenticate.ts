@@ -14,6 +14,8 @@ export interface Authenticated {
   readonly caller: Caller;
   /** Set-Cookie values to send along with whatever is answered. */
   readonly cookies: readonly string[];
+  /** Of a session: goes out with each answer, in the header in which it has to come back. */
+  readonly csrf_token?: string;
 }
 
 /**
@@ -38,7 +40,8 @@ async function identify(ctx: LookupContext, caller: Caller, request: Request): P
     if (ctx.settings.auth.type === "none") return { actor: demoActor(ctx, request), caller, cookies: [] };
     const session = await authenticateSession(ctx, request);
     if (!session) throw unauthorized();
-    return { actor: session.actor, caller: { ...caller, session_id: session.session_id }, cookies: session.cookies };
+    const { session_id, ...who } = session;
+    return { ...who, caller: { ...caller, session_id } };
   }
   const token = /^Bearer +(\S+) *$/i.exec(header)?.[1];
   if (token === undefined)

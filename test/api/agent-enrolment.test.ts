@@ -249,7 +249,7 @@ describe("an agent's key with more roles", () => {
     expect((await agent.get(`${agents}/agent-edge-1/work`)).status).toBe(403);
     expect((await admin.delete(`${agents}/${id}`)).status).toBe(200);
     expect((await agent.get(`${agents}/${id}/work`)).status).toBe(410);
-    expect((await agent.get("/api/v1/certificates")).status).toBe(403);
+    expect((await agent.get("/api/v1/certificates")).status).toBe(410);
   });
 });
 

@@ -162,7 +162,8 @@ describe("with an administrator", () => {
         expect(Object.fromEntries(answer.headers)).toMatchObject({
           "access-control-allow-origin": Origin,
           "access-control-allow-credentials": "true",
-          "access-control-expose-headers": "ETag, Location, X-Request-ID, Retry-After, Idempotency-Replayed",
+          "access-control-expose-headers":
+            "ETag, Location, X-Request-ID, X-CSRF-Token, Retry-After, Idempotency-Replayed",
           vary: "Origin",
         });
       }

@@ -30,6 +30,17 @@ describe("a state-changing request with a session", () => {
     expect(await exists("csrf own token")).toBe(true);
   });
 
+  it("finds the token in each answer's header too: a page of another host cannot read the cookie", async () => {
+    const { browser } = await administrator();
+    const told = (await browser.get("/api/v1/auth/me")).headers.get("X-CSRF-Token") ?? "";
+    expect(told).toBe(browser.csrf);
+    const refused = await browser.send("POST", TEAMS, JSON_TYPE, JSON.stringify({ name: "csrf by header" }));
+    expect([refused.status, refused.headers.get("X-CSRF-Token")]).toEqual([403, told]);
+    const headers = { ...JSON_TYPE, "X-CSRF-Token": told };
+    expect((await browser.send("POST", TEAMS, headers, JSON.stringify({ name: "csrf by header" }))).status).toBe(201);
+    expect((await new Browser().get("/api/v1/auth/info")).headers.has("X-CSRF-Token")).toBe(false);
+  });
+
   it("is refused without it: by form, by JSON, as text, without a content type, by any method", async () => {
     const { browser, exists } = await administrator();
     const body = JSON.stringify({ name: "csrf without token" });

@@ -33,9 +33,11 @@ export function withCookies(response: Response, cookies: readonly string[]): Res
 export function errorResponse(error: unknown, requestId: string): Response {
   const known = error instanceof AppError ? error : unexpected(error);
   if (known.status >= 500) {
-    console.error(
+    // Too much at once passes by itself; whoever watches the errors need not hear of each request.
+    const level = known.status === 503 ? "warn" : "error";
+    console[level](
       JSON.stringify({
-        level: "error",
+        level,
         event: "request.failed",
         request_id: requestId,
         code: known.code,

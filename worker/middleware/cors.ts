@@ -11,7 +11,14 @@ const REQUEST_HEADERS = [
   "Idempotency-Key",
   "If-Match",
 ].join(", ");
-const EXPOSED_HEADERS = ["ETag", "Location", "X-Request-ID", "Retry-After", "Idempotency-Replayed"].join(", ");
+const EXPOSED_HEADERS = [
+  "ETag",
+  "Location",
+  "X-Request-ID",
+  "X-CSRF-Token",
+  "Retry-After",
+  "Idempotency-Replayed",
+].join(", ");
 const MAX_AGE_SECONDS = 86_400;
 
 /** The Origin of a request if it is one of `origins`; null else. */

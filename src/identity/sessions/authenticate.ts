@@ -14,6 +14,8 @@ export interface SessionAuthentication {
   readonly session_id: string;
   /** Set-Cookie values to send along: the CSRF token when the client shows another one than the present. */
   readonly cookies: readonly string[];
+  /** The present token, for pages of another host that may not read our cookies (CERTCTL_CORS_ORIGINS). */
+  readonly csrf_token: string;
 }
 
 /**
@@ -39,12 +41,12 @@ export async function authenticateSession(ctx: LookupContext, request: Request):
   const shown = readCookie(request, CSRF_COOKIE);
   const cookies = shown === token ? [] : [csrfCookie(ctx, token, session.absolute_expires_at)];
   if (!isSafe) {
-    if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", actor, cookies);
+    if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", actor, token, cookies);
     if (!(await constantTimeEqual(request.headers.get(CSRF_HEADER) ?? "", token)))
-      throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, actor, cookies);
+      throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, actor, token, cookies);
     if (!(await store.touch(session.id, now))) return null;
   }
-  return { actor, session_id: session.id, cookies };
+  return { actor, session_id: session.id, cookies, csrf_token: token };
 }
 
 const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -67,7 +69,7 @@ function isCrossSite(ctx: LookupContext, request: Request): boolean {
   return host === undefined || (host !== new URL(request.url).host && host !== URL.parse(ctx.settings.publicUrl)?.host);
 }
 
-function csrfFailed(message: string, actor: Actor, [cookie]: readonly string[]): AppError {
-  const headers: Record<string, string> = cookie === undefined ? {} : { "Set-Cookie": cookie };
+function csrfFailed(message: string, actor: Actor, token: string, [cookie]: readonly string[]): AppError {
+  const headers = { [CSRF_HEADER]: token, ...(cookie === undefined ? {} : { "Set-Cookie": cookie }) };
   return new AppError(403, "csrf_failed", message, { actor, headers });
 }
