@@ -177,7 +177,9 @@ describe("keys that are not usable are dropped", () => {
     });
     const { keys } = await providerDocuments(contextAhead(), await providerOf(idp.issuer));
     expect(keys.keys.map(({ kid }) => kid)).toEqual([own, "RS256", "PS512", "ES384", "ES512", "EdDSA"]);
-    expect(JSON.stringify(keys)).not.toMatch(/x5c|note|"d"|secret/);
+    // Member names only: what is random may spell anything.
+    const members = new Set(keys.keys.flatMap((key) => Object.keys(key)));
+    expect([...members].filter((name) => ["d", "k", "note", "oth", "p", "x5c", "x5t"].includes(name))).toEqual([]);
   });
 });
 

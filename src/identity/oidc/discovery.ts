@@ -31,7 +31,7 @@ export interface ProviderDocuments {
 /** An attempt takes at most ten seconds; whoever waits for another's looks every quarter of a second. */
 const ATTEMPT_MS = 10_000;
 const LOOK_MS = 250;
-const MAX_WAITING = 16;
+export const MAX_WAITING = 16;
 
 /** Unknown key ids make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
 const UNKNOWN_KEY_BRAKE_MS = 30_000;
