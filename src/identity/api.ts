@@ -10,10 +10,9 @@ import { oidcRoutes } from "./oidc/api.ts";
 import { signInRoutes } from "./oidc/sign-in-api.ts";
 import { roleRoutes } from "./roles-api.ts";
 import { runtimeRoutes } from "./runtime-api.ts";
+import { actorType } from "./schemas.ts";
 import { sessionRoutes } from "./sessions/api.ts";
 import { userRoutes } from "./users-api.ts";
-
-const actorType = z.enum(["User", "System", "Agent", "APIKey", "Anonymous"]);
 
 const effectivePermission = z
   .object({

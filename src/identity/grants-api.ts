@@ -3,9 +3,9 @@ import type { Context } from "../platform/context.ts";
 import { noContent, ok, type Route, route } from "../platform/route.ts";
 import { giveRole, listGrants, takeRole } from "./grant-changes.ts";
 import type { ActorRef } from "./grants.ts";
+import { scopeType } from "./schemas.ts";
 
 const time = z.string().openapi({ format: "date-time" });
-export const scopeType = z.enum(["global", "profile", "issuer"]);
 
 /** A role in a scope, as bodies name it. */
 export const roleInScope = {

@@ -10,7 +10,8 @@ import {
   mustBeAtWork,
   rotateKey,
 } from "./api-keys.ts";
-import { expiry, grantRoutes, roleInScope, scopeType } from "./grants-api.ts";
+import { expiry, grantRoutes, roleInScope } from "./grants-api.ts";
+import { actorType, scopeType } from "./schemas.ts";
 
 const tag = "Auth";
 const path = "/api/v1/auth/keys";
@@ -18,7 +19,6 @@ const params = z.object({
   id: z.string().openapi({ description: "The actor's id, or the id of one of its keys (ak-)" }),
 });
 const time = z.string().openapi({ format: "date-time" });
-const actorType = z.enum(["User", "System", "Agent", "APIKey", "Anonymous"]);
 const owner = z.object({ type: actorType, id: z.string() });
 
 const shownRole = z.object({ role_id: z.string(), scope_type: scopeType, scope_id: z.string().optional() });

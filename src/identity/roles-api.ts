@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { created, noContent, ok, type Route, route } from "../platform/route.ts";
 import { etagOf, nameSchema, textSchema } from "../platform/rows.ts";
-import { scopeQuery, scopeType } from "./grants-api.ts";
+import { scopeQuery } from "./grants-api.ts";
 import { PERMISSION_LIST } from "./permissions.ts";
 import {
   createRole,
@@ -13,6 +13,7 @@ import {
   roleWithPermissions,
   updateRole,
 } from "./roles.ts";
+import { scopeType } from "./schemas.ts";
 
 const tag = "Auth";
 const path = "/api/v1/auth/roles";

@@ -2,6 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { commit } from "../../platform/commit.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import { etagOf, lineSchema } from "../../platform/rows.ts";
+import { scopeType } from "../schemas.ts";
 import { providerDocuments, stateOf } from "./discovery.ts";
 import { dryRun } from "./dry-run.ts";
 import { kidsOf } from "./key-set.ts";
@@ -181,8 +182,6 @@ const documentRoutes: Route[] = [
     handler: async (ctx, { body }) => ok(await dryRun(ctx, body.issuer_url, body.scopes)),
   }),
 ];
-
-const scopeType = z.enum(["global", "profile", "issuer"]);
 
 const mapping = z
   .object({

@@ -1,10 +1,9 @@
 import { eq } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
+import { isLoopback } from "../../platform/demo.ts";
 import { describeError } from "../../platform/log.ts";
 import { oidcProviders, oidcSessions } from "../table.ts";
 import { discover } from "./discovery.ts";
-
-const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 
 /**
  * Where the browser goes to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 section 2); null when the
@@ -27,7 +26,7 @@ export async function endSessionUrl(ctx: Context, session_id: string): Promise<s
       url.searchParams.set("id_token_hint", new TextDecoder().decode(hint));
     }
     const back = new URL("/login", row.provider.redirect_uri);
-    if (back.protocol === "https:" || LOOPBACK.test(back.hostname))
+    if (back.protocol === "https:" || isLoopback(back.hostname))
       url.searchParams.set("post_logout_redirect_uri", back.href);
     return url.href;
   } catch (error) {

@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { isLoopback } from "../../platform/demo.ts";
 import { AppError, invalid } from "../../platform/errors.ts";
 import { checkSecureUrl } from "../../platform/outbound.ts";
 import { lineSchema, nameSchema, updateBodyOf } from "../../platform/rows.ts";
@@ -10,7 +11,6 @@ import type { Settings } from "../../platform/settings.ts";
 const MASK = "********";
 
 const CALLBACK_PATH = "/auth/oidc/callback";
-const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 const DOMAIN = /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 /** RFC 6749 section 3.3. */
 const SCOPE_TOKEN = /^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/;
@@ -50,7 +50,7 @@ const redirectUri = z
 /** Where the provider sends browsers back to: the callback of this server, over TLS unless it never leaves the machine. */
 function redirectProblem(text: string): string | null {
   const url = URL.parse(text);
-  if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && LOOPBACK.test(url.hostname))))
+  if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname))))
     return "must be an https URL, or http on localhost, 127.0.0.1 or [::1]";
   if (url.username !== "" || url.password !== "") return "must not carry credentials";
   if (/[?#]/.test(text)) return "must have neither query nor fragment";

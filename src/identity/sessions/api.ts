@@ -7,12 +7,12 @@ import { noContent, ok, type Reply, type Route, route } from "../../platform/rou
 import type { ActorRef } from "../grants.ts";
 import { endSessionUrl } from "../oidc/logout-url.ts";
 import { clearedPending } from "../oidc/pending.ts";
+import { actorType } from "../schemas.ts";
 import { authenticateSession } from "./authenticate.ts";
 import { clearedCookies } from "./cookie.ts";
 import { endSession, endSessionsOf } from "./sessions.ts";
 import { type LiveSession, SESSION_ID, type SessionRow, sessionStore, shardOf } from "./store.ts";
 
-const actorType = z.enum(["User", "System", "Agent", "APIKey", "Anonymous"]);
 const time = z.string().openapi({ format: "date-time" });
 
 const authSession = z
