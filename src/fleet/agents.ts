@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
-import { isAnotherActor, isReservedName } from "../identity/api-keys.ts";
 import { grantStatement } from "../identity/grants.ts";
 import { mintKey } from "../identity/keys.ts";
+import { isActor, isReservedName, OTHER_THAN_AGENTS } from "../identity/names.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../platform/database.ts";
@@ -79,7 +79,7 @@ export async function registerAgent(
   const { updated_at: _, ...facts } = row;
   const shown = { ...facts, status: statusOf(row, row.registered_at), api_key: key.value };
   const statements = [
-    guard(ctx.db, sql`not ${isAnotherActor(id)}`),
+    guard(ctx.db, sql`not ${isActor(id, OTHER_THAN_AGENTS)}`),
     ...(credential_id === null ? [] : useStatements(ctx, credential_id)),
     ctx.db.insert(agents).values(row),
     ...key.statements,
@@ -110,7 +110,7 @@ export async function registerAgent(
 
 /** Which of the guards failed: the id is another actor's, or the credential was used up in this moment. */
 async function whyRefused(ctx: Context, id: string, credential_id: string | null, error: GuardFailed): Promise<Error> {
-  const [row] = await ctx.db.all<{ taken: number }>(sql`select ${isAnotherActor(id)} as taken`);
+  const [row] = await ctx.db.all<{ taken: number }>(sql`select ${isActor(id, OTHER_THAN_AGENTS)} as taken`);
   if (row?.taken === 1)
     return conflict("already_exists", `id: ${JSON.stringify(id)} is the name of an API key or user`);
   return credential_id === null ? error : whyNotUsed(ctx, credential_id);

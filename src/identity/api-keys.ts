@@ -1,4 +1,4 @@
-import { and, asc, eq, inArray, isNull, ne, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, isNull, ne, or, sql } from "drizzle-orm";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard } from "../platform/database.ts";
@@ -14,26 +14,18 @@ import {
   grantsOf,
   mustBeAbleToGive,
   mustHaveToGive,
+  permissionsOf,
   type RoleInScope,
   TENANT,
   unexpired,
 } from "./grants.ts";
 import { type ApiKey, mintKey, ownerOf } from "./keys.ts";
 import { administratorComesIn, commitAdministered, isAdminGrant, lastAdmin } from "./last-admin.ts";
+import { isActor, isReservedName, ofActorId } from "./names.ts";
 import { existingScope, findRole, type ScopeInput } from "./roles.ts";
 import { actorRoles, apiKeys } from "./table.ts";
 
 /** API keys as people manage them. What a key is worth at the door is in keys.ts. */
-
-/** Names of actors, as the bootstrap takes them. */
-export const ACTOR_NAME = /^[a-z0-9][a-z0-9_-]{2,63}$/;
-/** What reads as the id of something else, or stands for somebody already. */
-const RESERVED_NAME = new RegExp(`^(?:ak-|u-|abc-|system$|anonymous$|retired$|${DEMO_ACTOR.id}$)`);
-
-/** Whether nobody may be called so: no key, no agent. */
-export function isReservedName(name: string): boolean {
-  return RESERVED_NAME.test(name);
-}
 
 const DEFAULT_OVERLAP_SECONDS = 86_400;
 export const MAX_OVERLAP_SECONDS = 30 * 86_400;
@@ -137,7 +129,7 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
     const actor: ActorRef = { id: body.name, type: "APIKey" };
     const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
     const all = [
-      guard(ctx.db, sql`not ${known(body.name)}`),
+      guard(ctx.db, sql`not ${isActor(body.name)}`),
       ...stillThere(ctx, given),
       ...statements,
       ...given.map((grant) => grantStatement(ctx, actor, grant)),
@@ -161,27 +153,8 @@ async function givenRoles(ctx: Context, asked: NewApiKey["roles"]): Promise<Role
   return [...given.values()];
 }
 
-/** Condition: some actor of this id has, or had, a key or a role. */
-function known(id: string): SQL {
-  return sql`(exists (select 1 from ${apiKeys} where ${ofSomeType(apiKeys, id)})
-    or exists (select 1 from ${actorRoles} where ${ofSomeType(actorRoles, id)}))`;
-}
-
-/** Condition: an id is some actor's already that is no agent: keys of both would answer to it. */
-export function isAnotherActor(id: string): SQL {
-  return sql`(exists (select 1 from ${apiKeys} where ${ofSomeType(apiKeys, id)} and ${ne(apiKeys.actor_type, "Agent")})
-    or exists (select 1 from ${actorRoles} where ${ofSomeType(actorRoles, id)} and ${ne(actorRoles.actor_type, "Agent")}))`;
-}
-
-const ACTOR_TYPES: readonly ActorType[] = ["User", "System", "Agent", "APIKey", "Anonymous"];
-
-/** Condition: the row is of an actor of this id. All types are named, as the indexes begin with them. */
-function ofSomeType(table: typeof apiKeys | typeof actorRoles, id: string): SQL {
-  return sql`(${inArray(table.actor_type, ACTOR_TYPES)} and ${eq(table.actor_id, id)})`;
-}
-
 async function mustBeNew(ctx: Context, name: string): Promise<void> {
-  const [row] = await ctx.db.all<{ known: number }>(sql`select ${known(name)} as known`);
+  const [row] = await ctx.db.all<{ known: number }>(sql`select ${isActor(name)} as known`);
   if (row?.known === 1)
     throw conflict("already_exists", `name: ${JSON.stringify(name)} is, or once was, an actor: choose another name`);
 }
@@ -227,8 +200,8 @@ export async function keyActor(ctx: Context, id: string): Promise<ActorRef> {
       `${DEMO_ACTOR.id} stands for everybody in demo mode and can be given and denied nothing`,
     );
   const found = await ctx.db.all<ActorRef>(sql`
-    select actor_id as id, actor_type as type from ${apiKeys} where ${or(eq(apiKeys.id, id), ofSomeType(apiKeys, id))}
-    union select actor_id, actor_type from ${actorRoles} where ${ofSomeType(actorRoles, id)}`);
+    select actor_id as id, actor_type as type from ${apiKeys} where ${or(eq(apiKeys.id, id), ofActorId(apiKeys, id))}
+    union select actor_id, actor_type from ${actorRoles} where ${ofActorId(actorRoles, id)}`);
   const actor = found.find(({ type }) => type === "APIKey") ?? found[0];
   if (!actor) throw notFound("API key", id);
   return actor;
@@ -281,12 +254,10 @@ export async function rotateKey(
  * Throws 403 for less, 401 for who was shut out meanwhile, 410 for a retired agent's.
  */
 async function mustHaveToRotate(ctx: Context, actor: ActorRef, grants: readonly RoleInScope[]): Promise<void> {
-  const what = `the key of ${JSON.stringify(actor.id)}`;
-  if (actor.type === "Agent") {
-    await mustBeAtWork(ctx, actor);
-    await mustHaveToGive(ctx, [{ permission: "cert.issue", scope_type: "global" }], what);
-  }
-  await mustBeAbleToGive(ctx, isOwn(ctx, actor) ? [] : grants, what);
+  await mustBeAtWork(ctx, actor);
+  const held = isOwn(ctx, actor) ? [] : await permissionsOf(ctx, grants);
+  const signs = actor.type === "Agent" ? [{ permission: "cert.issue", scope_type: "global" as const }] : [];
+  await mustHaveToGive(ctx, [...held, ...signs], `the key of ${JSON.stringify(actor.id)}`);
 }
 
 function isOwn({ actor }: Context, { id, type }: ActorRef): boolean {

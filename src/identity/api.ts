@@ -6,6 +6,7 @@ import { bootstrap, bootstrapAvailable, mustBeOpen } from "./bootstrap.ts";
 import { breakglassRoutes } from "./breakglass/api.ts";
 import { authInfo } from "./info.ts";
 import { keyRoutes } from "./keys-api.ts";
+import { ACTOR_NAME } from "./names.ts";
 import { oidcRoutes } from "./oidc/api.ts";
 import { signInRoutes } from "./oidc/sign-in-api.ts";
 import { roleRoutes } from "./roles-api.ts";
@@ -110,7 +111,7 @@ const ownRoutes: Route[] = [
     summary: "Turn the bootstrap token into the first administrator's API key, once",
     body: z.strictObject({
       token: z.string().min(1).max(512),
-      actor_name: z.string().regex(/^[a-z0-9][a-z0-9_-]{2,63}$/, "must match ^[a-z0-9][a-z0-9_-]{2,63}$"),
+      actor_name: z.string().regex(ACTOR_NAME, `must match ${ACTOR_NAME.source}`),
     }),
     bodyLimit: 4096,
     before: mustBeOpen,

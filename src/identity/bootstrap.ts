@@ -1,4 +1,4 @@
-import { and, eq, gt, isNull, or, type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
 import { addressKey } from "../platform/caller.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
@@ -7,8 +7,9 @@ import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
 import { grantStatement } from "./grants.ts";
 import { mintKey } from "./keys.ts";
+import { isActor } from "./names.ts";
 import { onceFor } from "./once.ts";
-import { actorRoles, apiKeys, milestones } from "./table.ts";
+import { actorRoles, milestones } from "./table.ts";
 
 const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
 
@@ -86,7 +87,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
   try {
     await runBatch(ctx.db, [
       firstAdministrator(ctx),
-      guard(ctx.db, isNobody(actor_name)),
+      guard(ctx.db, sql`not ${isActor(actor_name, ["APIKey"])}`),
       ...key.statements,
       grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
       ctx.audit({
@@ -114,11 +115,4 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
     created_at: now,
     message: "Keep this key: it is shown once. The bootstrap is closed now.",
   };
-}
-
-/** Condition: no API key's actor has, or ever had, a key or a role under this name. */
-function isNobody(name: string): SQL {
-  const key = and(eq(apiKeys.actor_type, "APIKey"), eq(apiKeys.actor_id, name));
-  const grant = and(eq(actorRoles.actor_type, "APIKey"), eq(actorRoles.actor_id, name));
-  return sql`not exists (select 1 from ${apiKeys} where ${key}) and not exists (select 1 from ${actorRoles} where ${grant})`;
 }

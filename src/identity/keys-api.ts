@@ -1,7 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { created, noContent, ok, type Route, route } from "../platform/route.ts";
 import {
-  ACTOR_NAME,
   createKey,
   deleteKeys,
   keyActor,
@@ -11,6 +10,7 @@ import {
   rotateKey,
 } from "./api-keys.ts";
 import { expiry, grantRoutes, roleInScope } from "./grants-api.ts";
+import { ACTOR_NAME } from "./names.ts";
 import { actorType, scopeType } from "./schemas.ts";
 
 const tag = "Auth";

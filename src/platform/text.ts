@@ -22,7 +22,7 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 }
 
-/** The same as sha256Hex, at once: for the path of every request, where waiting for a promise costs more than the hash. */
+/** The same as sha256Hex, at once: for what must be decided before anybody else runs. */
 export function sha256HexSync(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
