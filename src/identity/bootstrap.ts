@@ -2,12 +2,12 @@ import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
 import { addressKey } from "../platform/caller.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard, runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
-import { conflict, gone, tooManyRequests, unauthorized } from "../platform/errors.ts";
+import { conflict, gone, invalid, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
 import { grantStatement } from "./grants.ts";
 import { mintKey } from "./keys.ts";
-import { isActor } from "./names.ts";
+import { isActor, isReservedName } from "./names.ts";
 import { onceFor } from "./once.ts";
 import { actorRoles, milestones } from "./table.ts";
 
@@ -77,6 +77,8 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
   // A wrong token's trace is the door's, one audit event a minute: what anybody may try fills no table.
   if (!(await constantTimeEqual(token, ctx.settings.bootstrapToken ?? "")))
     throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
+  if (isReservedName(actor_name))
+    throw invalid("actor_name", `an administrator cannot be called ${JSON.stringify(actor_name)}`);
   const now = timestamp(ctx);
   const key = await mintKey(ctx, {
     actor_id: actor_name,

@@ -76,6 +76,12 @@ describe("bootstrap", () => {
     expect((await post({ token: "wrong", actor_name: "root-admin" })).status).toBe(401);
   });
 
+  it("makes no administrator who could not be managed by its name: what stands for somebody else is refused", async () => {
+    for (const actor_name of ["actor-demo-anon", "anonymous", "system", "ak-x1", "u-someone"])
+      expect((await post({ token: "test-bootstrap-token", actor_name })).status, actor_name).toBe(400);
+    expect((await post({ token: "wrong", actor_name: "anonymous" })).status).toBe(401);
+  });
+
   it("of two racing calls one gets the key, the other and all later ones 410", async () => {
     expect(await (await call("/api/v1/auth/bootstrap")).json()).toEqual({ available: true });
     // Whoever holds a key of somebody who is there, as the demo mode makes, gets no administrator's rights by the name.
