@@ -6,6 +6,7 @@ import { oidcProviders, users } from "../src/identity/table.ts";
 import { type Actor, NO_CALLER } from "../src/platform/context.ts";
 import { runBatch } from "../src/platform/database.ts";
 import { ok, route } from "../src/platform/route.ts";
+import { providerRow } from "../test/support/provider-row.ts";
 import { makeApp } from "../worker/app.ts";
 import { makeContext } from "../worker/context.ts";
 import type { Env } from "../worker/env.ts";
@@ -56,23 +57,7 @@ async function prepare(env: Env, waiter: ExecutionContext): Promise<{ key: strin
   const times = { tenant_id: "t-default", created_at: now, updated_at: now };
   const key = await mintKey(ctx, { actor_id: "bench", actor_type: "APIKey", name: "bench" });
   await runBatch(ctx.db, [
-    ctx.db.insert(oidcProviders).values({
-      ...times,
-      id: "op-bench",
-      name: "bench",
-      issuer_url: "https://idp.bench.example.com",
-      client_id: "bench",
-      sealed_client_secret: "",
-      redirect_uri: "https://bench.example.com/auth/oidc/callback",
-      groups_claim_path: "groups",
-      groups_claim_format: "string-array",
-      fetch_userinfo: false,
-      scopes: ["openid"],
-      allowed_email_domains: [],
-      iat_window_seconds: 300,
-      jwks_cache_ttl_seconds: 3600,
-      enabled: true,
-    }),
+    ctx.db.insert(oidcProviders).values(providerRow("op-bench", now)),
     ctx.db.insert(users).values({
       ...times,
       id: USER.id,

@@ -12,6 +12,7 @@ import { oidcProviders } from "../../src/identity/table.ts";
 import type { Context } from "../../src/platform/context.ts";
 import { contextAhead } from "../support/context.ts";
 import { testIdp } from "../support/idp-client.ts";
+import { providerRow } from "../support/provider-row.ts";
 
 const METADATA = "/.well-known/openid-configuration";
 
@@ -20,26 +21,11 @@ async function providerOf(issuer_url: string, more: Partial<Provider> = {}): Pro
   const ctx = contextAhead();
   const id = `op-${crypto.randomUUID()}`;
   const now = ctx.clock.now().toISOString();
-  const row: Provider = {
-    id,
-    tenant_id: "t-default",
-    name: id,
+  const row: Provider = providerRow(id, now, {
     issuer_url,
-    client_id: "certctl",
-    sealed_client_secret: "",
     redirect_uri: "https://pki.test/auth/oidc/callback",
-    groups_claim_path: "groups",
-    groups_claim_format: "string-array",
-    fetch_userinfo: false,
-    scopes: ["openid"],
-    allowed_email_domains: [],
-    iat_window_seconds: 300,
-    jwks_cache_ttl_seconds: 3600,
-    enabled: true,
-    created_at: now,
-    updated_at: now,
     ...more,
-  };
+  });
   await ctx.db.insert(oidcProviders).values(row);
   return row;
 }

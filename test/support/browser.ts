@@ -7,6 +7,7 @@ import type { Context } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { makeContext } from "../../worker/context.ts";
 import type { Answer } from "./api.ts";
+import { providerRow } from "./provider-row.ts";
 
 const SESSION = "__Host-certctl_session";
 const CSRF = "__Host-certctl_csrf";
@@ -91,25 +92,7 @@ export async function newUser(roles: readonly string[] = []): Promise<{ id: stri
   const id = randomId(ctx.random, "u-");
   const provider_id = randomId(ctx.random, "op-");
   await ctx.db.batch([
-    ctx.db.insert(oidcProviders).values({
-      id: provider_id,
-      tenant_id: "t-default",
-      name: provider_id,
-      issuer_url: `https://${provider_id}.test`,
-      client_id: "client",
-      sealed_client_secret: "",
-      redirect_uri: "https://console.test/auth/oidc/callback",
-      groups_claim_path: "groups",
-      groups_claim_format: "string-array",
-      fetch_userinfo: false,
-      scopes: ["openid"],
-      allowed_email_domains: [],
-      iat_window_seconds: 300,
-      jwks_cache_ttl_seconds: 3600,
-      enabled: true,
-      created_at: now,
-      updated_at: now,
-    }),
+    ctx.db.insert(oidcProviders).values(providerRow(provider_id, now)),
     ctx.db.insert(users).values({
       id,
       tenant_id: "t-default",

@@ -7,6 +7,7 @@ import { utf8 } from "../../src/platform/text.ts";
 import type { Answer } from "./api.ts";
 import { Browser, context } from "./browser.ts";
 import { type Script, type Token, testIdp } from "./idp-client.ts";
+import { providerRow } from "./provider-row.ts";
 
 export const REDIRECT_URI = "https://console.test/auth/oidc/callback";
 
@@ -16,7 +17,7 @@ export interface TestProvider {
   readonly idp: ReturnType<typeof testIdp>;
 }
 
-type Row = typeof oidcProviders.$inferInsert;
+type Row = typeof oidcProviders.$inferSelect;
 
 /** A provider with a secret (`client_secret` of null: a public client). */
 export async function newProvider(
@@ -27,26 +28,14 @@ export async function newProvider(
   const now = ctx.clock.now().toISOString();
   const id = randomId(ctx.random, "op-");
   const { client_secret = "s3cret", ...row } = over;
-  await ctx.db.insert(oidcProviders).values({
-    id,
-    tenant_id: "t-default",
-    name: id,
+  const sealed_client_secret = client_secret === null ? "" : await ctx.sealer.seal(utf8(client_secret), `oidc|${id}`);
+  const own = {
     issuer_url: idp.issuer,
-    client_id: "certctl",
-    sealed_client_secret: client_secret === null ? "" : await ctx.sealer.seal(utf8(client_secret), `oidc|${id}`),
+    sealed_client_secret,
     redirect_uri: REDIRECT_URI,
-    groups_claim_path: "groups",
-    groups_claim_format: "string-array",
-    fetch_userinfo: false,
     scopes: ["openid", "profile"],
-    allowed_email_domains: [],
-    iat_window_seconds: 300,
-    jwks_cache_ttl_seconds: 3600,
-    enabled: true,
-    created_at: now,
-    updated_at: now,
-    ...row,
-  });
+  };
+  await ctx.db.insert(oidcProviders).values(providerRow(id, now, { ...own, ...row }));
   return { id, idp };
 }
 
