@@ -4,10 +4,14 @@ import { generateKeyPair, importSigner, type Signer } from "../../src/pki/keys.t
 import { type CertificateKind, lintErrors, lintTbsCertificate } from "../../src/pki/lint/index.ts";
 
 /** A key that signs only what is thrown away after the lint: one in an isolate, never stored. */
-let throwAway: Promise<Signer> | null = null;
+let throwAway: Signer | null = null;
 
-function throwAwaySigner(): Promise<Signer> {
-  throwAway ??= generateKeyPair("ECDSA-P256").then((pair) => importSigner(pair.pkcs8));
+/** The value is shared by all ledgers of an isolate, its making is not: two that begin at once make a key each. */
+async function throwAwaySigner(): Promise<Signer> {
+  if (throwAway === null) {
+    const { pkcs8 } = await generateKeyPair("ECDSA-P256");
+    throwAway = await importSigner(pkcs8);
+  }
   return throwAway;
 }
 

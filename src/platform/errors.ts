@@ -78,3 +78,15 @@ export function tooManyRequests(message: string, retryAfter: number): AppError {
     headers: { "Retry-After": String(Math.max(1, Math.ceil(retryAfter))) },
   });
 }
+
+/**
+ * Whether the same request may succeed in a moment: a Durable Object or database that is overloaded or was just restarted
+ * marks its errors so.
+ */
+export function isTemporary(error: unknown): boolean {
+  const marks = [error, error instanceof Error ? error.cause : null] as ({
+    overloaded?: true;
+    retryable?: true;
+  } | null)[];
+  return marks.some((mark) => mark?.overloaded === true || mark?.retryable === true);
+}

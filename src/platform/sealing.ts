@@ -21,14 +21,15 @@ export interface Sealer {
 }
 
 export function makeSealer(keys: readonly SealingKey[]): Sealer {
-  const imported = new Map<string, Promise<CryptoKey>>();
-  const keyOf = (id: string): Promise<CryptoKey> => {
+  const imported = new Map<string, CryptoKey>();
+  const keyOf = async (id: string): Promise<CryptoKey> => {
+    const known = imported.get(id);
+    if (known) return known;
     const key = keys.find((candidate) => candidate.id === id);
     if (!key) throw new SealingError(`CERTCTL_SEALING_KEYS has no key ${JSON.stringify(id)}`);
-    const known =
-      imported.get(id) ?? crypto.subtle.importKey("raw", key.bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
-    imported.set(id, known);
-    return known;
+    const fresh = await crypto.subtle.importKey("raw", key.bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
+    imported.set(id, fresh);
+    return fresh;
   };
   let registered = false;
 

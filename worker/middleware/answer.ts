@@ -1,5 +1,5 @@
 import { systemRandom } from "../../src/platform/context.ts";
-import { AppError, unavailable } from "../../src/platform/errors.ts";
+import { AppError, isTemporary, unavailable } from "../../src/platform/errors.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { envelope, type Reply } from "../../src/platform/route.ts";
@@ -49,13 +49,8 @@ export function errorResponse(error: unknown, requestId: string): Response {
   return new Response(JSON.stringify(envelope(known, requestId)), { status: known.status, headers });
 }
 
-/** A Durable Object or database that is overloaded or was just restarted says so: the same request may succeed in a moment. */
 function unexpected(error: unknown): AppError {
-  const marks = [error, error instanceof Error ? error.cause : null] as ({
-    overloaded?: true;
-    retryable?: true;
-  } | null)[];
-  return marks.some((mark) => mark?.overloaded === true || mark?.retryable === true)
-    ? unavailable("overloaded", "too much is going on, or a part restarts: repeat the request", 2)
+  return isTemporary(error)
+    ? unavailable("overloaded", "the service is overloaded or restarting; retry after the time in Retry-After", 2)
     : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");
 }

@@ -3,14 +3,6 @@ import type { Context } from "../../platform/context.ts";
 /** What answering relying parties needs of a context: nobody is authenticated, nothing is written. */
 export type PublicContext = Pick<Context, "clock" | "db" | "bindings" | "settings" | "sealer" | "defer" | "log">;
 
-/**
- * Whether a promise of one request may be awaited in another. The runtime does that by its own default; where it is switched
- * off (the test runner does), every request asks for itself.
- */
-export const CROSSES_REQUESTS: boolean =
-  (globalThis as { Cloudflare?: { compatibilityFlags?: Record<string, boolean> } }).Cloudflare?.compatibilityFlags
-    ?.handle_cross_request_promise_resolution === true;
-
 /** A map that forgets its oldest key beyond `limit`. */
 export class BoundedMap<V> {
   private readonly map = new Map<string, V>();

@@ -12,33 +12,30 @@ import {
   ocspError,
   parseCertId,
 } from "../../pki/ocsp.ts";
+import { isTemporary } from "../../platform/errors.ts";
+import { describeError } from "../../platform/log.ts";
 import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
-import { BoundedMap, type PublicContext } from "./context.ts";
+import { AnswerMemory, type Asked, askedAt, type OcspAnswer } from "./answers.ts";
+import type { PublicContext } from "./context.ts";
 import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";
 import { NoResponder, responderOf } from "./responders.ts";
-import { Overloaded, statusOf } from "./statuses.ts";
+import { statusesOf, statusOf } from "./statuses.ts";
 
 /** How long an answer stands for itself, and how long a cache may keep it: the bound on how late a revocation shows there. */
 const VALIDITY_MS = 3_600_000;
 const MAX_AGE_SECONDS = 300;
 /** thisUpdate lies this far back, for clients whose clock is slow. */
 const BACKDATE_MS = 60_000;
-/** How long an isolate repeats an answer without asking the ledger. */
-export const ISOLATE_CACHE_MS = 2_000;
-
-/** A signed answer with what HTTP says about it. */
-export interface OcspAnswer {
-  readonly body: Bytes;
-  readonly headers: Record<string, string>;
-  readonly etag: string;
-  /** thisUpdate in whole seconds, Unix milliseconds. */
-  readonly lastModified: number;
-  /** Null: signed for this one request. */
-  readonly cachedUntil: number | null;
-}
+const UNKNOWN: SerialStatus = { status: "unknown" };
 
 /** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
-const answers = new BoundedMap<OcspAnswer>(8_192);
+const answers = new AnswerMemory();
+
+/** What a client asks. `read` is the status of its one serial where finding the CA has read that already, else null. */
+export interface Question {
+  readonly request: OcspRequest;
+  readonly read: { readonly status: SerialStatus; readonly asked: Asked } | null;
+}
 
 export const OCSP_TYPE = "application/ocsp-response";
 
@@ -52,11 +49,9 @@ export function errorAnswer(status: OcspErrorStatus): Response {
 /** The error status that tells a client what happened; what is ours and unexpected is logged. */
 export function errorStatusOf(ctx: PublicContext, error: unknown): OcspErrorStatus {
   if (error instanceof OcspError) return error.status;
-  if (error instanceof Overloaded) return "tryLater";
   if (error instanceof NoResponder) return "unauthorized";
-  ctx.log.error("ocsp.failed", {
-    error: error instanceof Error ? `${error.name}: ${error.message}`.slice(0, 300) : "?",
-  });
+  if (isTemporary(error)) return "tryLater";
+  ctx.log.error("ocsp.failed", { error: describeError(error) });
   return "tryLater";
 }
 
@@ -66,74 +61,71 @@ export function repeatableKey(request: OcspRequest): string | null {
   return request.nonce === null && request.certIds.length === 1 && only ? canonicalCertId(only) : null;
 }
 
-/** Answers a parsed request. Throws OcspError, Overloaded, NoResponder. */
+/** Answers a question. Throws OcspError, NoResponder. */
 export async function answerOcsp(
   ctx: PublicContext,
   caId: string,
   authority: PublicAuthority,
-  request: OcspRequest,
+  { request, read }: Question,
 ): Promise<OcspAnswer> {
-  const key = repeatableKey(request);
-  if (key !== null) {
-    const repeated = answers.get(`${caId}/${key}`);
-    if (repeated?.cachedUntil && repeated.cachedUntil > ctx.clock.now().getTime()) return repeated;
-  }
-  const asked = await Promise.all(
-    request.certIds.map(async (id) => ({ id, ca: await findByCertId(ctx, authority, caId, id) })),
-  );
-  const signing = asked.find((one) => one.ca !== null)?.ca;
+  const certId = repeatableKey(request);
+  const key = certId === null ? null : `${caId}/${certId}`;
+  const repeated = key === null || read ? null : answers.recall(key, ctx.clock.now().getTime());
+  if (repeated) return repeated;
+  const cas = await Promise.all(request.certIds.map((id) => findByCertId(ctx, authority, caId, id)));
+  const signing = cas.find((ca) => ca !== null);
   // Not our certificates at all: nobody here could sign for them.
   if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
-  const statuses = await Promise.all(
-    asked.map(({ id, ca }) =>
-      ca === signing ? statusOf(ctx, signing.ledger_id, id.serial) : ({ status: "unknown" } as const),
-    ),
-  );
-  const answer = await sign(ctx, signing, request, statuses, key !== null);
-  if (key !== null) answers.set(`${caId}/${key}`, answer);
+  const own = request.certIds.filter((_, i) => cas[i] === signing).map(({ serial }) => serial);
+  const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
+  const found = read ? [read.status] : await statusesOf(ctx, signing.ledger_id, own);
+  const statuses = cas.map((ca) => (ca === signing && found.shift()) || UNKNOWN);
+  const answer = await sign(ctx, signing, request, statuses, key === null ? null : asked);
+  if (key !== null) answers.keep(key, answer);
   return answer;
 }
 
-/** The request that a canonical CertID (hex of its DER) stands for. */
-export function requestOfCertId(der: Bytes): OcspRequest {
-  return { certIds: [parseCertId(der)], nonce: null };
+/** The question that a canonical CertID (hex of its DER) stands for. */
+export function questionOfCertId(der: Bytes): Question {
+  return { request: { certIds: [parseCertId(der)], nonce: null }, read: null };
 }
 
 /**
- * The request for a serial without issuer hashes (the contract's GET form): the CA of that name, or the intermediate of
+ * The question for a serial without issuer hashes (the contract's GET form): the CA of that name, or the intermediate of
  * the issuer that issued it.
  */
-export async function requestOfSerial(
+export async function questionOfSerial(
   ctx: PublicContext,
   authority: PublicAuthority,
   caId: string,
   serial: string,
-): Promise<OcspRequest> {
-  const ca = await issuerOf(ctx, authority, caId, serial);
-  const hashes = ca.hashes.sha1;
-  return requestOfCertId(buildCertId("sha1", hashes.name, hashes.key, serial));
+): Promise<Question> {
+  const asked = askedAt(ctx.clock.now().getTime());
+  const { ca, status } = await issuerOf(ctx, authority, caId, serial);
+  const { name, key } = ca.hashes.sha1;
+  return { ...questionOfCertId(buildCertId("sha1", name, key, serial)), read: { status, asked } };
+}
+
+interface Holder {
+  readonly ca: PublicCa;
+  readonly status: SerialStatus;
 }
 
 /** A serial that nobody here knows may be of an intermediate that is newer than what is known of the issuer. */
-async function issuerOf(
-  ctx: PublicContext,
-  authority: PublicAuthority,
-  caId: string,
-  serial: string,
-): Promise<PublicCa> {
+async function issuerOf(ctx: PublicContext, authority: PublicAuthority, caId: string, serial: string): Promise<Holder> {
   const found = await holderOf(ctx, authority, serial);
   if (found) return found;
   const fresh = await reloaded(ctx, authority, caId);
-  return (fresh && (await holderOf(ctx, fresh, serial))) ?? authority.own;
+  return (fresh && (await holderOf(ctx, fresh, serial))) ?? { ca: authority.own, status: UNKNOWN };
 }
 
 /** The CA whose ledger has the serial, the one of that name first; null when none has. */
-async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<PublicCa | null> {
-  const has = async (ca: PublicCa) => (await statusOf(ctx, ca.ledger_id, serial)).status !== "unknown";
-  if (await has(own)) return own;
-  const others = all.filter((other) => other !== own);
-  const found = await Promise.all(others.map(has));
-  return others.find((_, i) => found[i]) ?? null;
+async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<Holder | null> {
+  const ask = async (ca: PublicCa): Promise<Holder> => ({ ca, status: await statusOf(ctx, ca.ledger_id, serial) });
+  const first = await ask(own);
+  if (first.status.status !== "unknown") return first;
+  const others = await Promise.all(all.filter((other) => other !== own).map(ask));
+  return others.find(({ status }) => status.status !== "unknown") ?? null;
 }
 
 async function sign(
@@ -141,26 +133,24 @@ async function sign(
   ca: PublicCa,
   request: OcspRequest,
   statuses: readonly SerialStatus[],
-  repeatable: boolean,
+  asked: Asked | null,
 ): Promise<OcspAnswer> {
   const { template, signer, notAfter } = await responderOf(ctx, ca.ledger_id);
   const now = ctx.clock.now().getTime();
   const thisUpdate = Math.floor((now - BACKDATE_MS) / 1000) * 1000;
   const nextUpdate = Math.min(now + VALIDITY_MS, notAfter);
-  const responses = request.certIds.map((id, i) =>
-    single(id, statuses[i] ?? { status: "unknown" }, thisUpdate, nextUpdate),
-  );
+  const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? UNKNOWN, thisUpdate, nextUpdate));
   const tbs = buildOcspTbs(template, { producedAt: new Date(now), responses, nonce: request.nonce });
   const body = assembleOcspResponse(template, tbs, await signer.sign(tbs));
   const etag = `"${toHex(await digest("SHA-256", body))}"`;
   const [only] = request.certIds;
-  const tags = [`ledger-${ca.ledger_id}`, ...(repeatable && only ? [ocspTag(ca.ledger_id, only.serial)] : [])];
+  const tags = [`ledger-${ca.ledger_id}`, ...(asked && only ? [ocspTag(ca.ledger_id, only.serial)] : [])];
   return {
     body,
     etag,
     lastModified: thisUpdate,
-    cachedUntil: repeatable ? now + ISOLATE_CACHE_MS : null,
-    headers: repeatable
+    asked,
+    headers: asked
       ? cacheHeaders({ etag, now, thisUpdate, nextUpdate, maxAge: MAX_AGE_SECONDS, tags, type: OCSP_TYPE })
       : { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" },
   };

@@ -3,17 +3,18 @@ import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } 
 import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
 import { readBody } from "../../platform/route.ts";
 import { crlKey } from "../ledger.ts";
-import { BoundedMap, type PublicContext } from "./context.ts";
+import { AnswerMemory, type OcspAnswer } from "./answers.ts";
+import type { PublicContext } from "./context.ts";
 import { findAuthority, matching, type PublicAuthority } from "./directory.ts";
 import {
   answerOcsp,
   cacheHeaders,
   errorAnswer,
   errorStatusOf,
-  type OcspAnswer,
+  type Question,
+  questionOfCertId,
+  questionOfSerial,
   repeatableKey,
-  requestOfCertId,
-  requestOfSerial,
 } from "./ocsp.ts";
 
 export const PUBLIC_PKI_PREFIX = "/.well-known/pki/";
@@ -27,7 +28,7 @@ const CA_MAX_AGE_SECONDS = 3_600;
 const CANONICAL = /^certid\/([0-9a-f]{50,2048})$/;
 
 /** Answers by raw path, so that the same GET is not even parsed again; the same bound in time as the answers themselves. */
-const byPath = new BoundedMap<OcspAnswer>(8_192);
+const byPath = new AnswerMemory();
 
 /**
  * Answers what relying parties ask (wire.md "Public PKI endpoints"). `path` is the raw pathname, neither decoded nor
@@ -39,10 +40,8 @@ export async function answerPublicPki(
   path: string,
   edge: Edge = null,
 ): Promise<Response> {
-  const before = byPath.get(path);
-  if (before?.cachedUntil && request.method === "GET" && before.cachedUntil > ctx.clock.now().getTime()) {
-    return respond(request, before);
-  }
+  const before = request.method === "GET" ? byPath.recall(path, ctx.clock.now().getTime()) : null;
+  if (before) return respond(request, before);
   const [kind, rest] = split(path.slice(PUBLIC_PKI_PREFIX.length));
   const [caId, tail] = split(rest);
   switch (kind) {
@@ -97,12 +96,12 @@ async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Ed
   const authority = await mustFind(ctx, at.caId);
   try {
     const asked = at.hasTail ? await askedByPath(ctx, authority, at) : await askedByBody(request);
-    const key = repeatableKey(asked);
+    const key = repeatableKey(asked.request);
     if (edge && key !== null) {
       return conditional(request, await edge(`${PUBLIC_PKI_PREFIX}ocsp/${at.caId}/certid/${key}`));
     }
     const answer = await answerOcsp(ctx, at.caId, authority, asked);
-    if (answer.cachedUntil && at.hasTail && at.path.length < 1024) byPath.set(at.path, answer);
+    if (at.hasTail && at.path.length < 1024) byPath.keep(at.path, answer);
     return respond(request, answer);
   } catch (error) {
     if (error instanceof AppError) throw error;
@@ -115,11 +114,11 @@ async function askedByPath(
   ctx: PublicContext,
   authority: PublicAuthority,
   { caId, tail }: Pick<OcspPath, "caId" | "tail">,
-): Promise<OcspRequest> {
+): Promise<Question> {
   const canonical = CANONICAL.exec(tail)?.[1];
-  if (canonical !== undefined && canonical.length % 2 === 0) return requestOfCertId(fromHex(canonical));
+  if (canonical !== undefined && canonical.length % 2 === 0) return questionOfCertId(fromHex(canonical));
   const text = tail.replace(/^(?:\/|%2[fF])+/, "");
-  if (/^[0-9a-fA-F]+$/.test(text)) return requestOfSerial(ctx, authority, caId, serialOf(text));
+  if (/^[0-9a-fA-F]+$/.test(text)) return questionOfSerial(ctx, authority, caId, serialOf(text));
   if (!/^(?:M|%4[dD])/.test(text)) {
     throw invalid(
       "path",
@@ -128,7 +127,7 @@ async function askedByPath(
     );
   }
   const ours = (request: OcspRequest) => request.certIds.some((id) => matching(authority, id) !== null);
-  return parseOcspRequest(decodeOcspPath(tail, ours));
+  return { request: parseOcspRequest(decodeOcspPath(tail, ours)), read: null };
 }
 
 /** Any case, leading zeros ignored, at most 40 digits: as the ledger has it. */
@@ -139,16 +138,16 @@ function serialOf(text: string): string {
   return digits.length % 2 === 0 ? digits : `0${digits}`;
 }
 
-async function askedByBody(request: Request): Promise<OcspRequest> {
+async function askedByBody(request: Request): Promise<Question> {
   const type = request.headers.get("Content-Type");
   if (type !== null && !/^application\/ocsp-request\s*(?:;|$)/i.test(type)) {
     throw unsupportedMediaType("application/ocsp-request");
   }
-  return parseOcspRequest(await readBody(request, MAX_OCSP_REQUEST));
+  return { request: parseOcspRequest(await readBody(request, MAX_OCSP_REQUEST)), read: null };
 }
 
 function respond(request: Request, answer: OcspAnswer): Response {
-  if (answer.cachedUntil && notModified(request, answer.etag, answer.lastModified)) {
+  if (answer.asked && notModified(request, answer.etag, answer.lastModified)) {
     return new Response(null, { status: 304, headers: answer.headers });
   }
   return new Response(request.method === "HEAD" ? null : answer.body, { headers: answer.headers });

@@ -2,15 +2,15 @@ import { digest } from "../../pki/bytes.ts";
 import { parseCertificate } from "../../pki/certificate.ts";
 import { importSigner, parseSpki, type Signer } from "../../pki/keys.ts";
 import { compileOcspTemplate, type OcspTemplate } from "../../pki/ocsp.ts";
+import { describeError } from "../../platform/log.ts";
 import { ledgerOf } from "../ledger.ts";
-import { BoundedMap, CROSSES_REQUESTS, type PublicContext } from "./context.ts";
+import { BoundedMap, type PublicContext } from "./context.ts";
 
 /** What signs OCSP responses for one CA in this isolate. The key is not extractable and lives in this memory only. */
 export interface Responder {
   readonly template: OcspTemplate;
   readonly signer: Signer;
-  /** Ask the ledger again after this, Unix milliseconds. */
-  readonly refreshAt: number;
+  /** End of its certificate, Unix milliseconds. */
   readonly notAfter: number;
 }
 
@@ -19,40 +19,34 @@ export class NoResponder extends Error {
   readonly code = "no_responder";
 }
 
-const known = new BoundedMap<Responder>(256);
-const loading = new Map<string, { readonly responder: Promise<Responder>; readonly since: number }>();
-/** What takes longer belongs to a request that may be gone, and then never ends: the next one loads for itself. */
-const STALE_MS = 5_000;
+interface Known {
+  readonly responder: Responder;
+  /** The next request after this fetches the successor, Unix milliseconds. */
+  refreshAt: number;
+}
 
-/** The responder of a CA; fetched from its ledger once, and again before it ends. Throws NoResponder. */
+/** Values only: what fetches one belongs to a single request, and no other waits for it. */
+const known = new BoundedMap<Known>(256);
+/** So long after a request began to fetch the successor the next one may, whatever became of the first. */
+const REFRESH_RETRY_MS = 10_000;
+/** A responder that ends within this is not used any more where the ledger has a later one. */
+const LAST_MOMENT_MS = 60_000;
+
+/**
+ * The responder of a CA. An isolate that has none, or one about to end, fetches it from the ledger; requests that come
+ * meanwhile do the same. From `refresh_at` on one request fetches the successor beside its own answer, and the others sign
+ * with the one that is still valid. Throws NoResponder.
+ */
 export async function responderOf(ctx: PublicContext, ledgerId: string): Promise<Responder> {
   const now = ctx.clock.now().getTime();
   const before = known.get(ledgerId);
-  if (before && before.refreshAt > now) return before;
-  try {
-    return await load(ctx, ledgerId);
-  } catch (error) {
-    // While its successor cannot be had, a responder that has not ended still serves.
-    if (before && before.notAfter > now + 60_000) return before;
-    throw error;
+  if (!before || before.responder.notAfter <= now + LAST_MOMENT_MS) return fetchResponder(ctx, ledgerId);
+  if (before.refreshAt <= now) {
+    before.refreshAt = now + REFRESH_RETRY_MS;
+    const refresh = fetchResponder(ctx, ledgerId);
+    ctx.defer(refresh.catch((error) => ctx.log.warn("ocsp.responder_refresh_failed", { error: describeError(error) })));
   }
-}
-
-function load(ctx: PublicContext, ledgerId: string): Promise<Responder> {
-  const now = Date.now();
-  const underWay = loading.get(ledgerId);
-  if (underWay && CROSSES_REQUESTS && now - underWay.since < STALE_MS) return underWay.responder;
-  const fresh = fetchResponder(ctx, ledgerId)
-    .then((responder) => {
-      known.set(ledgerId, responder);
-      return responder;
-    })
-    .finally(() => {
-      if (loading.get(ledgerId)?.responder === fresh) loading.delete(ledgerId);
-    });
-  loading.set(ledgerId, { responder: fresh, since: now });
-  ctx.defer(fresh.catch(() => undefined));
-  return fresh;
+  return before.responder;
 }
 
 async function fetchResponder(ctx: PublicContext, ledgerId: string): Promise<Responder> {
@@ -68,10 +62,7 @@ async function fetchResponder(ctx: PublicContext, ledgerId: string): Promise<Res
     algorithmIdentifier: signer.algorithmIdentifier,
     certificates: [material.certificate],
   });
-  return {
-    template,
-    signer,
-    refreshAt: Date.parse(material.refresh_at),
-    notAfter: Date.parse(material.not_after),
-  };
+  const responder = { template, signer, notAfter: Date.parse(material.not_after) };
+  known.set(ledgerId, { responder, refreshAt: Date.parse(material.refresh_at) });
+  return responder;
 }
