@@ -16,6 +16,7 @@ import type {
   RevocationTarget,
   RevokeRequest,
   RevokeResult,
+  SerialKnowledge,
   SerialStatus,
 } from "../src/authority/ledger.ts";
 import type { Bytes } from "../src/pki/bytes.ts";
@@ -28,6 +29,7 @@ import { issue, issueCa } from "./issuer/issue.ts";
 import { acknowledge, handOverAgain, nextSettleDue, settleDue } from "./issuer/outbox.ts";
 import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
 import { lookup, release, revoke } from "./issuer/revocation.ts";
+import { serials } from "./issuer/serials.ts";
 import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
 
 /**
@@ -132,6 +134,10 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
 
   responder(): Promise<ResponderMaterial | Refusal> {
     return responder(this.core);
+  }
+
+  serials(have: number | null): Promise<SerialKnowledge> {
+    return serials(this.core, have);
   }
 
   async crls(): Promise<CrlState[]> {

@@ -14,7 +14,6 @@ import {
   buildSubordinateRequest,
   type Certificate,
   parseCertificate,
-  randomSerial,
   verifyIssued,
 } from "../../src/pki/certificate.ts";
 import { PkiError } from "../../src/pki/errors.ts";
@@ -36,6 +35,7 @@ import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
 import { renewResponder } from "./responder.ts";
 import { addCrlEntry, markDirty } from "./revocation.ts";
+import { newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import type { CaRow } from "./storage.ts";
 
@@ -67,7 +67,7 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
     const now = Math.floor(nowOf(core) / 1000) * 1000;
     const notBefore = now - BACKDATE_SECONDS * 1000;
     const notAfter = notBefore + request.ttl_seconds * 1000 - 1000;
-    const serial = randomSerial((length) => core.random.bytes(length));
+    const serial = newSerial(core);
     const tbs = await tbsOf(signer, (capture) =>
       buildRootCertificate(
         {
@@ -96,7 +96,7 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
         // Its own serial is used too.
         core.sql.exec(
           `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
-           spki_sha256, der, settle, acknowledged) values (?, 'self', ?, 'ca', ?, 1, 0, ?, ?, ?, ?, ?, '{}', 1)`,
+           spki_sha256, der, settle, acknowledged, tagged) values (?, 'self', ?, 'ca', ?, 1, 0, ?, ?, ?, ?, ?, '{}', 1, 1)`,
           certificate.serial,
           digest,
           request.ca_id,

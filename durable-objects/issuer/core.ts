@@ -1,11 +1,19 @@
 import type { Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
+import type { SerialFilter } from "../../src/pki/certificate.ts";
 import { importSigner, type Signer } from "../../src/pki/keys.ts";
 import type { Clock, Random } from "../../src/platform/context.ts";
 import { consoleLog, type Log } from "../../src/platform/log.ts";
 import { makeSealer, type Sealer } from "../../src/platform/sealing.ts";
 import { parseSettings } from "../../src/platform/settings.ts";
 import type { CaRow } from "./storage.ts";
+
+/** The filter of serials without a tag, in memory (issuer/serials.ts). */
+export interface BuiltFilter {
+  readonly filter: SerialFilter;
+  /** The cursor of the last row that is in it. */
+  upTo: number;
+}
 
 /**
  * What the parts of a ledger share. The tables are the truth; the rest are caches of this object's memory, emptied when it
@@ -33,6 +41,10 @@ export interface Core {
   readonly templates: Map<string, unknown>;
   /** Request ids being signed right now: who asks again waits for the same signature. */
   readonly signing: Map<string, Promise<IssueResult>>;
+  /** Of the tags in this CA's serials; undefined when not read yet. */
+  serialKey: Bytes | undefined;
+  /** The serials without a tag; null when nobody has asked for them yet. */
+  serialFilter: BuiltFilter | null;
   /** What waits for the next common turn. */
   turn: Promise<void> | null;
   /** When the alarm is set for, in this clock's milliseconds; null when it is not set. */
@@ -60,6 +72,8 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     signer: null,
     templates: new Map(),
     signing: new Map(),
+    serialKey: undefined,
+    serialFilter: null,
     turn: null,
     alarmAt: null,
     publishing: null,

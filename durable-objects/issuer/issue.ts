@@ -14,7 +14,6 @@ import {
   compileIssuerTemplate,
   type IssuerTemplate,
   parseCertificate,
-  randomSerial,
 } from "../../src/pki/certificate.ts";
 import { PkiError } from "../../src/pki/errors.ts";
 import { keyIdentifier, type PublicKeyInfo, parseSpki, type Signer } from "../../src/pki/keys.ts";
@@ -22,6 +21,7 @@ import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../sr
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
+import { newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
 
@@ -74,7 +74,7 @@ async function issueLeaf(core: Core, request: IssueRequest): Promise<IssueResult
   const ca = activeCa(core);
   if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
   const validity = validityOf(core, ca, request.ttl_seconds);
-  const serial = randomSerial((length) => core.random.bytes(length));
+  const serial = newSerial(core);
   const { template, shards } = leafTemplate(core, ca);
   const position = (serial[serial.length - 1] ?? 0) % shards.length;
   const tbs = buildTbsCertificate(template, {
@@ -107,7 +107,7 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
     const bounded = boundsOfChild(own, ownChain(core), request);
     if (typeof bounded === "string") return { ...refuse("out_of_bounds", bounded), request_id: request.request_id };
     const validity = validityOf(core, ca, request.ttl_seconds);
-    const serial = randomSerial((length) => core.random.bytes(length));
+    const serial = newSerial(core);
     const shards = currentShards(core);
     const position = (serial[serial.length - 1] ?? 0) % shards.length;
     const shard = shards[position] ?? { shard: 0, url: "" };
@@ -249,7 +249,7 @@ function reserve(core: Core, what: Reserving): EntryRow {
   const { cursor } = core.sql
     .exec<{ cursor: number }>(
       `insert into entries (serial, request_id, digest, kind, certificate_id, shard, not_before, not_after, created_at,
-         spki_sha256, settle, state, acknowledged, tbs) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?) returning cursor`,
+         spki_sha256, settle, state, acknowledged, tagged, tbs) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 1, ?) returning cursor`,
       ...Object.values(row),
       what.tbs,
     )

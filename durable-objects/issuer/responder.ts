@@ -1,10 +1,11 @@
 import type { Refusal, ResponderMaterial } from "../../src/authority/ledger.ts";
-import { buildOcspResponderCertificate, randomSerial } from "../../src/pki/certificate.ts";
+import { buildOcspResponderCertificate } from "../../src/pki/certificate.ts";
 import { generateKeyPair, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { type Core, caOf, caSigner, keyPurpose, nowOf, refuse } from "./core.ts";
 import { issuePrepared, ownCertificate, tbsOf, validityOf } from "./issue.ts";
+import { newSerial } from "./serials.ts";
 import { type CaRow, iso } from "./storage.ts";
 
 /**
@@ -95,7 +96,7 @@ async function renew(core: Core): Promise<void> {
     nowOf(core),
   );
   const validity = validityOf(core, ca, LIFETIME_SECONDS);
-  const serial = randomSerial((length) => core.random.bytes(length));
+  const serial = newSerial(core);
   const tbs = await tbsOf(await caSigner(core, ca), (capture) =>
     build(core, ca, { ...validity, serial, spki: pair.spki }, capture),
   );

@@ -44,6 +44,11 @@ export interface Ledger {
 
   /** What an isolate needs to sign OCSP responses for this CA. */
   responder(): Promise<ResponderMaterial | Refusal>;
+  /**
+   * What an isolate needs to tell this CA's serials from made-up ones without asking for each. `have`: the `up_to` of what
+   * it holds already, or null.
+   */
+  serials(have: number | null): Promise<SerialKnowledge>;
   /** The state of each list of this CA. */
   crls(): Promise<CrlState[]>;
   /** Entries in the order in which they were made, after `cursor` (0 at first): for the reconciliation with the inventory. */
@@ -246,6 +251,15 @@ export interface ResponderMaterial {
   /** Ask again after this: a successor exists by then. */
   readonly refresh_at: string;
   readonly not_after: string;
+}
+
+/** Tells this CA's serials: by their tag (`hasTag`), else by the filter (`SerialFilter`) over those that carry none. */
+export interface SerialKnowledge {
+  readonly key: Bytes;
+  /** How far the filter reaches; null: there are too many for one, each has to be looked up. */
+  readonly up_to: number | null;
+  /** The bits of the filter; null where `up_to` is what the caller has already. */
+  readonly filter: Bytes | null;
 }
 
 export interface CrlState {

@@ -13,6 +13,6 @@ export {
   type IssuerTemplate,
   type Leaf,
   leafKeyUsage,
-  randomSerial,
 } from "./issue.ts";
 export { type Certificate, parseCertificate, verifyIssued } from "./parse-certificate.ts";
+export { hasTag, randomSerial, SERIAL_KEY_OCTETS, SERIAL_OCTETS, SerialFilter, taggedSerial } from "./serials.ts";

@@ -68,16 +68,6 @@ export interface Leaf {
   readonly shard?: number;
 }
 
-/** Octets of a serial of `randomSerial`: all the same length, so that CRL entries have one length too. */
-export const SERIAL_OCTETS = 17;
-
-/** A serial of 128 random bits behind a random octet 01..7F: positive, never with a sign octet, always 17 octets. */
-export function randomSerial(random: (octets: number) => Uint8Array): Bytes {
-  const serial = concat(random(SERIAL_OCTETS));
-  serial[0] = 1 + ((serial[0] as number) % 127);
-  return serial;
-}
-
 const VERSION_3 = context(0, true, integer(2));
 const BASIC_CONSTRAINTS_LEAF = extension(
   EXTENSION.basicConstraints,

@@ -1,0 +1,61 @@
+import type { SerialKnowledge } from "../../src/authority/ledger.ts";
+import type { Bytes } from "../../src/pki/bytes.ts";
+import { SerialFilter, taggedSerial } from "../../src/pki/certificate.ts";
+import type { BuiltFilter, Core } from "./core.ts";
+
+/**
+ * How this CA's serials are told from made-up ones without asking the ledger: those that it issues carry a tag under its
+ * serial key; those without one (brought in, or issued by an older version) are in a filter. The filter is built of the rows
+ * on the first demand and lives in this object's memory; it only ever grows.
+ */
+
+const SLICE_ROWS = 2_000;
+/** A filter for more would be larger than an isolate should hold for one CA: such a CA's serials are looked up each time. */
+const MAX_FILTERED = 2_000_000;
+
+function serialKey(core: Core): Bytes {
+  core.serialKey ??= new Uint8Array(core.sql.exec<{ key: ArrayBuffer }>("select key from serial_key").one().key);
+  return core.serialKey;
+}
+
+/** A fresh serial of this CA. */
+export function newSerial(core: Core): Bytes {
+  return taggedSerial((length) => core.random.bytes(length), serialKey(core));
+}
+
+/** What an isolate needs to tell this CA's serials. `have`: the `up_to` of the filter that it holds; if nothing was added, none is sent. */
+export async function serials(core: Core, have: number | null): Promise<SerialKnowledge> {
+  const key = serialKey(core);
+  const { up_to } = core.sql
+    .exec<{ up_to: number }>("select coalesce(max(cursor), 0) as up_to from entries where tagged = 0")
+    .one();
+  if (up_to === have) return { key, up_to, filter: null };
+  const built = await build(core, key);
+  return built ? { key, up_to: built.upTo, filter: built.filter.bits } : { key, up_to: null, filter: null };
+}
+
+/** Brings the filter up to the newest row, in slices between which others run; null when there are too many rows for one. */
+async function build(core: Core, key: Bytes): Promise<BuiltFilter | null> {
+  const { rows } = core.sql.exec<{ rows: number }>("select count(*) as rows from entries where tagged = 0").one();
+  if (rows > MAX_FILTERED) return null;
+  if (!core.serialFilter || core.serialFilter.filter.capacity < rows) {
+    core.serialFilter = { filter: SerialFilter.withCapacity(key, rows), upTo: 0 };
+  }
+  // Builds at the same time share their progress: each slice is read and added in one step.
+  const built = core.serialFilter;
+  while (addSlice(core, built)) await new Promise((resolve) => setImmediate(resolve));
+  return built;
+}
+
+/** Adds the next rows; whether there may be more. */
+function addSlice(core: Core, built: BuiltFilter): boolean {
+  const rows = core.sql
+    .exec<{ cursor: number; serial: string }>(
+      `select cursor, serial from entries where tagged = 0 and cursor > ? order by cursor limit ${SLICE_ROWS}`,
+      built.upTo,
+    )
+    .toArray();
+  for (const row of rows) built.filter.add(row.serial);
+  built.upTo = rows.at(-1)?.cursor ?? built.upTo;
+  return rows.length === SLICE_ROWS;
+}
