@@ -35,7 +35,7 @@ import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
 import { renewResponder } from "./responder.ts";
 import { addCrlEntry, markDirty } from "./revocation.ts";
-import { newSerial } from "./serials.ts";
+import { completeSerialKey, newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import type { CaRow } from "./storage.ts";
 
@@ -56,6 +56,7 @@ export function describe(core: Core): CaDescription | null {
     csr: ca.csr === null ? null : new Uint8Array(ca.csr),
     spki: new Uint8Array(ca.spki),
     crl_shards: ca.crl_shards,
+    serial_key: completeSerialKey(core),
   };
 }
 
@@ -124,6 +125,7 @@ export async function importCa(core: Core, request: ImportCa): Promise<Answer> {
     const key = await sealKey(core, request.ledger_id, request.pkcs8);
     const made = { ...key, algorithm: own.publicKey.name, spki: own.publicKey.spki, csr: null, chain };
     return store(core, request, digest, made, () => {
+      core.sql.exec("update serial_key set imports = 1");
       for (const revocation of request.revocations) addImported(core, own, revocation);
     });
   });

@@ -23,6 +23,14 @@ export function newSerial(core: Core): Bytes {
   return taggedSerial((length) => core.random.bytes(length), serialKey(core));
 }
 
+/** The key of the tags where every serial of this CA carries one, now and later; null where some may come without. */
+export function completeSerialKey(core: Core): Bytes | null {
+  const { open } = core.sql
+    .exec<{ open: number }>("select imports or exists (select 1 from entries where tagged = 0) as open from serial_key")
+    .one();
+  return open ? null : serialKey(core);
+}
+
 /** What an isolate needs to tell this CA's serials. `have`: the `up_to` of the filter that it holds; if nothing was added, none is sent. */
 export async function serials(core: Core, have: number | null): Promise<SerialKnowledge> {
   const key = serialKey(core);

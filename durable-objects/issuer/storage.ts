@@ -7,6 +7,7 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  * entries      what was reserved and signed. `state`: 0 reserved (tbs is what will be signed), 1 signed (der), 2 refused by
  *              the lint (its serial is burnt, its request id free again). `revoked_at` and `reason` answer OCSP.
  *              `tagged`: the serial carries the tag of serial_key; the others are in the filter (issuer/serials.ts).
+ * serial_key   the key of those tags; `imports` is 1 for a CA that was brought in, whose serials may come without a tag.
  * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
  *              that was published after the certificate had expired.
  * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
@@ -103,7 +104,7 @@ const MIGRATIONS: readonly string[] = [
   `,
   // Serials that were issued before serials had a tag, or brought in, are told from made-up ones by a filter over these rows.
   `
-  create table serial_key (id integer primary key check (id = 1), key blob not null);
+  create table serial_key (id integer primary key check (id = 1), key blob not null, imports integer not null default 0);
   insert into serial_key (id, key) values (1, randomblob(32));
   alter table entries add column tagged integer not null default 0;
   create index entries_untagged on entries (cursor) where tagged = 0;

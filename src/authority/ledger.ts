@@ -98,6 +98,8 @@ export interface CaDescription {
   readonly csr: Bytes | null;
   readonly spki: Bytes;
   readonly crl_shards: number;
+  /** Key of the tag that every serial of this CA carries (`hasTag`); null where some may carry none: `serials` tells those. */
+  readonly serial_key: Bytes | null;
 }
 
 interface CreateCommon {

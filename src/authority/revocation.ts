@@ -1,4 +1,4 @@
-import { eq, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
 import { ledgersOf } from "../inventory/certificates/versions.ts";
@@ -32,14 +32,13 @@ const PURGE_TOPIC = "pki.purge";
  * present one cannot become, and for a certificate that has expired, 503 while its first certificate is being signed.
  */
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
-  const record = await mustFindCertificate(ctx, id);
-  const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
+  await mustFindCertificate(ctx, id);
   const revoke = (ledgerId: string) => ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason });
-  const outcome = await inEachLedger(ledgers, revoke);
+  const outcome = await inEachLedger(await ledgersFor(ctx, id), revoke);
   if (isNotIssued(outcome) && (await isBeingSigned(ctx, id))) throw beingSigned();
   await writeRevocation(ctx, id, entriesOrThrow(outcome));
   // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
-  const { entries } = await inEachLedger(ledgers, revoke);
+  const { entries } = await inEachLedger(await ledgersFor(ctx, id), revoke);
   await writeRevocation(
     ctx,
     id,
@@ -52,8 +51,8 @@ export async function revokeCertificate(ctx: Context, id: string, reason: Revoca
  * that may have issued for it before it came there: their ledgers are what is written.
  */
 export async function releaseHold(ctx: Context, id: string): Promise<void> {
-  const record = await mustFindCertificate(ctx, id);
-  const ledgers = await ledgersFor(ctx, record.id, record.issuer_id);
+  await mustFindCertificate(ctx, id);
+  const ledgers = await ledgersFor(ctx, id);
   for (const issuer_id of await issuersOf(ctx, ledgers)) mustHold(ctx.actor, "issuer.edit", { issuer_id });
   const release = (ledgerId: string) => ledgerOf(ctx, ledgerId).release({ certificate_id: id });
   const entries = entriesOrThrow(await inEachLedger(ledgers, release));
@@ -112,20 +111,19 @@ function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement
   return ctx.db.insert(blockedKeys).values(row).onConflictDoNothing();
 }
 
-/** Every ledger that may have issued for the record: those of its versions, of its jobs and all of its issuer. */
-async function ledgersFor(ctx: Context, certificateId: string, issuerId: string): Promise<string[]> {
-  const [known, signing, rows] = await Promise.all([
+/**
+ * Every ledger that may have issued for the record: those of its versions and of its jobs, which store what will be signed before
+ * it is. The issuer may have a thousand other CAs: those are not asked.
+ */
+async function ledgersFor(ctx: Context, certificateId: string): Promise<string[]> {
+  const [known, signing] = await Promise.all([
     ledgersOf(ctx, certificateId),
     ctx.db.all<{ ledger_id: string }>(
       sql`select distinct json_extract(approved, '$.ledger_id') as ledger_id from jobs
         where certificate_id = ${certificateId} and approved is not null`,
     ),
-    ctx.db
-      .select({ ledger_id: certificateAuthorities.ledger_id })
-      .from(certificateAuthorities)
-      .where(eq(certificateAuthorities.issuer_id, issuerId)),
   ]);
-  return [...new Set([...known, ...[...signing, ...rows].map((row) => row.ledger_id)])];
+  return [...new Set([...known, ...signing.map((row) => row.ledger_id)])];
 }
 
 interface Outcome {

@@ -52,6 +52,8 @@ export const certificateAuthorities = sqliteTable(
     key_hash_sha1: text().notNull(),
     name_hash_sha256: text().notNull(),
     key_hash_sha256: text().notNull(),
+    /** Hex: tells every serial of this CA from made-up ones; null where the ledger has to be asked (`Ledger.serials`). */
+    serial_key: text(),
     metadata: text({ mode: "json" }).$type<Record<string, unknown>>().notNull(),
     note: text(),
     created_at: text().notNull(),

@@ -1,8 +1,10 @@
 import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import type { Ledger } from "../../src/authority/ledger.ts";
-import { hasTag, parseCertificate, SerialFilter } from "../../src/pki/certificate.ts";
-import { expectOk, inside, issueOne, leafRequest, newRoot } from "./support.ts";
+import { buildRootCertificate, hasTag, parseCertificate, SerialFilter } from "../../src/pki/certificate.ts";
+import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts";
+import { encodeName } from "../../src/pki/names.ts";
+import { expectOk, inside, issueOne, leafRequest, newLedger, newRoot } from "./support.ts";
 
 async function known(ledger: Ledger) {
   const { key, filter, up_to } = await ledger.serials(null);
@@ -45,6 +47,28 @@ describe("telling a CA's own serials", () => {
     await evictDurableObject(stub);
     const after = await issueOne(ledger, "job-2");
     for (const { serial } of [before, after]) expect(hasTag(serial, key)).toBe(true);
+  });
+
+  it("for good where the CA was made here; a CA that was brought in may have serials of another kind", async () => {
+    const { ledger, ca } = await newRoot();
+    expect(ca.serial_key).toEqual((await known(ledger)).key);
+    const brought = newLedger();
+    const { pkcs8, spki } = await generateKeyPair("ECDSA-P256");
+    const der = await buildRootCertificate(
+      {
+        serial: Uint8Array.of(10),
+        notBefore: new Date(Date.now() - 86_400_000),
+        notAfter: new Date(Date.now() + 86_400_000),
+        subject: encodeName({ common_name: "Brought in" }),
+        publicKey: parseSpki(spki),
+        pathLen: null,
+      },
+      await importSigner(pkcs8),
+    );
+    const place = { ledger_id: brought.id, ca_id: "iss-brought", crl_shards: 1, pss: false };
+    const imported = expectOk(await brought.ledger.importCa({ ...place, chain: [der], pkcs8, revocations: [] }));
+    expect(imported.serial_key).toBeNull();
+    expect((await known(brought.ledger)).filter.has("0a")).toBe(false);
   });
 
   it("by the filter where they carry no tag; nothing is sent again while nothing was added", async () => {

@@ -29,11 +29,13 @@ type FromLedger = Pick<
   | "key_hash_sha1"
   | "name_hash_sha256"
   | "key_hash_sha256"
+  | "serial_key"
 >;
 
 /** The columns that a ledger decides. `asked` is the subject while there is no certificate that has one. */
 export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise<FromLedger> {
   const [der, ...above] = ca.chain;
+  const serial_key = ca.serial_key && toHex(ca.serial_key);
   if (!der) {
     return {
       state: ca.state,
@@ -51,6 +53,7 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
       key_hash_sha1: "",
       name_hash_sha256: "",
       key_hash_sha256: "",
+      serial_key,
     };
   }
   const certificate = parseCertificate(der);
@@ -73,6 +76,7 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
     key_hash_sha1: await hash("SHA-1", publicKey.keyBits),
     name_hash_sha256: await hash("SHA-256", subject.der),
     key_hash_sha256: await hash("SHA-256", publicKey.keyBits),
+    serial_key,
   };
 }
 
