@@ -4,11 +4,14 @@ import type { CertId, CertIdHash } from "../../pki/ocsp.ts";
 import { decodePem } from "../../pki/pem.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
+import { serialKeyOf } from "./serials.ts";
 
 /** A CA as relying parties find it. */
 export interface PublicCa {
   readonly ca_id: string;
   readonly ledger_id: string;
+  /** Tells each of its serials from made-up ones; null: `mayHaveIssued` asks the ledger how. */
+  readonly serialKey: Bytes | null;
   /** DER. */
   readonly certificate: Bytes;
   readonly hashes: Readonly<Record<CertIdHash, { readonly name: Bytes; readonly key: Bytes }>>;
@@ -24,24 +27,46 @@ export interface PublicAuthority {
 }
 
 const KNOWN_MS = 30_000;
-const UNKNOWN_MS = 2_000;
+/** How often an isolate looks whether there are new CAs. */
+const NAMES_MS = 2_000;
 /** An unknown issuer hash may belong to an intermediate that is newer than what is known here. */
 const RELOAD_AFTER_MS = 1_000;
 
-/** One isolate's view; bounded, and thrown away after the times above. Made-up ids push no CA out. */
-const known = new BoundedMap<{ authority: PublicAuthority; until: number }>(512);
-const absentUntil = new BoundedMap<number>(512);
+/** How long a CA without a certificate is not looked up again. */
+const ABSENT_MS = 2_000;
+
+/** One isolate's view; bounded, and thrown away after the times above. Null: a CA that waits for its certificate. */
+const known = new BoundedMap<{ authority: PublicAuthority | null; until: number }>(512);
+/** Every `{ca_id}` that there is, so that a flood of made-up ones never reaches the database; null: not read yet. */
+let names: { readonly all: ReadonlySet<string>; refreshAt: number } | null = null;
+/** Rises with each change in this isolate: names that were read before it are not kept. */
+let changes = 0;
 
 /** The CAs behind a `{ca_id}`, or null when there is none that has a certificate. */
 export async function findAuthority(ctx: PublicContext, caId: string): Promise<PublicAuthority | null> {
   const now = ctx.clock.now().getTime();
   const before = known.get(caId);
   if (before && before.until > now) return before.authority;
-  if ((absentUntil.get(caId) ?? 0) > now) return null;
+  if (!(await isNamed(ctx, caId, now))) return null;
   const authority = await loadAuthority(ctx, caId, now);
-  if (authority) known.set(caId, { authority, until: now + KNOWN_MS });
-  else absentUntil.set(caId, now + UNKNOWN_MS);
+  known.set(caId, { authority, until: now + (authority ? KNOWN_MS : ABSENT_MS) });
   return authority;
+}
+
+/**
+ * Whether a CA may have that name. One request at a time reads the names again, with I/O of its own; the others go by those
+ * that are there.
+ */
+async function isNamed(ctx: PublicContext, caId: string, now: number): Promise<boolean> {
+  if (names?.all.has(caId)) return true;
+  if (names && names.refreshAt > now && names.refreshAt <= now + NAMES_MS) return false;
+  if (names) names.refreshAt = now + NAMES_MS;
+  const { id, ca_id } = certificateAuthorities;
+  const since = changes;
+  const rows = await ctx.db.select({ id, ca_id }).from(certificateAuthorities);
+  const all = new Set(rows.flatMap((row) => [row.id, row.ca_id]));
+  if (since === changes) names = { all, refreshAt: now + NAMES_MS };
+  return all.has(caId);
 }
 
 /** The CA that a CertID names (both hashes compared), or null. */
@@ -67,7 +92,8 @@ export async function reloaded(
 /** After a change in this isolate: the next question reads what is so now. */
 export function forgetAuthority(caId: string): void {
   known.delete(caId);
-  absentUntil.delete(caId);
+  names = null;
+  changes++;
 }
 
 /** The CA of those already known that a CertID names, or null. */
@@ -110,6 +136,7 @@ function publicCa(row: CaAuthorityRow): PublicCa {
   return {
     ca_id: row.ca_id,
     ledger_id: row.ledger_id,
+    serialKey: serialKeyOf(row),
     certificate,
     hashes: {
       sha1: { name: fromHex(row.name_hash_sha1), key: fromHex(row.key_hash_sha1) },
