@@ -15,4 +15,4 @@ export {
   leafKeyUsage,
 } from "./issue.ts";
 export { type Certificate, parseCertificate, verifyIssued } from "./parse-certificate.ts";
-export { hasTag, randomSerial, SERIAL_KEY_OCTETS, SERIAL_OCTETS, SerialFilter, taggedSerial } from "./serials.ts";
+export { hasTag, randomSerial, SerialFilter, taggedSerial } from "./serials.ts";

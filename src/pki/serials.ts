@@ -7,11 +7,10 @@ import { type Bytes, concat, fromHex } from "./bytes.ts";
  */
 
 /** All serials have the same length, so that CRL entries have one length too. */
-export const SERIAL_OCTETS = 17;
+const SERIAL_OCTETS = 17;
 /** A made-up serial passes for one of ours with probability 2^-32, and is then looked up. */
 const TAG_OCTETS = 4;
 const RANDOM_OCTETS = SERIAL_OCTETS - TAG_OCTETS;
-export const SERIAL_KEY_OCTETS = 32;
 
 /** A serial of 128 random bits behind a random octet 01..7F: positive, never with a sign octet, always 17 octets. */
 export function randomSerial(random: (octets: number) => Uint8Array): Bytes {

@@ -2,13 +2,7 @@ import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
 import { type Issued, ledgerOf } from "../../src/authority/ledger.ts";
-import {
-  buildRootCertificate,
-  buildSubordinateCertificate,
-  parseCertificate,
-  randomSerial,
-  verifyIssued,
-} from "../../src/pki/certificate.ts";
+import { buildSubordinateCertificate, parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
 import { generateKeyPair, importSigner, parseSpki, type Signer } from "../../src/pki/keys.ts";
@@ -19,6 +13,7 @@ import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
+import { outsideRoot, randomSerialNumber } from "../support/outside-ca.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -35,31 +30,12 @@ beforeAll(async () => {
   api = await administrator();
 });
 
-/** An outside root with its key, as an operator would have it in files. */
-async function outsideRoot(options: { pathLen?: number; days?: number } = {}) {
-  const pair = await generateKeyPair("ECDSA-P256");
-  const signer = await importSigner(pair.pkcs8);
-  const now = Math.floor(Date.now() / 1000) * 1000;
-  const der = await buildRootCertificate(
-    {
-      serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
-      notBefore: new Date(now - 2 * DAY),
-      notAfter: new Date(now + (options.days ?? 1000) * DAY),
-      subject: encodeName({ common_name: "Outside Root", organization: "Elsewhere" }),
-      publicKey: parseSpki(pair.spki),
-      pathLen: options.pathLen ?? null,
-    },
-    signer,
-  );
-  return { der, signer, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", pair.pkcs8) };
-}
-
 function signSubordinate(root: { der: Bytes; signer: Signer }, csrPem: string): Promise<Bytes> {
   const csr = parseCsr(csrPem);
   const now = Math.floor(Date.now() / 1000) * 1000;
   return buildSubordinateCertificate(
     {
-      serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
+      serial: randomSerialNumber(),
       notBefore: new Date(now - DAY),
       notAfter: new Date(now + 500 * DAY),
       subject: csr.subject.der,
@@ -216,7 +192,7 @@ describe("name constraints of a CA above", () => {
       const now = Math.floor(Date.now() / 1000) * 1000;
       const der = await buildSubordinateCertificate(
         {
-          serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
+          serial: randomSerialNumber(),
           notBefore: new Date(now - DAY),
           notAfter: new Date(now + 500 * DAY),
           subject: encodeName({ common_name: name }),

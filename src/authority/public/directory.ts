@@ -23,7 +23,6 @@ export interface PublicAuthority {
   readonly own: PublicCa;
   /** That CA and, under an issuer's id, every intermediate of the issuer. */
   readonly all: readonly PublicCa[];
-  readonly loadedAt: number;
 }
 
 const KNOWN_MS = 30_000;
@@ -36,7 +35,7 @@ const RELOAD_AFTER_MS = 1_000;
 const ABSENT_MS = 2_000;
 
 /** One isolate's view; bounded, and thrown away after the times above. Null: a CA that waits for its certificate. */
-const known = new BoundedMap<{ authority: PublicAuthority | null; until: number }>(512);
+const known = new BoundedMap<{ authority: PublicAuthority | null; until: number; reloadAt: number }>(512);
 /** Every `{ca_id}` that there is, so that a flood of made-up ones never reaches the database; null: not read yet. */
 let names: { readonly all: ReadonlySet<string>; refreshAt: number } | null = null;
 /** Rises with each change in this isolate: names that were read before it are not kept. */
@@ -47,9 +46,12 @@ export async function findAuthority(ctx: PublicContext, caId: string): Promise<P
   const now = ctx.clock.now().getTime();
   const before = known.get(caId);
   if (before && before.until > now) return before.authority;
-  if (!(await isNamed(ctx, caId, now))) return null;
-  const authority = await loadAuthority(ctx, caId, now);
-  known.set(caId, { authority, until: now + (authority ? KNOWN_MS : ABSENT_MS) });
+  return (await isNamed(ctx, caId, now)) ? load(ctx, caId, now) : null;
+}
+
+async function load(ctx: PublicContext, caId: string, now: number): Promise<PublicAuthority | null> {
+  const authority = await loadAuthority(ctx, caId);
+  known.set(caId, { authority, until: now + (authority ? KNOWN_MS : ABSENT_MS), reloadAt: now + RELOAD_AFTER_MS });
   return authority;
 }
 
@@ -77,16 +79,19 @@ export async function findByCertId(ctx: PublicContext, authority: PublicAuthorit
   return fresh && matching(fresh, id);
 }
 
-/** What the database says now; null when `authority` was read just before. */
+/** What the database says now; null when `authority` was read just before, or another request is about to read it. */
 export async function reloaded(
   ctx: PublicContext,
   authority: PublicAuthority,
   caId: string,
 ): Promise<PublicAuthority | null> {
-  if (ctx.clock.now().getTime() - authority.loadedAt < RELOAD_AFTER_MS) return null;
+  const entry = known.get(caId);
   // Others may have read it again meanwhile.
-  if (known.get(caId)?.authority === authority) known.delete(caId);
-  return findAuthority(ctx, caId);
+  if (entry?.authority && entry.authority !== authority) return entry.authority;
+  const now = ctx.clock.now().getTime();
+  if (entry && entry.reloadAt > now && entry.reloadAt <= now + RELOAD_AFTER_MS) return null;
+  if (entry) entry.reloadAt = now + RELOAD_AFTER_MS;
+  return load(ctx, caId, now);
 }
 
 /** After a change in this isolate: the next question reads what is so now. */
@@ -111,7 +116,7 @@ function sameOctets(a: Bytes, b: Bytes): boolean {
   return true;
 }
 
-async function loadAuthority(ctx: PublicContext, caId: string, now: number): Promise<PublicAuthority | null> {
+async function loadAuthority(ctx: PublicContext, caId: string): Promise<PublicAuthority | null> {
   const rows = await ctx.db
     .select()
     .from(certificateAuthorities)
@@ -127,7 +132,7 @@ async function loadAuthority(ctx: PublicContext, caId: string, now: number): Pro
   if (!own || own.cert_pem === "") return null;
   const cas = (issuer ? rows : [own]).filter((row) => row.cert_pem !== "").map(publicCa);
   const ownCa = cas.find((ca) => ca.ledger_id === own.ledger_id);
-  return ownCa ? { own: ownCa, all: cas, loadedAt: now } : null;
+  return ownCa ? { own: ownCa, all: cas } : null;
 }
 
 function publicCa(row: CaAuthorityRow): PublicCa {

@@ -78,7 +78,7 @@ export async function answerOcsp(
   if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
   const own = request.certIds.filter((_, i) => cas[i] === signing).map(({ serial }) => serial);
   const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
-  const found = read ? [read.status] : await statusesOf(ctx, signing.ledger_id, own);
+  const found = read ? [read.status] : await statusesOf(ctx, signing, own);
   const statuses = cas.map((ca) => (ca === signing && found.shift()) || UNKNOWN);
   const answer = await sign(ctx, signing, request, statuses, key === null ? null : asked);
   if (key !== null) answers.keep(key, answer);
@@ -121,7 +121,7 @@ async function issuerOf(ctx: PublicContext, authority: PublicAuthority, caId: st
 
 /** The CA whose ledger has the serial, the one of that name first; null when none has. */
 async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<Holder | null> {
-  const ask = async (ca: PublicCa): Promise<Holder> => ({ ca, status: await statusOf(ctx, ca.ledger_id, serial) });
+  const ask = async (ca: PublicCa): Promise<Holder> => ({ ca, status: await statusOf(ctx, ca, serial) });
   const first = await ask(own);
   if (first.status.status !== "unknown") return first;
   const others = await Promise.all(all.filter((other) => other !== own).map(ask));

@@ -1,22 +1,27 @@
 import { ledgerOf, type SerialStatus } from "../ledger.ts";
 import type { PublicContext } from "./context.ts";
+import type { PublicCa } from "./directory.ts";
+import { mayHaveIssued } from "./serials.ts";
 
 /**
- * The status of each serial, in order, from the ledger that would have issued it. Every request asks with a call of its own: a
- * call that several requests await belongs to one of them, and ends with it.
+ * The status of each serial, in order, from the ledger of the CA that would have issued it. Serials that the CA cannot have
+ * issued are `unknown` without asking. Every request asks with a call of its own: a call that several requests await belongs
+ * to one of them, and ends with it.
  */
 export async function statusesOf(
   ctx: PublicContext,
-  ledgerId: string,
+  ca: PublicCa,
   serials: readonly string[],
 ): Promise<SerialStatus[]> {
-  const statuses = await ledgerOf(ctx, ledgerId).lookup(serials);
-  if (statuses.length !== serials.length)
-    throw new Error(`the ledger was asked for ${serials.length} serials and answered ${statuses.length}`);
-  return statuses;
+  const possible = await Promise.all(serials.map((serial) => mayHaveIssued(ctx, ca, serial)));
+  const asked = serials.filter((_, i) => possible[i]);
+  const statuses = asked.length > 0 ? await ledgerOf(ctx, ca.ledger_id).lookup(asked) : [];
+  if (statuses.length !== asked.length)
+    throw new Error(`the ledger was asked for ${asked.length} serials and answered ${statuses.length}`);
+  return possible.map((is) => (is && statuses.shift()) || { status: "unknown" });
 }
 
-export async function statusOf(ctx: PublicContext, ledgerId: string, serial: string): Promise<SerialStatus> {
-  const [status] = await statusesOf(ctx, ledgerId, [serial]);
+export async function statusOf(ctx: PublicContext, ca: PublicCa, serial: string): Promise<SerialStatus> {
+  const [status] = await statusesOf(ctx, ca, [serial]);
   return status ?? { status: "unknown" };
 }
