@@ -37,6 +37,12 @@ describe("the documentation", () => {
     expect(told.length).toBeGreaterThan(4);
   });
 
+  it("README starts with the commands that start and test it, each on a line of its own", () => {
+    const [intro = ""] = readFileSync(path.join(PROJECT, "README.md"), "utf8").split(/^## /m);
+    const commands = [...intro.matchAll(/^ {4}(.+)$/gm)].map(([, command]) => command);
+    expect(commands).toEqual(["npm ci && npm start", "npm ci && npm test"]);
+  });
+
   it("docs/architecture.md names each folder of src that there is", () => {
     const text = readFileSync(path.join(PROJECT, "docs/architecture.md"), "utf8");
     const wings = readdirSync(path.join(PROJECT, "src"));

@@ -21,3 +21,15 @@ describe("the login page", () => {
     expect(wanted.filter((id) => !page.includes(`id="${id}"`))).toEqual([]);
   });
 });
+
+describe("the front page", () => {
+  it("leads to each place once, and hides the only way to sign in where nobody has to", () => {
+    const front = readFileSync(path.join(WEB, "index.html"), "utf8");
+    const links = [...front.matchAll(/<li([^>]*)><a href="([^"]+)">([^<]+)<\/a>/g)];
+    const places = links.map(([, , href]) => href);
+    expect(places).toEqual([...new Set(places)]);
+    expect(links.filter(([, , , text]) => text === "Sign in").map(([, attributes]) => attributes)).toEqual([
+      ' id="sign-in"',
+    ]);
+  });
+});
