@@ -1,13 +1,13 @@
 import { eq } from "drizzle-orm";
 import { allowsKey, allowsName, findProfile, type Profile } from "../inventory/profiles.ts";
 import { type Bytes, fromHex, sha256Hex, toHex } from "../pki/bytes.ts";
-import { parseCertificate } from "../pki/certificate.ts";
+import { type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
 import { type GeneralName, parseSan, sameName } from "../pki/general-names.ts";
 import { assertStrongKey, type PublicKeyInfo } from "../pki/keys.ts";
 import { violationOf } from "../pki/name-constraints.ts";
-import { encodeName, formatName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
+import { EMPTY_NAME, encodeName, formatName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
 import { certificatesFromPem, encodePem } from "../pki/pem.ts";
 import type { Context } from "../platform/context.ts";
 import { invalid, unavailable } from "../platform/errors.ts";
@@ -89,8 +89,9 @@ export async function approve(
   const sans = recordNames(record, profile);
   checkRequestedNames(csr, sans, record);
   checkRequestedExtensions(csr, profile);
-  const subject = subjectOf(record, profile);
-  checkConstraints(ca, sans, subject);
+  const above = constraintsOf(ca);
+  const subject = subjectOf(record, profile, above);
+  checkConstraints(ca, above, sans, subject);
   const approved: Approved = {
     issuer_id: ca.issuer_id,
     ca_id: ca.ca_id,
@@ -252,28 +253,48 @@ function checkRequestedExtensions(csr: Csr, profile: Profile | null): void {
       "eku_not_allowed",
     );
   }
-  const unknown = csr.unknownExtensionOids[0];
-  if (unknown !== undefined) {
-    throw invalid("csr_pem", `asks for the extension ${unknown}, which is not known here`, "extension_not_allowed");
-  }
   if (csr.mustStaple && !profile?.must_staple) {
     throw invalid("csr_pem", "asks for must-staple, which its profile does not give", "extension_not_allowed");
   }
 }
 
-/** From record and profile, never from the CSR. A common name that is too long stays out (RFC 5280 appendix A.1). */
-function subjectOf(record: CertificateRecord, profile: Profile | null): Record<string, string> {
-  if (record.common_name.length > MAX_COMMON_NAME) return {};
+/**
+ * From record and profile, never from the CSR. A common name that is too long stays out (RFC 5280 appendix A.1), and so does an
+ * IP address that a DNS constraint would exclude: relying parties take a common name for a DNS name where no SAN is one.
+ */
+function subjectOf(
+  record: CertificateRecord,
+  profile: Profile | null,
+  above: readonly Constraining[],
+): Record<string, string> {
+  const { common_name } = record;
+  if (common_name.length > MAX_COMMON_NAME) return {};
   const fixed = Object.entries(profile?.subject ?? {}).filter((entry): entry is [string, string] => !!entry[1]);
-  return { ...Object.fromEntries(fixed), common_name: record.common_name };
+  const asDns = { names: [{ type: "dns", value: common_name }], subject: parseName(EMPTY_NAME) } as const;
+  const excluded =
+    nameOf(common_name)?.type === "ip" &&
+    above.some(({ nameConstraints }) => violationOf(asDns, nameConstraints) !== null);
+  return { ...Object.fromEntries(fixed), ...(excluded ? {} : { common_name }) };
 }
 
-/** The name constraints of the CA and of all above it (RFC 5280 section 6.1.3 b, c). */
-function checkConstraints(ca: SigningCa, names: readonly GeneralName[], subject: SubjectName): void {
+type Constraining = Pick<ParsedCertificate, "subject" | "nameConstraints">;
+
+/** The CA and all above it that constrain names. */
+function constraintsOf(ca: SigningCa): Constraining[] {
   const own = ca.name_constraints.length > 0 ? ca.cert_pem : "";
-  if (own + ca.chain_pem === "") return;
+  if (own + ca.chain_pem === "") return [];
+  return certificatesFromPem(own + ca.chain_pem).map(parseCertificate);
+}
+
+/** RFC 5280 section 6.1.3 b, c. */
+function checkConstraints(
+  ca: SigningCa,
+  above: readonly Constraining[],
+  names: readonly GeneralName[],
+  subject: SubjectName,
+): void {
   const constrained = { names, subject: parseName(encodeName(subject)) };
-  for (const authority of certificatesFromPem(own + ca.chain_pem).map(parseCertificate)) {
+  for (const authority of above) {
     const violation = violationOf(constrained, authority.nameConstraints);
     if (violation === null) continue;
     const whose = formatName(authority.subject);

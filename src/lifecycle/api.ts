@@ -142,7 +142,14 @@ const agentRoutes = [
     answers: {
       202: {
         description: "Signed and stored",
-        schema: z.object({ status: z.string(), job_id: z.string(), version_id: z.string() }),
+        schema: z.object({
+          status: z.string(),
+          job_id: z.string(),
+          version_id: z.string(),
+          ignored: z.array(z.string()).optional().openapi({
+            description: "What of the CSR has no influence on the certificate, as `extension keyUsage (2.5.29.15)`",
+          }),
+        }),
       },
     },
     errors: [409, 410, 501, 503],

@@ -34,6 +34,8 @@ export interface Signed {
   readonly status: "csr_signed";
   readonly job_id: string;
   readonly version_id: string;
+  /** What of the request came to nothing; absent where all of it counted. */
+  readonly ignored?: readonly string[];
 }
 
 /**
@@ -43,7 +45,9 @@ export interface Signed {
  */
 export async function submitCsr(ctx: Context, agent: Agent, submission: Submission): Promise<Signed> {
   try {
-    return await submit(ctx, agent, submission);
+    const csr = readCsr(submission.csr_pem);
+    const signed = await submit(ctx, agent, submission, await digestOf(csr));
+    return csr.ignored.length > 0 ? { ...signed, ignored: csr.ignored } : signed;
   } catch (error) {
     // Who was retired in between is told so (410), not that its job has ended.
     if (error instanceof AppError && error.status === 409) await agentAtWork(ctx, agent.id);
@@ -51,8 +55,7 @@ export async function submitCsr(ctx: Context, agent: Agent, submission: Submissi
   }
 }
 
-async function submit(ctx: Context, agent: Agent, submission: Submission): Promise<Signed> {
-  const digest = await digestOf(submission.csr_pem);
+async function submit(ctx: Context, agent: Agent, submission: Submission, digest: string): Promise<Signed> {
   for (let left = TRIES; left > 0; left--) {
     const job = await jobFor(ctx, agent, submission, digest);
     if (job.status === "Completed" || job.status === "Running") {
@@ -112,15 +115,17 @@ export async function checkMapped(ctx: Context, certificateId: string, agent: Ag
   );
 }
 
-/** Public key and names, so that a second CSR of one key is the same although its signature differs. */
-async function digestOf(pem: string): Promise<string> {
-  let csr: Csr;
+function readCsr(pem: string): Csr {
   try {
-    csr = parseCsr(pem);
+    return parseCsr(pem);
   } catch (error) {
     if (error instanceof PkiError) throw invalid("csr_pem", error.message, "csr_invalid");
     throw error;
   }
+}
+
+/** Public key and names, so that a second CSR of one key is the same although its signature differs. */
+async function digestOf(csr: Csr): Promise<string> {
   const names = csr.sans.map(({ type, value }) => `${type}:${value}`).sort();
   return sha256Hex(JSON.stringify([hex(csr.publicKey.spki), csr.commonName ?? "", ...names]));
 }

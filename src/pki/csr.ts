@@ -4,15 +4,13 @@ import { CsrError, DerError } from "./errors.ts";
 import {
   EXTENSION,
   type Extension,
-  type KeyUsage,
   parseBasicConstraints,
   parseExtendedKeyUsage,
   parseExtensions,
-  parseKeyUsage,
   parseTlsFeature,
 } from "./extensions.ts";
 import { canonicalName, type GeneralName } from "./general-names.ts";
-import { type DistinguishedName, parseName } from "./names.ts";
+import { attributeLabel, type DistinguishedName, parseName } from "./names.ts";
 import { parseSubjectAltName } from "./parse-certificate.ts";
 import { decodePem } from "./pem.ts";
 import { verify } from "./signing.ts";
@@ -35,13 +33,12 @@ export interface Csr {
   readonly otherNames: readonly string[];
   /** As `serverAuth`, else dotted numbers; empty where none were asked for. */
   readonly requestedEkus: readonly string[];
-  readonly requestedKeyUsage: readonly KeyUsage[] | null;
   readonly isCa: boolean;
   readonly mustStaple: boolean;
   readonly extensionOids: readonly string[];
-  /** Those of them with a meaning here: SAN, key usages, basicConstraints, TLS feature, SKI. All others are unknown. */
-  readonly unknownExtensionOids: readonly string[];
   readonly attributeOids: readonly string[];
+  /** What of the request has no influence on a certificate, in words: `extension sMIMECapabilities (1.2.840.113549.1.9.15)`. */
+  readonly ignored: readonly string[];
   /** RFC 2985 section 5.4.1, for SCEP and EST; null where there is none. */
   readonly challengePassword: string | null;
 }
@@ -52,20 +49,42 @@ const CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7";
 const COMMON_NAME = "2.5.4.3";
 const MAX_CSR_BYTES = 65_536;
 const MAX_ATTRIBUTES = 32;
+const LENIENT = { explicitDefaults: true };
 
-const UNDERSTOOD: ReadonlySet<string> = new Set([
+/** Extensions that are checked against record and profile. */
+const CHECKED: ReadonlySet<string> = new Set([
   EXTENSION.subjectAltName,
-  EXTENSION.keyUsage,
   EXTENSION.extendedKeyUsage,
   EXTENSION.basicConstraints,
   EXTENSION.tlsFeature,
-  EXTENSION.subjectKeyIdentifier,
+]);
+
+/** What clients put into requests, by the names that people know. */
+const NAMES: ReadonlyMap<string, string> = new Map([
+  [EXTENSION.keyUsage, "keyUsage"],
+  [EXTENSION.subjectKeyIdentifier, "subjectKeyIdentifier"],
+  [EXTENSION.authorityKeyIdentifier, "authorityKeyIdentifier"],
+  [EXTENSION.certificatePolicies, "certificatePolicies"],
+  ["1.2.840.113549.1.9.15", "sMIMECapabilities"],
+  ["2.16.840.1.113730.1.1", "nsCertType"],
+  ["2.16.840.1.113730.1.13", "nsComment"],
+  ["1.3.6.1.4.1.311.20.2", "Microsoft certificate template name"],
+  ["1.3.6.1.4.1.311.21.7", "Microsoft certificate template"],
+  ["1.3.6.1.4.1.311.21.10", "Microsoft application policies"],
+  ["1.3.6.1.4.1.311.25.2", "Microsoft NTDS security"],
+  ["1.3.6.1.4.1.311.13.2.1", "Microsoft enrollment name value pair"],
+  ["1.3.6.1.4.1.311.13.2.2", "Microsoft enrollment CSP"],
+  ["1.3.6.1.4.1.311.13.2.3", "Microsoft OS version"],
+  ["1.3.6.1.4.1.311.21.20", "Microsoft client information"],
+  ["1.2.840.113549.1.9.2", "unstructuredName"],
+  [CHALLENGE_PASSWORD, "challengePassword"],
 ]);
 
 /**
- * A PKCS#10 request (RFC 2986 section 4) as PEM text (`CERTIFICATE REQUEST`, one) or DER, strict DER, at most 64 KiB. Throws
- * PkiError: DerError, EncodingError, CsrError, NameError for a SAN that is not valid for its type, UnsupportedError for the
- * key. Trusts nothing: see `verifyCsr` and `assertStrongKey`.
+ * A PKCS#10 request (RFC 2986 section 4) as PEM text (`CERTIFICATE REQUEST`, one) or DER, at most 64 KiB. Strict DER, but for
+ * what real clients do: the attributes may be left out, and a default FALSE may be written out. Throws PkiError: DerError,
+ * EncodingError, CsrError, NameError for a SAN that is not valid for its type, UnsupportedError for the key. Trusts nothing: see
+ * `verifyCsr` and `assertStrongKey`.
  */
 export function parseCsr(pemOrDer: string | Bytes): Csr {
   const der = typeof pemOrDer === "string" ? csrFromPem(pemOrDer) : pemOrDer;
@@ -80,11 +99,13 @@ export function parseCsr(pemOrDer: string | Bytes): Csr {
   if (smallInteger(info.next(TAG.INTEGER)) !== 0) throw new CsrError("unknown version of the request");
   const subject = parseName(info.next());
   const publicKey = spkiOf(info.next());
-  const attributes = readAttributes(info.next(0xa0));
+  const attributesElement = info.optional(0xa0);
+  const attributes = attributesElement === null ? [] : readAttributes(attributesElement);
   info.end();
 
   const names = subject.attributes.filter(({ type }) => type === COMMON_NAME);
   if (names.length > 1) throw new CsrError("subject with more than one commonName");
+  const asked = readExtensions(attributes);
   return {
     der,
     info: infoElement.bytes,
@@ -93,8 +114,9 @@ export function parseCsr(pemOrDer: string | Bytes): Csr {
     subject,
     commonName: subject.commonName,
     publicKey,
-    ...readExtensions(attributes),
+    ...asked,
     attributeOids: attributes.map(({ oid }) => oid),
+    ignored: ignoredOf(subject, attributes, asked.extensionOids),
     challengePassword: challengeOf(attributes),
   };
 }
@@ -106,6 +128,25 @@ function csrFromPem(text: string): Bytes {
     throw new CsrError(`expected CERTIFICATE REQUEST, found ${block.label}`);
   }
   return block.der;
+}
+
+/** Everything that no rule looks at: it never comes into a certificate, and whoever sent it is told so. */
+function ignoredOf(
+  subject: DistinguishedName,
+  attributes: readonly Attribute[],
+  extensionOids: readonly string[],
+): string[] {
+  const named = (id: string) => (NAMES.has(id) ? `${NAMES.get(id)} (${id})` : id);
+  const others = subject.attributes.filter(({ type }) => type !== COMMON_NAME);
+  return [
+    ...new Set(others.map(({ type }) => `subject attribute ${attributeLabel(type)}`)),
+    ...extensionOids.filter((id) => !CHECKED.has(id)).map((id) => `extension ${named(id)}`),
+    ...attributes.filter(({ oid }) => !isExtensionRequest(oid)).map(({ oid }) => `attribute ${named(oid)}`),
+  ];
+}
+
+function isExtensionRequest(oid: string): boolean {
+  return oid === EXTENSION_REQUEST || oid === MICROSOFT_EXTENSION_REQUEST;
 }
 
 interface Attribute {
@@ -131,25 +172,24 @@ function readAttributes(element: Element): Attribute[] {
 }
 
 function readExtensions(attributes: readonly Attribute[]) {
-  const asked = attributes.filter(({ oid }) => oid === EXTENSION_REQUEST || oid === MICROSOFT_EXTENSION_REQUEST);
+  const asked = attributes.filter(({ oid }) => isExtensionRequest(oid));
   if (asked.length > 1 || (asked[0]?.values.length ?? 1) !== 1) throw new CsrError("more than one extension request");
   const value = asked[0]?.values[0];
-  const extensions: Extension[] = value === undefined || value.content.length === 0 ? [] : parseExtensions(value);
+  const extensions: Extension[] =
+    value === undefined || value.content.length === 0 ? [] : parseExtensions(value, LENIENT);
   const read = <T>(id: string, parse: (element: Element) => T): T | null => {
     const extension = extensions.find(({ oid }) => oid === id);
     return extension === undefined ? null : parse(decode(extension.value));
   };
+  const constraints = read(EXTENSION.basicConstraints, (element) => parseBasicConstraints(element, LENIENT));
   const alternative = read(EXTENSION.subjectAltName, parseSubjectAltName);
-  const extensionOids = extensions.map(({ oid }) => oid);
   return {
     sans: withoutDoubles((alternative?.names ?? []).map(canonicalName)),
     otherNames: alternative?.others ?? [],
     requestedEkus: read(EXTENSION.extendedKeyUsage, parseExtendedKeyUsage) ?? [],
-    requestedKeyUsage: read(EXTENSION.keyUsage, parseKeyUsage),
-    isCa: read(EXTENSION.basicConstraints, parseBasicConstraints)?.ca ?? false,
+    isCa: constraints?.ca ?? false,
     mustStaple: read(EXTENSION.tlsFeature, parseTlsFeature)?.includes(5) ?? false,
-    extensionOids,
-    unknownExtensionOids: extensionOids.filter((id) => !UNDERSTOOD.has(id)),
+    extensionOids: extensions.map(({ oid }) => oid),
   };
 }
 

@@ -152,8 +152,13 @@ export function encodeCertificatePolicies(policies: readonly string[]): Bytes {
 
 const MAX_EXTENSIONS = 100;
 
+/** Whether a DEFAULT value may be written out: DER forbids it, many requests do it. */
+interface Leniency {
+  readonly explicitDefaults?: boolean;
+}
+
 /** Extensions ::= SEQUENCE SIZE (1..MAX) OF Extension, each at most once. Throws DerError and CertificateError. */
-export function parseExtensions(element: Element): Extension[] {
+export function parseExtensions(element: Element, { explicitDefaults = false }: Leniency = {}): Extension[] {
   if (element.tag !== TAG.SEQUENCE) throw new DerError("Extensions must be a SEQUENCE");
   const found: Extension[] = [];
   const seen = new Set<string>();
@@ -163,7 +168,9 @@ export function parseExtensions(element: Element): Extension[] {
     const id = oidOf(parts.next(TAG.OID));
     const flag = parts.optional(TAG.BOOLEAN);
     const critical = flag !== null && booleanOf(flag);
-    if (flag !== null && !critical) throw new DerError("an extension's default FALSE must be left out");
+    if (flag !== null && !critical && !explicitDefaults) {
+      throw new DerError("an extension's default FALSE must be left out");
+    }
     found.push({ oid: id, critical, value: octetStringOf(parts.next(TAG.OCTET_STRING)) });
     parts.end();
     if (seen.has(id)) throw new CertificateError(`extension ${id} stands more than once`);
@@ -172,14 +179,15 @@ export function parseExtensions(element: Element): Extension[] {
   return found;
 }
 
-export function parseBasicConstraints(element: Element): BasicConstraints {
+export function parseBasicConstraints(element: Element, { explicitDefaults = false }: Leniency = {}): BasicConstraints {
   const reader = new Reader(expectSequence(element, "BasicConstraints"));
   const flag = reader.optional(TAG.BOOLEAN);
-  if (flag !== null && !booleanOf(flag)) throw new DerError("the default cA FALSE must be left out");
+  const ca = flag !== null && booleanOf(flag);
+  if (flag !== null && !ca && !explicitDefaults) throw new DerError("the default cA FALSE must be left out");
   const bound = reader.optional(TAG.INTEGER);
   reader.end();
-  if (bound !== null && flag === null) throw new CertificateError("pathLenConstraint without cA");
-  return { ca: flag !== null, pathLen: bound === null ? null : smallInteger(bound) };
+  if (bound !== null && !ca) throw new CertificateError("pathLenConstraint without cA");
+  return { ca, pathLen: bound === null ? null : smallInteger(bound) };
 }
 
 /** Named bits without trailing zeros (X.690 section 11.2.2), at least one set (RFC 5280 section 4.2.1.3). */

@@ -24,13 +24,13 @@ const TAG_IP = 0x87;
 const MAX_NAMES = 1000;
 
 /**
- * The name that a record's text means: an IP address, else with `://` a URI, else with `@` an email address, else a DNS name
- * (wildcard as the leftmost label only). Answers the canonical form: A-labels in lower case, RFC 5952 addresses. Throws NameError.
+ * The name that a record's text means: an IP address, else with `://` or as a URN a URI, else with `@` an email address, else a
+ * DNS name (wildcard as the leftmost label only). Answers the canonical form: A-labels in lower case, RFC 5952 addresses. Throws NameError.
  */
 export function parseSan(text: string): GeneralName {
   const value = text.trim();
   if (ipText(value) !== null) return canonicalName({ type: "ip", value });
-  if (value.includes("://")) return canonicalName({ type: "uri", value });
+  if (value.includes("://") || URN.test(value)) return canonicalName({ type: "uri", value });
   if (value.includes("@")) return canonicalName({ type: "email", value });
   return canonicalName({ type: "dns", value });
 }
@@ -130,13 +130,23 @@ function emailAddress(text: string): string {
   return `${local}@${dnsName(text.slice(at + 1))}`;
 }
 
-/** RFC 3986 URI with scheme and authority, ASCII; scheme and host in lower case, the rest untouched. */
+/** RFC 8141 section 2: `urn:`, the namespace identifier, and what the namespace makes of the rest. */
+const URN = /^urn:([A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]):([A-Za-z0-9\-._~!$&'()*+,;=:@%].*)$/i;
+/** The trust domain of a SPIFFE ID (SPIFFE-ID section 2.1): it may hold underscores and has neither user nor port. */
+const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
+
+/** RFC 3986 URI, ASCII: a URN, or with scheme and authority; scheme, namespace and host in lower case, the rest untouched. */
 function uriText(text: string): string {
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?#]*)([/?#].*)?$/.exec(text);
   const legal =
     text.length <= 2048 && /^[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]+$/.test(text) && !/%(?![0-9A-Fa-f]{2})/.test(text);
+  const urn = URN.exec(text);
+  if (urn !== null && legal) return `urn:${urn[1]?.toLowerCase()}:${urn[2]}`;
   if (match === null || !legal || !URL.canParse(text)) throw new NameError(`not an absolute URI: ${quote(text)}`);
   const [, scheme = "", authority = "", rest = ""] = match;
+  if (scheme.toLowerCase() === "spiffe" && TRUST_DOMAIN.test(authority.toLowerCase())) {
+    return `spiffe://${authority.toLowerCase()}${rest}`;
+  }
   const userEnd = authority.lastIndexOf("@") + 1;
   const hostPort = authority.slice(userEnd);
   const port = /:[0-9]*$/.exec(hostPort)?.[0] ?? "";
@@ -155,7 +165,7 @@ function uriHost(host: string, text: string): string {
   return dnsName(host);
 }
 
-/** The host of a canonical URI, IPv6 without brackets. */
+/** The host of a canonical URI, IPv6 without brackets; empty for a URN, which has none. */
 export function hostOfUri(uri: string): string {
   const authority = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(uri)?.[1] ?? "";
   const hostPort = authority.slice(authority.lastIndexOf("@") + 1);

@@ -322,7 +322,7 @@ export function violationOf({ names, subject }: ConstrainedNames, constraints: N
     }
     const excluded = constraints.excluded.find((subtree) => subtree.type === name.type && touches(subtree, name));
     if (excluded !== undefined) return `${label} is excluded by ${formatSubtree(excluded)}`;
-    if (name.type === "uri" && hasIpHost(name) && hasType(constraints, "uri"))
+    if (name.type === "uri" && !hasDnsHost(name) && hasType(constraints, "uri"))
       return `${label} has no DNS name as host`;
   }
   return subject.attributes.length === 0 ? null : subjectViolation(subject, constraints);
@@ -342,8 +342,9 @@ function hasType(constraints: NameConstraints, type: Subtree["type"]): boolean {
   return [...constraints.permitted, ...constraints.excluded].some((subtree) => subtree.type === type);
 }
 
-function hasIpHost(name: GeneralName): boolean {
-  return ipaddr.isValid(hostOfUri(name.value));
+function hasDnsHost(name: GeneralName): boolean {
+  const host = hostOfUri(name.value);
+  return host !== "" && !ipaddr.isValid(host);
 }
 
 /** The subtree of exactly that name. */

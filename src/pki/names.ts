@@ -150,14 +150,18 @@ function valueText(element: Element): string {
   }
 }
 
+/** The short name of an attribute type where it has one (`O`), else its dotted numbers. */
+export function attributeLabel(type: string): string {
+  return LABELS.get(type) ?? type;
+}
+
 /** The string of RFC 4514: most specific first, escaped; types without a short name as dotted numbers. */
 export function formatName(name: DistinguishedName): string {
   const rdns: string[][] = [];
   for (const { type, value, rdn } of name.attributes) {
-    const label = LABELS.get(type);
     const members = rdns[rdn] ?? [];
     rdns[rdn] = members;
-    members.push(`${label ?? type}=${escapeValue(value)}`);
+    members.push(`${attributeLabel(type)}=${escapeValue(value)}`);
   }
   return rdns
     .reverse()

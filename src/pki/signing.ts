@@ -1,4 +1,4 @@
-import { type Bytes, digest, equal, fromHex } from "./bytes.ts";
+import { type Bytes, digest, equal, fromHex, toHex } from "./bytes.ts";
 import {
   context,
   decode,
@@ -13,7 +13,14 @@ import {
   TAG,
 } from "./der.ts";
 import { DerError, UnsupportedError } from "./errors.ts";
-import { type CurveName, curveOf, type KeyAlgorithm, type PublicKeyInfo, parsePrivateKey } from "./spki.ts";
+import {
+  type CurveName,
+  curveOf,
+  type KeyAlgorithm,
+  type PublicKeyInfo,
+  parsePrivateKey,
+  parseRsaPublicKey,
+} from "./spki.ts";
 
 /** Signs with a private key that nobody can read back. */
 export interface Signer {
@@ -72,9 +79,9 @@ export function encodeSignatureAlgorithm(scheme: SignatureScheme): Bytes {
 }
 
 /**
- * What an AlgorithmIdentifier of a signature says. Parameters must be exactly those of its RFC. RSASSA-PSS: SHA-256, SHA-384
- * or SHA-512, MGF1 with the same hash, any salt length, NULL or nothing behind the hash identifiers. Throws DerError, and
- * UnsupportedError for every other algorithm (SHA-1 and MD5 among them).
+ * What an AlgorithmIdentifier of a signature says. Parameters must be exactly those of its RFC; RSA with PKCS#1 v1.5 may leave
+ * the NULL out (RFC 4055 section 5). RSASSA-PSS: SHA-256, SHA-384 or SHA-512, MGF1 with the same hash, any salt length, NULL or
+ * nothing behind the hash identifiers. Throws DerError, and UnsupportedError for every other algorithm (SHA-1 and MD5 among them).
  */
 export function parseSignatureAlgorithm(algorithmIdentifier: Bytes): SignatureScheme {
   const element = decode(algorithmIdentifier);
@@ -88,7 +95,7 @@ export function parseSignatureAlgorithm(algorithmIdentifier: Bytes): SignatureSc
   }
   const scheme = SCHEMES[id];
   if (scheme === undefined) throw new UnsupportedError(`unsupported signature algorithm ${id}`);
-  if (scheme.kind === "rsa") reader.next(TAG.NULL);
+  if (scheme.kind === "rsa" && reader.more) reader.next(TAG.NULL);
   reader.end();
   return scheme;
 }
@@ -217,7 +224,8 @@ export async function importSigner(pkcs8: Bytes, options: { pss?: boolean } = {}
 
 /**
  * Whether the signature over the data is the key's, by that algorithm. A malformed signature and an algorithm that does not
- * fit the key are false; throws UnsupportedError for an algorithm that is not offered here, DerError for a malformed one.
+ * fit the key are false; throws UnsupportedError for an algorithm or an RSA exponent that is not offered here, DerError for a
+ * malformed algorithm.
  */
 export async function verify(
   key: PublicKeyInfo,
@@ -229,6 +237,7 @@ export async function verify(
   const fits =
     scheme.kind === "pss" ? "RSA" : ({ ecdsa: "ECDSA", rsa: "RSA", ed25519: "Ed25519" } as const)[scheme.kind];
   if (fits !== key.algorithm) return false;
+  if (key.algorithm === "RSA") assertImportableExponent(key);
   if (scheme.kind === "pss" && scheme.saltLength > Math.ceil((key.size - 1) / 8) - HASH_OCTETS[scheme.hash] - 2)
     return false;
   const curve = key.algorithm === "ECDSA" ? curveOf(key.size) : null;
@@ -240,6 +249,14 @@ export async function verify(
   } catch {
     return false;
   }
+}
+
+/** WebCrypto of workerd imports RSA keys with the public exponents 3 and 65537 alone. */
+function assertImportableExponent(key: PublicKeyInfo): void {
+  const exponent = toHex(parseRsaPublicKey(key.keyBits).exponent);
+  if (exponent === "03" || exponent === "010001") return;
+  const shown = exponent.length <= 16 ? `${BigInt(`0x${exponent}`)}` : `of ${exponent.length / 2} octets`;
+  throw new UnsupportedError(`RSA key with the public exponent ${shown}: make a key with 65537`);
 }
 
 const RSA_EXPONENT = new Uint8Array([1, 0, 1]);

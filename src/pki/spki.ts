@@ -83,6 +83,7 @@ export function keyAlgorithmOf(algorithm: Element): {
   const reader = new Reader(algorithm);
   const id = oidOf(reader.next(TAG.OID));
   if (id === OID_RSA) {
+    if (!reader.more) throw new DerError("rsaEncryption without its NULL parameters (RFC 3279 section 2.3.1)");
     if (reader.next(TAG.NULL).content.length !== 0) throw new DerError("NULL with content");
     reader.end();
     return { algorithm: "RSA", curve: null, size: 0 };
@@ -112,7 +113,11 @@ export function keyAlgorithmOf(algorithm: Element): {
 /** RSAPublicKey from the content of a subjectPublicKey BIT STRING; throws DerError. */
 export function parseRsaPublicKey(keyBits: Bytes): RsaPublicKey {
   const reader = new Reader(decode(keyBits));
-  const modulus = integerBytes(reader.next(TAG.INTEGER));
+  const modulusElement = reader.next(TAG.INTEGER);
+  if ((modulusElement.content[0] ?? 0) >= 0x80) {
+    throw new DerError("RSA modulus is negative: its sign octet 00 is missing");
+  }
+  const modulus = integerBytes(modulusElement);
   const exponent = integerBytes(reader.next(TAG.INTEGER));
   reader.end();
   return { modulus, exponent };
@@ -143,6 +148,9 @@ export function spkiOf(element: Element): PublicKeyInfo {
   if (algorithm === "Ed25519") {
     if (keyBits.length !== 32) throw new DerError("Ed25519 public key must be 32 octets");
     return { spki, algorithm, size, keyBits, name: "Ed25519" };
+  }
+  if (keyBits[0] === 0x02 || keyBits[0] === 0x03) {
+    throw new UnsupportedError("EC point is compressed: write it uncompressed (openssl ec -conv_form uncompressed)");
   }
   if (keyBits[0] !== 0x04) throw new UnsupportedError("EC point must be uncompressed");
   if (keyBits.length !== 1 + 2 * Math.ceil(size / 8)) throw new DerError("EC point has the wrong length for its curve");

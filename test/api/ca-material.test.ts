@@ -217,7 +217,11 @@ describe("name constraints of a CA above", () => {
       const record = { id: "mc-bounded", common_name, sans: [], issuer_id: id, certificate_profile_id: null };
       return approve(contextAhead(), record, await makeCsr({ commonName: common_name }));
     };
-    await leaf("www.corp.example");
+    const named = await leaf("www.corp.example");
+    expect(named.approved.subject).toEqual({ common_name: "www.corp.example" });
+    // A relying party without a DNS SAN takes the common name for one, and an IP address is below no domain.
+    const address = await leaf("10.0.0.7");
+    expect(address.approved).toMatchObject({ subject: {}, sans: [{ type: "ip", value: "10.0.0.7" }] });
     await expect(leaf("www.other.example")).rejects.toMatchObject({
       status: 400,
       message: expect.stringMatching(/www\.other\.example.*Bounded Middle/),

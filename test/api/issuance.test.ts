@@ -1,8 +1,12 @@
 import { env } from "cloudflare:workers";
 import { X509Certificate } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { parseSpki } from "../../src/pki/keys.ts";
+import { certificatesFromPem } from "../../src/pki/pem.ts";
+import { parseRsaPublicKey } from "../../src/pki/spki.ts";
 import { auditCount } from "../support/api.ts";
-import { makeCsr, newKey } from "../support/csr.ts";
+import { makeCsr, microsoftExtras, newKey, RSA_WITHOUT_NULL, rsaSpki } from "../support/csr.ts";
 import { addAgent, type Fleet, makeFleet } from "../support/fleet.ts";
 
 let fleet: Fleet;
@@ -162,7 +166,6 @@ describe("inv 8: a CSR is checked, not trusted", () => {
     ["a CN beyond the record", () => makeCsr({ commonName: "evil.example.net" }), "evil.example.net"],
     ["CA:TRUE", (cn) => makeCsr({ commonName: cn, ca: true }), "CA:TRUE"],
     ["another extended key usage", (cn) => makeCsr({ commonName: cn, eku: "1.3.6.1.5.5.7.3.3" }), "codeSigning"],
-    ["an unknown extension", (cn) => makeCsr({ commonName: cn, extension: "1.2.3.4" }), "1.2.3.4"],
     ["a signature by another key", (cn) => makeCsr({ commonName: cn, forged: true }), "proof of possession"],
     ["no PEM", async () => "hello", "csr_pem"],
     [
@@ -180,6 +183,33 @@ describe("inv 8: a CSR is checked, not trusted", () => {
     expect(answer.body.message).toContain(named);
     expect(await job(job_id)).toMatchObject({ status: "AwaitingCSR", attempts: 0 });
     expect((await submit({ csr_pem: await makeCsr({ commonName: common_name }), job_id })).status).toBe(202);
+  });
+
+  it("takes what IIS and certreq send, copies none of it and says what came to nothing", async () => {
+    const { id, common_name } = await record();
+    const { job_id } = await triggered(id);
+    const csr_pem = await makeCsr({ commonName: common_name, sans: [common_name], ...microsoftExtras() });
+    const answer = await submit({ csr_pem, job_id });
+    const ignored = expect.arrayContaining(["extension sMIMECapabilities (1.2.840.113549.1.9.15)"]);
+    expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 202, body: { ignored } });
+    expect(await submit({ csr_pem, job_id })).toMatchObject({ status: 202, body: { ignored } });
+    const { body } = await fleet.agent.get(`/api/v1/agents/${fleet.agentId}/certificates/${id}`);
+    const leaf = parseCertificate(certificatesFromPem(String(body.certificate_pem))[0] ?? new Uint8Array(0));
+    const copied = ["1.2.840.113549.1.9.15", "1.3.6.1.4.1.311.21.7", "2.16.840.1.113730.1.13"];
+    expect(leaf.extensions.filter(({ oid }) => copied.includes(oid))).toEqual([]);
+    expect(leaf.keyUsage).toEqual(["digitalSignature"]);
+  });
+
+  it("names an RSA exponent that it cannot use, and takes RSA without NULL parameters", async () => {
+    const { id, common_name } = await record();
+    const { job_id } = await triggered(id);
+    const key = await newKey("RSA-2048");
+    const { modulus } = parseRsaPublicKey(parseSpki(key.spki).keyBits);
+    const odd = await makeCsr({ key, commonName: common_name, spki: rsaSpki(modulus, 65_539) });
+    const refused = await submit({ csr_pem: odd, job_id });
+    expect(refused).toMatchObject({ status: 400, body: { message: expect.stringContaining("exponent 65539") } });
+    const csr_pem = await makeCsr({ key, commonName: common_name, signatureAlgorithm: RSA_WITHOUT_NULL });
+    expect((await submit({ csr_pem, job_id })).status).toBe(202);
   });
 
   it("takes a common name however it is spelled", async () => {

@@ -2,12 +2,14 @@ import { afterAll, describe, expect, it } from "vitest";
 import { type Bytes, fromHex, toHex } from "../../src/pki/bytes.ts";
 import { buildSubordinateRequest } from "../../src/pki/certificate.ts";
 import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
-import { integer, octetString, oid, sequence, set, tlv, utf8String } from "../../src/pki/der.ts";
+import { bitString, boolean, integer, octetString, oid, sequence, set, tlv, utf8String } from "../../src/pki/der.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
-import { importSigner, KEY_ALGORITHMS } from "../../src/pki/keys.ts";
+import { importSigner, KEY_ALGORITHMS, parseSpki } from "../../src/pki/keys.ts";
 import { parseNameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
+import { parseRsaPublicKey } from "../../src/pki/spki.ts";
+import { makeCsr, microsoftExtras, newKey, RSA_WITHOUT_NULL, rsaSpki } from "../support/csr.ts";
 import { keyPair, openssl, random, Scratch } from "./support.ts";
 
 const scratch = new Scratch();
@@ -95,11 +97,17 @@ describe("a request of openssl", () => {
       sans: ["a.example", "*.b.example", "10.0.0.1", "2001:db8::1", "x@b.example", "https://u.example/x"].map(parseSan),
       otherNames: ["otherName 1.3.6.1.4.1.311.20.2.3"],
       requestedEkus: ["serverAuth", "1.2.3.4"],
-      requestedKeyUsage: ["digitalSignature", "keyCertSign"],
       isCa: true,
       mustStaple: true,
       extensionOids: ["2.5.29.17", "2.5.29.19", "2.5.29.15", "2.5.29.37", "1.3.6.1.5.5.7.1.24", "1.2.3.4.5"],
-      unknownExtensionOids: ["1.2.3.4.5"],
+      ignored: [
+        "subject attribute C",
+        "subject attribute O",
+        "extension keyUsage (2.5.29.15)",
+        "extension 1.2.3.4.5",
+        "attribute unstructuredName (1.2.840.113549.1.9.2)",
+        "attribute challengePassword (1.2.840.113549.1.9.7)",
+      ],
       challengePassword: "secret1",
     });
     expect(new Set(csr.attributeOids)).toEqual(
@@ -116,6 +124,67 @@ describe("a request of openssl", () => {
     expect(() => parseCsr(pem + pem)).toThrow("exactly one");
     expect(() => parseCsr(encodePem("CERTIFICATE", der))).toThrow("found CERTIFICATE");
     expect(() => parseCsr("nonsense")).toThrow(expect.objectContaining({ code: "invalid_encoding" }));
+  });
+});
+
+describe("a request that real clients send", () => {
+  it("from IIS and certreq: what is not certified is named", async () => {
+    const pem = await makeCsr({ commonName: "iis.example", sans: ["iis.example"], ...microsoftExtras() });
+    const csr = parseCsr(pem.replaceAll("\n", "\r\n"));
+    expect(await verifyCsr(csr)).toBe(true);
+    expect(csr.sans).toEqual([parseSan("iis.example")]);
+    expect(csr.ignored).toEqual([
+      "extension keyUsage (2.5.29.15)",
+      "extension sMIMECapabilities (1.2.840.113549.1.9.15)",
+      "extension subjectKeyIdentifier (2.5.29.14)",
+      "extension authorityKeyIdentifier (2.5.29.35)",
+      "extension Microsoft certificate template (1.3.6.1.4.1.311.21.7)",
+      "extension nsComment (2.16.840.1.113730.1.13)",
+      "attribute Microsoft OS version (1.3.6.1.4.1.311.13.2.3)",
+      "attribute Microsoft client information (1.3.6.1.4.1.311.21.20)",
+    ]);
+  });
+
+  it("without attributes, and with FALSE written out", async () => {
+    const bare = parseCsr(await makeCsr({ commonName: "a.example", withoutAttributes: true }));
+    expect(await verifyCsr(bare)).toBe(true);
+    expect(bare).toMatchObject({ sans: [], ignored: [] });
+    const basic = sequence(oid("2.5.29.19"), octetString(sequence(boolean(false))));
+    const explicit = parseCsr(await makeCsr({ sans: ["a.example"], explicitFalse: true, extensions: [basic] }));
+    expect(await verifyCsr(explicit)).toBe(true);
+    expect(explicit).toMatchObject({ sans: [parseSan("a.example")], isCa: false, ignored: [] });
+  });
+
+  it("with sha256WithRSAEncryption that has no parameters", async () => {
+    const key = await newKey("RSA-2048");
+    const csr = parseCsr(await makeCsr({ key, commonName: "a.example", signatureAlgorithm: RSA_WITHOUT_NULL }));
+    expect(await verifyCsr(csr)).toBe(true);
+  });
+
+  it("an RSA exponent that cannot be used is named before the signature is judged", async () => {
+    const key = await newKey("RSA-2048");
+    const { modulus } = parseRsaPublicKey(parseSpki(key.spki).keyBits);
+    const csr = parseCsr(await makeCsr({ key, commonName: "a.example", spki: rsaSpki(modulus, 65_539) }));
+    await expect(verifyCsr(csr)).rejects.toThrow("exponent 65539");
+  });
+
+  it("a key that is encoded wrongly is refused for that", async () => {
+    const key = await newKey("RSA-2048");
+    const { modulus } = parseRsaPublicKey(parseSpki(key.spki).keyBits);
+    const ec = (await newKey()).spki;
+    const compressed = sequence(
+      sequence(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")),
+      bitString(new Uint8Array([2, ...ec.subarray(-64, -32)])),
+    );
+    const cases: readonly [Bytes, string][] = [
+      [rsaSpki(modulus, 65_537, { null: true }), "without its NULL"],
+      [rsaSpki(modulus, 65_537, { sign: true }), "sign octet"],
+      [compressed, "compressed"],
+    ];
+    for (const [spki, message] of cases) {
+      const pem = await makeCsr({ commonName: "a.example", spki });
+      expect(() => parseCsr(pem)).toThrow(message);
+    }
   });
 });
 
@@ -172,7 +241,6 @@ describe("what is no request", () => {
     const cases: readonly [Bytes, string][] = [
       [await forged({ version: integer(1) }), "csr_invalid"],
       [await forged({ subject: twice }), "csr_invalid"],
-      [await forged({ attributes: new Uint8Array(0) }), "der_invalid"],
       [await forged({ attributes: attributes(attribute("1.2.3")) }), "der_invalid"],
       [
         await forged({ attributes: attributes(attribute("1.2.3", integer(1)), attribute("1.2.3", integer(1))) }),

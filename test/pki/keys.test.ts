@@ -131,7 +131,7 @@ describe("AlgorithmIdentifiers", () => {
       sequence(oid("1.2.840.113549.1.1.10"), sequence()),
       "unsupported_algorithm",
     ],
-    ["RSA without NULL", sequence(oid("1.2.840.113549.1.1.11")), "der_invalid"],
+    ["RSA with another parameter", sequence(oid("1.2.840.113549.1.1.11"), integer(1)), "der_invalid"],
     ["ECDSA with NULL", sequence(oid("1.2.840.10045.4.3.2"), NULL), "der_invalid"],
     ["Ed25519 with NULL", sequence(oid("1.3.101.112"), NULL), "der_invalid"],
     ["RSASSA-PSS without parameters", sequence(oid("1.2.840.113549.1.1.10")), "der_invalid"],

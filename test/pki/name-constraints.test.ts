@@ -106,7 +106,11 @@ describe("names within constraints (RFC 5280 section 4.2.1.10)", () => {
       ["https://host.example/x", "https://HOST.example:1/"],
       ["https://a.host.example/", "https://10.0.0.1/"],
     ],
-    ["URI:.host.example", ["spiffe://a.host.example/x"], ["https://host.example/", "https://[2001:db8::1]/"]],
+    [
+      "URI:.host.example",
+      ["spiffe://a.host.example/x"],
+      ["https://host.example/", "https://[2001:db8::1]/", "urn:a1:b"],
+    ],
   ])("permitted %s", (limit, inside, outside) => {
     for (const name of inside) expect(allows(constraints([limit]), name), name).toBe(true);
     for (const name of outside) expect(allows(constraints([limit]), name), name).toBe(false);
@@ -122,7 +126,7 @@ describe("names within constraints (RFC 5280 section 4.2.1.10)", () => {
     ["DNS:", ["10.0.0.1", "a@b.example"], ["a.example"]],
     ["IP:0.0.0.0/0", ["2001:db8::1", "a.example"], ["1.2.3.4"]],
     ["email:corp.example", ["a@x.corp.example"], ["a@corp.example"]],
-    ["URI:.host.example", ["https://host.example/"], ["https://a.host.example/", "https://10.0.0.1/"]],
+    ["URI:.host.example", ["https://host.example/"], ["https://a.host.example/", "https://10.0.0.1/", "urn:a1:b"]],
   ])("excluded %s", (limit, inside, outside) => {
     for (const name of inside) expect(allows(constraints([], [limit]), name), name).toBe(true);
     for (const name of outside) expect(allows(constraints([], [limit]), name), name).toBe(false);

@@ -99,6 +99,9 @@ describe("subject alternative names", () => {
     ["Who@Example.COM", "email", "Who@example.com"],
     ["a+b@xn--bcher-kva.example", "email", "a+b@xn--bcher-kva.example"],
     ["spiffe://Trust.Example/ns/A", "uri", "spiffe://trust.example/ns/A"],
+    ["spiffe://Trust_Domain/ns/a_b", "uri", "spiffe://trust_domain/ns/a_b"],
+    ["URN:UUID:F81d4fae-7dec-11d0-a765-00a0c91e6bf6", "uri", "urn:uuid:F81d4fae-7dec-11d0-a765-00a0c91e6bf6"],
+    ["urn:example:a:b@c", "uri", "urn:example:a:b@c"],
     ["HTTPS://a@Host.Example:8443/P?q#f", "uri", "https://a@host.example:8443/P?q#f"],
     ["https://[2001:DB8::1]/", "uri", "https://[2001:db8::1]/"],
   ])("%s is %s %s", (text, type, value) => {
@@ -156,7 +159,15 @@ describe("subject alternative names", () => {
     "http://ü.example/",
     "http://a/%zz",
     "http://a:99999/",
-    "spiffe://trust_domain/x",
+    "spiffe://user@trust_domain/x",
+    "spiffe://trust_domain:8443/x",
+    "https://host_name/x",
+    "urn:",
+    "urn:a:",
+    "urn:-a:b",
+    "urn:a b:c",
+    "urn:uuid:a b",
+    "urn:uuid:%zz",
   ])("%j is refused", (text) => {
     expect(() => parseSan(text)).toThrow(expect.objectContaining({ code: "invalid_name" }));
   });
