@@ -72,6 +72,17 @@ export const certificateAuthorities = sqliteTable(
 export type IssuerRow = typeof issuers.$inferSelect;
 export type CaAuthorityRow = typeof certificateAuthorities.$inferSelect;
 
+/**
+ * How far the inventory has heard of each ledger: the number of the highest fact that it has recorded (`Mark`). Rows stay when
+ * an issuer goes.
+ */
+export const ledgerMarks = sqliteTable("ledger_marks", {
+  ledger_id: text().primaryKey(),
+  seq: integer().notNull(),
+  /** While the ledger takes back what it lost in a restore; null else. */
+  restoring_since: text(),
+});
+
 /** Keys that are refused for ever: those of certificates revoked for keyCompromise. */
 export const blockedKeys = sqliteTable("blocked_keys", {
   /** SHA-256 of the SubjectPublicKeyInfo. */
