@@ -4,6 +4,7 @@ import type {
   CreateRoot,
   CreateSubordinate,
   CrlState,
+  Fact,
   ImportCa,
   IssueCaRequest,
   Issued,
@@ -26,7 +27,8 @@ import { configure, createRoot, createSubordinate, describe, importCa, install, 
 import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
-import { acknowledge, handOverAgain, nextSettleDue, settleDue } from "./issuer/outbox.ts";
+import { acknowledge, markOf } from "./issuer/mark.ts";
+import { handOverAgain, nextSettleDue, settleDue } from "./issuer/outbox.ts";
 import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
 import { lookup, release, revoke } from "./issuer/revocation.ts";
 import { serials } from "./issuer/serials.ts";
@@ -71,8 +73,8 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     this.core.random = random;
   }
 
-  /** The inventory takes issued certificates over; the worker's class says how. Answers the request ids it has now. */
-  protected async settle(_issued: readonly Issued[]): Promise<readonly string[]> {
+  /** The inventory takes facts over; the worker's class says how. Answers those that it has now. */
+  protected async settle(_issued: readonly Issued[]): Promise<readonly Fact[]> {
     return [];
   }
 
@@ -112,8 +114,8 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     return issueCa(this.core, request);
   }
 
-  async acknowledge(requestIds: readonly string[]): Promise<void> {
-    acknowledge(this.core, requestIds);
+  async acknowledge(facts: readonly Fact[]): Promise<void> {
+    acknowledge(this.core, facts);
   }
 
   async handOverAgain(requestIds: readonly string[]): Promise<void> {
@@ -160,6 +162,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
         kind: row.kind,
         not_after: iso(row.not_after),
         spki_sha256: row.spki_sha256,
+        mark: markOf(this.core, row.seq),
         acknowledged: row.acknowledged === 1,
         revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
         reason: row.reason === null ? null : reasonName(row.reason),

@@ -1,11 +1,11 @@
 import { Issuer as Ledger } from "../durable-objects/issuer.ts";
-import type { Issued } from "../src/authority/ledger.ts";
+import type { Fact, Issued } from "../src/authority/ledger.ts";
 import { settleOutbox } from "../src/lifecycle/issuance.ts";
 import { makeContext } from "./context.ts";
 
 /** The ledger with its way to the inventory: what nobody acknowledged is written there by the rules of issuance. */
 export class Issuer extends Ledger {
-  protected override settle(issued: readonly Issued[]): Promise<readonly string[]> {
+  protected override settle(issued: readonly Issued[]): Promise<readonly Fact[]> {
     return settleOutbox(makeContext(this.env, this.ctx), issued);
   }
 }

@@ -33,6 +33,7 @@ import { type Core, caOf, chainOf, forgetCa, keyPurpose, nowOf, refuse } from ".
 import { publishDue } from "./crl.ts";
 import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
+import { nextSeq } from "./mark.ts";
 import { renewResponder } from "./responder.ts";
 import { addCrlEntry, markDirty } from "./revocation.ts";
 import { completeSerialKey, newSerial } from "./serials.ts";
@@ -97,7 +98,7 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
         // Its own serial is used too.
         core.sql.exec(
           `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
-           spki_sha256, der, settle, acknowledged, tagged) values (?, 'self', ?, 'ca', ?, 1, 0, ?, ?, ?, ?, ?, '{}', 1, 1)`,
+           spki_sha256, der, settle, seq, acknowledged, tagged) values (?, 'self', ?, 'ca', ?, 1, 0, ?, ?, ?, ?, ?, '{}', ?, 1, 1)`,
           certificate.serial,
           digest,
           request.ca_id,
@@ -106,6 +107,7 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
           now,
           fingerprint,
           der,
+          nextSeq(core),
         );
       },
     );

@@ -1,4 +1,4 @@
-import type { Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { Fact, Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import type { SerialFilter } from "../../src/pki/certificate.ts";
 import { importSigner, type Signer } from "../../src/pki/keys.ts";
@@ -31,8 +31,8 @@ export interface Core {
   /** Replaced by tests. */
   clock: Clock;
   random: Random;
-  /** The inventory's rules, wired by the worker; answers the request ids that are recorded there now. */
-  settle: (issued: readonly Issued[]) => Promise<readonly string[]>;
+  /** The inventory's rules, wired by the worker; answers the facts that are recorded there now. */
+  settle: (issued: readonly Issued[]) => Promise<readonly Fact[]>;
   /** The row of `ca`; undefined when not read yet. */
   ca: CaRow | null | undefined;
   /** The CA's key, unsealed and not extractable. */

@@ -21,6 +21,7 @@ import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../sr
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
+import { markOf, nextSeq } from "./mark.ts";
 import { newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
@@ -226,7 +227,7 @@ function findRequest(core: Core, prepared: Prepared): Promise<IssueResult> | Iss
     };
   }
   const ca = caOf(core);
-  if (row.state === 1 && ca) return issuedOf(ca, row);
+  if (row.state === 1 && ca) return issuedOf(core, ca, row);
   return core.signing.get(request_id) ?? (ca ? signOnce(core, ca, row) : null);
 }
 
@@ -256,7 +257,7 @@ function reserve(core: Core, what: Reserving): EntryRow {
     .one();
   wakeAt(core, now + SETTLE_AFTER_MS);
   const tbs = what.tbs.buffer.slice(what.tbs.byteOffset, what.tbs.byteOffset + what.tbs.length);
-  return { ...row, cursor, state: 0, acknowledged: 0, tbs, der: null, revoked_at: null, reason: null };
+  return { ...row, cursor, state: 0, seq: 0, acknowledged: 0, tbs, der: null, revoked_at: null, reason: null };
 }
 
 /** One signature for a reserved row, however many wait for it. */
@@ -284,21 +285,25 @@ async function sign(core: Core, ca: CaRow, row: EntryRow): Promise<IssueResult> 
   const signer = await caSigner(core, ca);
   const der = assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
   const quiet = row.kind === "leaf" ? 0 : 1;
+  const seq = nextSeq(core);
   core.sql.exec(
-    "update entries set state = 1, der = ?, tbs = null, acknowledged = ? where cursor = ?",
+    "update entries set state = 1, der = ?, tbs = null, seq = ?, acknowledged = ? where cursor = ?",
     der,
+    seq,
     quiet,
     row.cursor,
   );
-  return issuedOf(ca, { ...row, state: 1, der: der.buffer });
+  return issuedOf(core, ca, { ...row, state: 1, seq, der: der.buffer });
 }
 
-export function issuedOf(ca: CaRow, row: EntryRow): Issued {
+export function issuedOf(core: Core, ca: CaRow, row: EntryRow): Issued {
   return {
     ok: true,
     ledger_id: ca.ledger_id,
     ca_id: ca.ca_id,
     request_id: row.request_id,
+    kind: row.kind,
+    mark: markOf(core, row.seq),
     certificate_id: row.certificate_id,
     serial: row.serial,
     not_before: iso(row.not_before),

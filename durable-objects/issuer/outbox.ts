@@ -1,17 +1,12 @@
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
 import { issuedOf, SETTLE_AFTER_MS, signOnce } from "./issue.ts";
+import { acknowledge } from "./mark.ts";
 import type { EntryRow } from "./storage.ts";
 
-/** The outbox: certificates that the inventory has not acknowledged, and reservations that nobody has finished. */
+/** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
 
 const BATCH = 100;
-
-/** The request path wrote its rows: nothing is left to hand over. */
-export function acknowledge(core: Core, requestIds: readonly string[]): void {
-  for (const id of requestIds)
-    core.sql.exec("update entries set acknowledged = 1 where request_id = ? and state = 1", id);
-}
 
 /** What was acknowledged and is missing all the same goes the way of what never was. */
 export function handOverAgain(core: Core, requestIds: readonly string[]): void {
@@ -32,7 +27,7 @@ export function nextSettleDue(core: Core): number | null {
 }
 
 /**
- * Signs what was left reserved and hands what was issued to the inventory, which answers the request ids that it has now.
+ * Signs what was left reserved and hands what happened to the inventory, which answers the facts that it has now.
  * Answers false when something stays for later.
  */
 export async function settleDue(core: Core): Promise<boolean> {
@@ -56,7 +51,7 @@ export async function settleDue(core: Core): Promise<boolean> {
       ids,
     )
     .toArray()
-    .map((row) => issuedOf(ca, row));
+    .map((row) => issuedOf(core, ca, row));
   if (issued.length === 0) return true;
   try {
     const settled = await core.settle(issued);

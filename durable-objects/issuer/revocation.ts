@@ -8,6 +8,7 @@ import {
 } from "../../src/authority/ledger.ts";
 import { encodeCrlEntry } from "../../src/pki/crl.ts";
 import { type Core, caOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { markOf, noteFact } from "./mark.ts";
 import { type EntryRow, iso, reasonName } from "./storage.ts";
 
 /** A new list leaves this long after the first change that it does not show: more changes gather meanwhile. */
@@ -61,7 +62,10 @@ export function revoke(core: Core, request: RevokeRequest): RevokeResult {
   if (changes.length > 0) core.storage.transactionSync(() => write(core, changes, code, now));
   return {
     ok: true,
-    entries: [...changes.map((row) => described(row, true)), ...standing.map((row) => described(row, false))],
+    entries: [
+      ...changes.map((row) => described(core, row, true)),
+      ...standing.map((row) => described(core, row, false)),
+    ],
   };
 }
 
@@ -84,11 +88,12 @@ export function release(core: Core, target: RevocationTarget): RevokeResult {
       dropCrlEntry(core, row);
       row.revoked_at = null;
       row.reason = null;
+      row.seq = noteFact(core, row.cursor);
     }
     raiseGeneration(core);
     markDirty(core, new Set(held.map((row) => row.shard)), now);
   });
-  return { ok: true, entries: held.map((row) => described(row, true)) };
+  return { ok: true, entries: held.map((row) => described(core, row, true)) };
 }
 
 /** Tells which of a target's entries belong to an earlier revocation: another one was issued in a later second. */
@@ -130,6 +135,7 @@ function write(core: Core, rows: EntryRow[], reason: number, now: number): void 
     row.revoked_at ??= Math.floor(now / 1000) * 1000;
     row.reason = reason;
     core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", row.revoked_at, reason, row.cursor);
+    row.seq = noteFact(core, row.cursor);
     addCrlEntry(core, row);
   }
   if (changedReason) raiseGeneration(core);
@@ -190,7 +196,7 @@ export function markDirty(core: Core, shards: ReadonlySet<number>, now: number):
   }
 }
 
-function described(row: EntryRow, changed: boolean): RevokedEntry {
+function described(core: Core, row: EntryRow, changed: boolean): RevokedEntry {
   return {
     serial: row.serial,
     certificate_id: row.certificate_id,
@@ -199,5 +205,6 @@ function described(row: EntryRow, changed: boolean): RevokedEntry {
     revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
     reason: row.reason === null ? null : reasonName(row.reason),
     changed,
+    mark: markOf(core, row.seq),
   };
 }

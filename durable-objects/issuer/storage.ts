@@ -8,6 +8,8 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  *              the lint (its serial is burnt, its request id free again). `revoked_at` and `reason` answer OCSP.
  *              `tagged`: the serial carries the tag of serial_key; the others are in the filter (issuer/serials.ts).
  * serial_key   the key of those tags; `imports` is 1 for a CA that was brought in, whose serials may come without a tag.
+ *              `seq`: the number of the last fact about it (issuer/mark.ts). `acknowledged`: the inventory has that fact.
+ * mark         `seq`: the number of the last fact; `known`: the highest that the inventory has said it recorded.
  * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
  *              that was published after the certificate had expired.
  * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
@@ -109,6 +111,14 @@ const MIGRATIONS: readonly string[] = [
   alter table entries add column tagged integer not null default 0;
   create index entries_untagged on entries (cursor) where tagged = 0;
   `,
+  // Facts have numbers, so that ledger and inventory see when the other was restored to an earlier state.
+  `
+  create table mark (id integer primary key check (id = 1), seq integer not null, known integer not null);
+  alter table entries add column seq integer not null default 0;
+  update entries set seq = cursor;
+  insert into mark (id, seq, known) select 1, coalesce(max(cursor), 0), 0 from entries;
+  create index entries_seq on entries (seq);
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
@@ -163,6 +173,7 @@ export type EntryRow = {
   tbs: ArrayBuffer | null;
   der: ArrayBuffer | null;
   settle: string;
+  seq: number;
   acknowledged: 0 | 1;
   revoked_at: number | null;
   reason: number | null;

@@ -32,7 +32,7 @@ export interface Ledger {
   /** The certificate of a CA below this one. */
   issueCa(request: IssueCaRequest): Promise<IssueResult>;
   /** The inventory has these: the outbox forgets them. */
-  acknowledge(requestIds: readonly string[]): Promise<void>;
+  acknowledge(facts: readonly Fact[]): Promise<void>;
   /** The inventory lacks these although they were acknowledged: the outbox takes them up again. */
   handOverAgain(requestIds: readonly string[]): Promise<void>;
 
@@ -178,8 +178,24 @@ export interface NameConstraintValues {
   readonly excluded: readonly string[];
 }
 
+/** What happened to an entry: that it was signed, revoked, released. Each has the next number of its ledger. */
+export interface Fact {
+  readonly serial: string;
+  readonly seq: number;
+}
+
+/** What the inventory records with a fact, so that each side sees when the other was restored to an earlier state. */
+export interface Mark {
+  readonly seq: number;
+  /** Up to here the inventory has said that it recorded what it was told. */
+  readonly known: number;
+}
+
 export interface Issued {
   readonly ok: true;
+  readonly kind: LedgerEntry["kind"];
+  /** Of the last fact about it. */
+  readonly mark: Mark;
   readonly ledger_id: string;
   /** The CA that signed, as its public URLs name it. */
   readonly ca_id: string;
@@ -239,6 +255,8 @@ export interface RevokedEntry {
   readonly reason: RevocationReason | null;
   /** False where an earlier call had done it. */
   readonly changed: boolean;
+  /** Of the last fact about it. */
+  readonly mark: Mark;
 }
 
 export type RevokeResult = { readonly ok: true; readonly entries: readonly RevokedEntry[] } | Refusal;
@@ -285,6 +303,7 @@ export interface LedgerEntry {
   readonly kind: "leaf" | "ca" | "responder" | "imported";
   readonly not_after: string;
   readonly spki_sha256: string;
+  readonly mark: Mark;
   readonly acknowledged: boolean;
   readonly revoked_at: string | null;
   readonly reason: RevocationReason | null;

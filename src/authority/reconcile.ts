@@ -1,9 +1,11 @@
-import { asc, eq, gt } from "drizzle-orm";
+import { and, asc, eq, gt, sql } from "drizzle-orm";
 import { releaseStatements } from "../inventory/certificates/state.ts";
 import { versionsOfSerials } from "../inventory/certificates/versions.ts";
-import { commit } from "../platform/commit.ts";
-import { type Context, timestamp } from "../platform/context.ts";
-import { type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
+import type { Context } from "../platform/context.ts";
+import { timestamp } from "../platform/context.ts";
+import { runBatch } from "../platform/database.ts";
+import { type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
+import { markStatements } from "./marks.ts";
 import { writeRevocation } from "./revocation.ts";
 import { certificateAuthorities } from "./table.ts";
 
@@ -47,6 +49,12 @@ async function compare(ctx: Context, ledger_id: string, entries: readonly Ledger
       // What is not acknowledged is on its way; what was, is handed over once more.
       if (entry.acknowledged) lost.push(entry.request_id);
     } else if (version.revoked_at !== entry.revoked_at || version.revocation_reason !== entry.reason) {
+      ctx.log.warn("reconcile.status_differs", {
+        ledger_id,
+        serial: entry.serial,
+        ledger: entry.reason,
+        inventory: version.revocation_reason,
+      });
       await settleDifference(ctx, ledger_id, entry, version.revocation_reason);
     }
   }
@@ -55,20 +63,43 @@ async function compare(ctx: Context, ledger_id: string, entries: readonly Ledger
   await ledgerOf(ctx, ledger_id).handOverAgain(lost);
 }
 
+/** Brings the inventory to what a ledger says of a certificate that it knows: revoked, released, or as it was. */
+export async function settleStatus(ctx: Context, { revocation_reason, ...issued }: Issued): Promise<void> {
+  const { ledger_id, serial, revoked_at } = issued;
+  const [version] = await versionsOfSerials(ctx, ledger_id, [serial]);
+  if (version && (version.revoked_at !== revoked_at || version.revocation_reason !== revocation_reason))
+    await settleDifference(ctx, ledger_id, { ...issued, reason: revocation_reason }, version.revocation_reason);
+  await runBatch(ctx.db, [
+    ctx.db
+      .update(certificateAuthorities)
+      .set({ revoked_at, revocation_reason })
+      .where(
+        and(
+          eq(certificateAuthorities.serial_number, serial),
+          sql`${certificateAuthorities.parent_ca_id} in (
+            select p.id from certificate_authorities p where p.ledger_id = ${ledger_id})`,
+        ),
+      ),
+    ...markStatements(ctx, [issued]),
+  ]);
+}
+
 async function settleDifference(
   ctx: Context,
   ledger_id: string,
-  entry: LedgerEntry,
+  entry: Omit<LedgerEntry, "cursor" | "acknowledged">,
   there: string | null,
 ): Promise<void> {
-  ctx.log.warn("reconcile.status_differs", { ledger_id, serial: entry.serial, ledger: entry.reason, inventory: there });
   if (entry.revoked_at !== null) {
     await writeRevocation(ctx, entry.certificate_id, [{ ...entry, ledger_id, changed: false }]);
     return;
   }
   if (there === "certificateHold") {
     const version = { ledger_id, serial_number: entry.serial };
-    await commit(ctx, releaseStatements(ctx, entry.certificate_id, [version], timestamp(ctx)));
+    await runBatch(ctx.db, [
+      ...releaseStatements(ctx, entry.certificate_id, [version], timestamp(ctx)),
+      ...markStatements(ctx, [{ ...entry, ledger_id }]),
+    ]);
     return;
   }
   const target = { serials: [entry.serial] };

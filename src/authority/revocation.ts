@@ -5,11 +5,12 @@ import { ledgersOf } from "../inventory/certificates/versions.ts";
 import { holds, mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { inList, type Statement } from "../platform/database.ts";
+import { GuardFailed, inList, type Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import { sha256Hex } from "../platform/text.ts";
 import { ledgerOf, type Refusal, type RevocationReason, type RevokedEntry, type RevokeResult } from "./ledger.ts";
+import { acknowledgeLater, markStatements } from "./marks.ts";
 import { ocspTag } from "./public/ocsp.ts";
 import { refusalError } from "./refusals.ts";
 import { blockedKeys, certificateAuthorities } from "./table.ts";
@@ -62,8 +63,10 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
     ...releaseStatements(ctx, id, versions, timestamp(ctx)),
     event(ctx, "certificate.release_hold", id, { serial_numbers: entries.map((entry) => entry.serial) }),
     purge.statement,
+    ...markStatements(ctx, entries),
   ];
-  await commit(ctx, statements, { wakeups: [purge.id] });
+  await record(ctx, statements, [purge.id]);
+  acknowledgeLater(ctx, entries);
 }
 
 /** Brings the inventory to what ledgers say of revoked entries of one certificate. May be repeated. */
@@ -102,8 +105,25 @@ export async function writeRevocation(ctx: Context, id: string, entries: readonl
       },
     }),
     purge.statement,
+    ...markStatements(ctx, entries),
   ];
-  await commit(ctx, statements, { wakeups: [purge.id] });
+  await record(ctx, statements, [purge.id]);
+  acknowledgeLater(ctx, entries);
+}
+
+/** The batch for facts of ledgers. The inventory that was restored to an earlier state gets what it lacks first: 503 until then. */
+async function record(ctx: Context, statements: readonly Statement[], wakeups: readonly string[]): Promise<void> {
+  try {
+    await commit(ctx, statements, { wakeups });
+  } catch (error) {
+    if (!(error instanceof GuardFailed)) throw error;
+    throw unavailable(
+      "recovering",
+      "it is done at the CA; the inventory was restored to an earlier state and catches up: ask again",
+      10,
+      error,
+    );
+  }
 }
 
 function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement {

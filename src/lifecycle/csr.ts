@@ -1,4 +1,5 @@
 import { approve, issueApproved } from "../authority/gate.ts";
+import { acknowledgeLater } from "../authority/marks.ts";
 import { type Agent, agentAtWork } from "../fleet/agents.ts";
 import { isMapped } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
@@ -13,7 +14,7 @@ import { AppError, conflict, forbidden, invalid, notFound, unavailable } from ".
 import { describeError } from "../platform/log.ts";
 import { repeatedly } from "../platform/race.ts";
 import { hex, sha256Hex } from "../platform/text.ts";
-import { acknowledgeLater, type Settlement, settleIssuance } from "./issuance.ts";
+import { type Settlement, settleIssuance } from "./issuance.ts";
 import { findJob, type Job, jobsOfAgent, noteError, transition } from "./jobs.ts";
 
 /** Who begins to sign holds the job for so long; then the sweep takes it up. */
@@ -179,7 +180,7 @@ async function finish(ctx: Context, job: Job, first = false): Promise<Signed> {
     if (now?.status === "Completed" && now.version_id !== null)
       return { status: "csr_signed", job_id: job.id, version_id: now.version_id };
     const { version_id } = await settleIssuance(ctx, certified, now);
-    acknowledgeLater(ctx, certified);
+    acknowledgeLater(ctx, [certified.issued]);
     return { status: "csr_signed", job_id: job.id, version_id };
   } catch (error) {
     if (error instanceof AppError && error.status < 500) {

@@ -1,10 +1,12 @@
 import { eq } from "drizzle-orm";
 import { z } from "zod";
 import { type Certified, certify } from "../authority/gate.ts";
-import { type Issued, ledgerOf, type RevocationReason } from "../authority/ledger.ts";
+import type { Fact, Issued, RevocationReason } from "../authority/ledger.ts";
+import { factOf, markStatements } from "../authority/marks.ts";
+import { settleStatus } from "../authority/reconcile.ts";
 import { revokeCertificate } from "../authority/revocation.ts";
 import { issuedStatements, revocationOf } from "../inventory/certificates/state.ts";
-import { addVersion } from "../inventory/certificates/versions.ts";
+import { addVersion, versionsOfSerials } from "../inventory/certificates/versions.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch, type Statement } from "../platform/database.ts";
 import { describeError } from "../platform/log.ts";
@@ -63,6 +65,7 @@ export async function settleIssuance(ctx: Context, certified: Certified, known: 
         not_after: issued.not_after,
       },
     }),
+    ...markStatements(ctx, [issued]),
     revocationOf(ctx, issued.certificate_id),
   ]);
   // Revoked while this was being signed: then this version is revoked as well.
@@ -100,25 +103,22 @@ function versionOf({ issued, ...certified }: Certified, of: Settlement, id: stri
   };
 }
 
-/** The ledger need not hand it over any more; a lost acknowledgement costs one repetition. */
-export function acknowledgeLater(ctx: Context, certified: Certified): void {
-  ctx.defer(
-    ledgerOf(ctx, certified.ledger_id)
-      .acknowledge([certified.issued.request_id])
-      .catch((error) => ctx.log.warn("ledger.acknowledge_failed", { error: describeError(error) })),
-  );
-}
-
-/** What a ledger hands over because nobody acknowledged it. Answers the request ids that the inventory has now. */
-export async function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<string[]> {
-  const settled: string[] = [];
+/** What a ledger hands over because nobody acknowledged it. Answers the facts that the inventory has now. */
+export async function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<Fact[]> {
+  const settled: Fact[] = [];
   for (const entry of issued) {
     try {
-      await settleIssuance(ctx, await certify(ctx, entry));
-      settled.push(entry.request_id);
+      await settle(ctx, entry);
+      settled.push(factOf(entry));
     } catch (error) {
       ctx.log.error("issuance.settle_failed", { request_id: entry.request_id, error: describeError(error) });
     }
   }
   return settled;
+}
+
+async function settle(ctx: Context, issued: Issued): Promise<void> {
+  const [version] = await versionsOfSerials(ctx, issued.ledger_id, [issued.serial]);
+  if (issued.kind === "leaf" && !version) await settleIssuance(ctx, await certify(ctx, issued));
+  else await settleStatus(ctx, issued);
 }

@@ -72,7 +72,6 @@ async function issueLeaf(caId: string): Promise<Issued> {
     },
   ]);
   if (!issued?.ok) throw new Error(JSON.stringify(issued));
-  await ledger.acknowledge(["job-1"]);
   return issued;
 }
 

@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { approve, certify, issueApproved } from "../../src/authority/gate.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
+import { factOf } from "../../src/authority/marks.ts";
 import { writeRevocation } from "../../src/authority/revocation.ts";
 import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
@@ -250,7 +251,7 @@ describe("revocation and issuance", () => {
     await issue(certificate);
     const issued = await handedOver(certificate.id);
     const before = await read(certificate.id);
-    expect(await settleOutbox(contextAhead(), [issued, issued])).toEqual([issued.request_id, issued.request_id]);
+    expect(await settleOutbox(contextAhead(), [issued, issued])).toEqual([factOf(issued), factOf(issued)]);
     const { updated_at: _, ...same } = before;
     expect(await read(certificate.id)).toMatchObject(same);
     expect(await auditCount("certificate.issue", certificate.id)).toBe(1);

@@ -56,7 +56,6 @@ beforeEach(async () => {
     },
   ]);
   if (!issued?.ok) throw new Error("not issued");
-  await ledger.acknowledge([issued.request_id]);
   serial = issued.serial;
   certId = buildCertId("sha1", fromHex(ca.name_hash_sha1), fromHex(ca.key_hash_sha1), serial);
 });

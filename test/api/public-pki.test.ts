@@ -60,7 +60,6 @@ async function leaf(of: Ledger, certificate_id: string): Promise<Issued> {
     },
   ]);
   if (!issued?.ok) throw new Error(JSON.stringify(issued));
-  await of.acknowledge([issued.request_id]);
   return issued;
 }
 

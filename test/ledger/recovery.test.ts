@@ -1,6 +1,7 @@
 import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { crlKey, type Issued } from "../../src/authority/ledger.ts";
+import { factOf } from "../../src/authority/marks.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { encodeCrlEntry, parseCrl } from "../../src/pki/crl.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";
@@ -51,7 +52,7 @@ describe("after a crash", () => {
       issuer.clock = { now: () => new Date(Date.now() + 10_000) };
       issuer.core.settle = async (issued) => {
         handed.push([...issued]);
-        return issued.map((one) => one.request_id);
+        return issued.map(factOf);
       };
       await issuer.alarm();
       await issuer.alarm();
@@ -70,10 +71,10 @@ describe("after a crash", () => {
     let offset = 0;
     await inside(stub, async (issuer, state) => {
       issuer.clock = { now: () => new Date(Date.now() + offset) };
-      issuer.core.settle = async () => {
+      issuer.core.settle = async (issued) => {
         tries++;
         if (tries < 3) throw new Error("the database is away");
-        return ["job-1"];
+        return issued.map(factOf);
       };
       for (let i = 0; i < 4; i++) {
         offset += 10_000;
@@ -93,9 +94,9 @@ describe("after a crash", () => {
     await inside(stub, async (issuer) => {
       issuer.clock = { now: () => new Date(Date.now() + offset) };
       issuer.core.settle = async (issued) => {
-        const taken = issued.map((one) => one.request_id).filter((id) => !hopeless.includes(id));
-        settled.push(...taken);
-        return taken;
+        const taken = issued.filter((one) => !hopeless.includes(one.request_id));
+        settled.push(...taken.map((one) => one.request_id));
+        return taken.map(factOf);
       };
       for (let i = 0; i < 2; i++) {
         offset += 10_000;

@@ -2,6 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Issuer } from "../../durable-objects/issuer.ts";
 import type { Issued, IssueRequest, Ledger } from "../../src/authority/ledger.ts";
+import { factOf } from "../../src/authority/marks.ts";
 import { generateKeyPair, type KeyAlgorithm } from "../../src/pki/keys.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
@@ -39,7 +40,7 @@ export async function newRoot(options: { crl_shards?: number; algorithm?: KeyAlg
   );
   await inside(made.stub, (issuer) => {
     // No inventory stands behind these ledgers: everything is settled at once.
-    issuer.core.settle = async (issued) => issued.map((one) => one.request_id);
+    issuer.core.settle = async (issued) => issued.map(factOf);
   });
   return { ...made, ca };
 }

@@ -19,7 +19,9 @@ import {
   type NameConstraintValues,
   type Refusal,
   type RevocationReason,
+  type RevokedEntry,
 } from "../ledger.ts";
+import { acknowledgeLater, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { purgeEntry } from "../revocation.ts";
@@ -105,6 +107,7 @@ export async function createIntermediate(
     ...withdrawEntry(ctx, intent),
     ctx.db.insert(certificateAuthorities).values(row),
     event(ctx, "intermediate_ca.create", id, details),
+    ...markStatements(ctx, [issued]),
   ];
   try {
     await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
@@ -211,11 +214,12 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
   const parent = revokes ? await parentForRevocation(ctx, row) : null;
 
   const ca = orThrow(await ledgerOf(ctx, row.ledger_id).retire(second ? "retired" : "retiring"));
-  const revoked = parent && asked.reason ? await revokeAt(ctx, parent, row, asked.reason) : {};
+  const revoked = parent && asked.reason ? await revokeAt(ctx, parent, row, asked.reason) : [];
+  const [entry] = revoked;
   const set: Partial<CaAuthorityRow> = {
     ...(await fromLedger(ca, row.subject)),
     chain_pem: row.chain_pem,
-    ...revoked,
+    ...(entry ? { revoked_at: entry.revoked_at, revocation_reason: entry.reason } : {}),
     note: asked.note ?? row.note,
     retired_at: second ? (row.retired_at ?? timestamp(ctx)) : null,
     updated_at: nextUpdatedAt(ctx, row),
@@ -232,9 +236,11 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
         ctx.db.update(certificateAuthorities).set(set).where(same),
         event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
         ...(purge ? [purge.statement] : []),
+        ...markStatements(ctx, revoked),
       ],
       { wakeups: purge ? [purge.id] : [] },
     );
+    acknowledgeLater(ctx, revoked);
   } catch (error) {
     if (!(error instanceof GuardFailed)) throw error;
     throw conflict("changed_meanwhile", `CA ${id} was changed by another request: repeat this one`);
@@ -257,12 +263,16 @@ async function parentForRevocation(ctx: Context, row: CaAuthorityRow): Promise<C
   throw invalid("reason", "the issuer's own CA has no parent here that could revoke it; leave the reason out");
 }
 
-async function revokeAt(ctx: Context, parent: CaAuthorityRow, row: CaAuthorityRow, reason: RevocationReason) {
+async function revokeAt(
+  ctx: Context,
+  parent: CaAuthorityRow,
+  row: CaAuthorityRow,
+  reason: RevocationReason,
+): Promise<(RevokedEntry & MarkedFact)[]> {
   const target = { serials: [row.serial_number ?? ""] };
   const result = await ledgerOf(ctx, parent.ledger_id).revoke({ target, reason });
   if (!result.ok) throw refusalError(result);
-  const [entry] = result.entries;
-  return { revoked_at: entry?.revoked_at ?? null, revocation_reason: entry?.reason ?? null };
+  return result.entries.map((one) => ({ ...one, ledger_id: parent.ledger_id }));
 }
 
 /** As the API shows a CA: nothing of its key, and where relying parties find what belongs to it. */

@@ -1,0 +1,51 @@
+import { and, eq, gte, sql } from "drizzle-orm";
+import type { Context } from "../platform/context.ts";
+import { guard, type Statement } from "../platform/database.ts";
+import { describeError } from "../platform/log.ts";
+import { type Fact, ledgerOf, type Mark } from "./ledger.ts";
+import { ledgerMarks } from "./table.ts";
+
+/** A fact with the ledger that it is of. */
+export interface MarkedFact {
+  readonly ledger_id: string;
+  readonly serial: string;
+  readonly mark: Mark;
+}
+
+/**
+ * The statements that write down how far the inventory has heard of each ledger, for the batch that records these facts. The
+ * batch fails (GuardFailed) where the inventory knows less than it once said: it was restored to an earlier state, and what
+ * it lacks comes first (the ledger's outbox brings it).
+ */
+export function markStatements(ctx: Context, facts: readonly MarkedFact[]): Statement[] {
+  const ledgers = new Map<string, Mark>();
+  for (const { ledger_id, mark } of facts) {
+    const before = ledgers.get(ledger_id) ?? mark;
+    ledgers.set(ledger_id, { seq: Math.max(before.seq, mark.seq), known: Math.max(before.known, mark.known) });
+  }
+  return [...ledgers].flatMap(([ledger_id, { seq, known }]) => {
+    const heard = and(eq(ledgerMarks.ledger_id, ledger_id), gte(ledgerMarks.seq, known));
+    return [
+      ...(known > 0 ? [guard(ctx.db, sql`exists (select 1 from ${ledgerMarks} where ${heard})`)] : []),
+      ctx.db
+        .insert(ledgerMarks)
+        .values({ ledger_id, seq })
+        .onConflictDoUpdate({ target: ledgerMarks.ledger_id, set: { seq: sql`max(${ledgerMarks.seq}, ${seq})` } }),
+    ];
+  });
+}
+
+export function factOf({ serial, mark }: Pick<MarkedFact, "serial" | "mark">): Fact {
+  return { serial, seq: mark.seq };
+}
+
+/** The ledgers need not hand these over any more; an acknowledgement that is lost costs one repetition. */
+export function acknowledgeLater(ctx: Context, facts: readonly MarkedFact[]): void {
+  for (const [ledgerId, of] of Map.groupBy(facts, (fact) => fact.ledger_id)) {
+    ctx.defer(
+      ledgerOf(ctx, ledgerId)
+        .acknowledge(of.map(factOf))
+        .catch((error) => ctx.log.warn("ledger.acknowledge_failed", { error: describeError(error) })),
+    );
+  }
+}
