@@ -21,7 +21,7 @@ import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../sr
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
 import { lintTbs } from "./lint.ts";
-import { markOf, nextSeq } from "./mark.ts";
+import { markOf, nextSeq, SETTLE_AFTER_MS } from "./mark.ts";
 import { newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
@@ -34,8 +34,6 @@ import { type CaRow, type EntryRow, iso, reasonName } from "./storage.ts";
 
 /** notBefore lies this far back, for relying parties whose clock is slow; a twelfth of the lifetime if that is less. */
 export const BACKDATE_SECONDS = 300;
-/** The inventory is told by the alarm when nobody has acknowledged until then. */
-export const SETTLE_AFTER_MS = 5_000;
 
 type Kind = EntryRow["kind"];
 

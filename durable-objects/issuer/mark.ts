@@ -1,12 +1,14 @@
 import type { Fact, Mark } from "../../src/authority/ledger.ts";
 import { type Core, nowOf, wakeAt } from "./core.ts";
-import { SETTLE_AFTER_MS } from "./issue.ts";
 
 /**
  * The mark that ledger and inventory have in common: every fact (signed, revoked, released) takes the next number here, and
  * the inventory writes the highest number that it has heard of in the batch that records the fact. So either side sees when
  * the other was restored to an earlier state (issuer/restore.ts).
  */
+
+/** The inventory is told by the alarm when nobody has acknowledged until then. */
+export const SETTLE_AFTER_MS = 5_000;
 
 type MarkRow = { seq: number; known: number };
 

@@ -1,7 +1,7 @@
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
-import { issuedOf, SETTLE_AFTER_MS, signOnce } from "./issue.ts";
-import { acknowledge } from "./mark.ts";
+import { issuedOf, signOnce } from "./issue.ts";
+import { acknowledge, SETTLE_AFTER_MS } from "./mark.ts";
 import type { EntryRow } from "./storage.ts";
 
 /** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
