@@ -130,6 +130,14 @@ function checkProfile(profile: Profile): void {
     throw invalid("max_ttl_seconds", `a short-lived profile needs a limit of ${SHORTEST} to 3599 seconds`);
   if (profile.max_ttl_seconds > 0 && profile.max_ttl_seconds < SHORTEST)
     throw invalid("max_ttl_seconds", `must be 0, which sets no limit, or at least ${SHORTEST}`);
+  const { allowed_ekus } = profile;
+  if (new Set(allowed_ekus).size < allowed_ekus.length)
+    throw invalid("allowed_ekus", "an extended key usage stands twice");
+  if (allowed_ekus.includes("timeStamping") && allowed_ekus.length > 1)
+    throw invalid(
+      "allowed_ekus",
+      "timeStamping must stand alone (RFC 3161 section 2.3): make a profile of its own for it",
+    );
   for (const [i, pattern] of profile.required_san_patterns.entries())
     checkPattern(`required_san_patterns.${i}`, pattern);
   if (profile.spiffe_uri_pattern !== "") checkPattern("spiffe_uri_pattern", profile.spiffe_uri_pattern);

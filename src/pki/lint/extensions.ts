@@ -170,7 +170,7 @@ export const EXTENSION_RULES: readonly Rule[] = [
   {
     name: "time_stamping_alone",
     source: "RFC 3161 2.3",
-    level: "warning",
+    level: "error",
     kinds: ["leaf"],
     check: ({ certificate }) => {
       const ekus = certificate.extendedKeyUsage ?? [];
