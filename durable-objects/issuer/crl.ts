@@ -1,4 +1,4 @@
-import { type CrlState, crlKey } from "../../src/authority/ledger.ts";
+import { type CrlState, crlKey, listModified, wholeSecond } from "../../src/authority/ledger.ts";
 import { type Bytes, equal } from "../../src/pki/bytes.ts";
 import {
   CrlChecker,
@@ -147,7 +147,7 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
     .exec<{ lower: number }>("select coalesce(min(seq), 1) - 1 as lower from crl_entries")
     .one();
   const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
-  const thisUpdate = Math.max(Math.floor((now - BACKDATE_MS) / 1000) * 1000, ca.not_before);
+  const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), ca.not_before);
   return {
     row,
     number: taken.crl_number,
@@ -241,6 +241,7 @@ async function store(core: Core, ca: CaRow, shot: Snapshot, plan: CrlPlan, signa
       this_update: iso(shot.thisUpdate),
       next_update: iso(shot.nextUpdate),
       entries: String(shot.row.live_entries),
+      ...(stored ? { replaces: iso(listModified(stored)) } : {}),
     },
   });
   const writing = write(core, shot, plan, signature, kept, pipe.writable);

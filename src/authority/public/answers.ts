@@ -21,8 +21,6 @@ export interface OcspAnswer {
   readonly body: Bytes;
   readonly headers: Record<string, string>;
   readonly etag: string;
-  /** thisUpdate in whole seconds, Unix milliseconds. */
-  readonly lastModified: number;
   /** Null: signed for one request, never to be repeated. */
   readonly asked: Asked | null;
 }

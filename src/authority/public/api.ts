@@ -16,7 +16,10 @@ const ocsp: RouteAnswer = {
   type: "application/ocsp-response",
   schema: binary,
 };
-const notModified: RouteAnswer = { description: "If-None-Match or If-Modified-Since names the present one" };
+const notModified: RouteAnswer = { description: "If-None-Match names the present one" };
+const listNotModified: RouteAnswer = {
+  description: "If-None-Match names the present one, or it was published before If-Modified-Since",
+};
 
 export const publicRoutes: Route[] = [
   route({
@@ -29,7 +32,7 @@ export const publicRoutes: Route[] = [
     description:
       "`issuer_id` is the id of an issuer for its own CA, or the id of an intermediate (`ica-...`). RFC 5280 section 5.",
     params: z.object({ issuer_id: z.string() }),
-    answers: { 200: crl, 304: notModified },
+    answers: { 200: crl, 304: listNotModified },
     errors: [400, 404, 501, 503],
     handler: served,
   }),
@@ -41,7 +44,7 @@ export const publicRoutes: Route[] = [
     tag,
     summary: "One shard of a CA's CRL, as the distribution point of its certificates names it",
     params: z.object({ issuer_id: z.string(), shard: z.string() }),
-    answers: { 200: crl, 304: notModified },
+    answers: { 200: crl, 304: listNotModified },
     errors: [400, 404, 503],
     handler: served,
   }),

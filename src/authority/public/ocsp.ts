@@ -14,7 +14,7 @@ import {
 } from "../../pki/ocsp.ts";
 import { isTemporary } from "../../platform/errors.ts";
 import { describeError } from "../../platform/log.ts";
-import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
+import { REVOCATION_REASONS, type SerialStatus, wholeSecond } from "../ledger.ts";
 import { AnswerMemory, type Asked, askedAt, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";
@@ -24,8 +24,6 @@ import { statusesOf, statusOf } from "./statuses.ts";
 /** How long an answer stands for itself, and how long a cache may keep it: the bound on how late a revocation shows there. */
 const VALIDITY_MS = 3_600_000;
 const MAX_AGE_SECONDS = 300;
-/** thisUpdate lies this far back, for clients whose clock is slow. */
-const BACKDATE_MS = 60_000;
 const UNKNOWN: SerialStatus = { status: "unknown" };
 
 /** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
@@ -80,7 +78,7 @@ export async function answerOcsp(
   const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
   const found = read ? [read.status] : await statusesOf(ctx, signing, own);
   const statuses = cas.map((ca) => (ca === signing && found.shift()) || UNKNOWN);
-  const answer = await sign(ctx, signing, request, statuses, key === null ? null : asked);
+  const answer = await sign(ctx, signing, request, statuses, { asked, repeatable: key !== null });
   if (key !== null) answers.keep(key, answer);
   return answer;
 }
@@ -128,51 +126,48 @@ async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, seria
   return others.find(({ status }) => status.status !== "unknown") ?? null;
 }
 
+/**
+ * Signs what was true when the ledger was asked: thisUpdate, producedAt and Last-Modified are that second, for RFC 9919
+ * (sections 5 and 6.2) has one value for all three. Nothing is backdated: a cache would take a newer answer for an older one.
+ */
 async function sign(
   ctx: PublicContext,
   ca: PublicCa,
   request: OcspRequest,
   statuses: readonly SerialStatus[],
-  asked: Asked | null,
+  { asked, repeatable }: { asked: Asked; repeatable: boolean },
 ): Promise<OcspAnswer> {
   const { template, signer, notAfter } = await responderOf(ctx, ca.ledger_id);
-  const now = ctx.clock.now().getTime();
-  const thisUpdate = Math.floor((now - BACKDATE_MS) / 1000) * 1000;
-  const nextUpdate = Math.min(now + VALIDITY_MS, notAfter);
-  const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? UNKNOWN, thisUpdate, nextUpdate));
-  const tbs = buildOcspTbs(template, { producedAt: new Date(now), responses, nonce: request.nonce });
+  // An answer that knows of a revocation cannot be older than it.
+  const revoked = statuses.map((status) => (status.status === "revoked" ? Date.parse(status.revoked_at) : 0));
+  const thisUpdate = wholeSecond(Math.max(asked.at, ...revoked));
+  const nextUpdate = Math.min(thisUpdate + VALIDITY_MS, wholeSecond(notAfter));
+  const [from, until] = [new Date(thisUpdate), new Date(nextUpdate)];
+  const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? UNKNOWN, from, until));
+  const tbs = buildOcspTbs(template, { producedAt: from, responses, nonce: request.nonce });
   const body = assembleOcspResponse(template, tbs, await signer.sign(tbs));
   const etag = `"${toHex(await digest("SHA-256", body))}"`;
-  const [only] = request.certIds;
-  const tags = [`ledger-${ca.ledger_id}`, ...(asked && only ? [ocspTag(ca.ledger_id, only.serial)] : [])];
-  return {
-    body,
+  if (!repeatable) {
+    const headers = { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" };
+    return { body, etag, asked: null, headers };
+  }
+  const tags = [`ledger-${ca.ledger_id}`, ...request.certIds.map((id) => ocspTag(ca.ledger_id, id.serial))];
+  const headers = cacheHeaders({
     etag,
+    now: ctx.clock.now().getTime(),
     lastModified: thisUpdate,
-    asked,
-    headers: asked
-      ? cacheHeaders({ etag, now, thisUpdate, nextUpdate, maxAge: MAX_AGE_SECONDS, tags, type: OCSP_TYPE })
-      : { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" },
-  };
+    nextUpdate,
+    maxAge: MAX_AGE_SECONDS,
+    tags,
+    type: OCSP_TYPE,
+  });
+  return { body, etag, asked, headers };
 }
 
-function single(id: CertId, status: SerialStatus, thisUpdate: number, nextUpdate: number): OcspSingleResponse {
-  if (status.status !== "revoked") {
-    return {
-      certId: id.der,
-      status: { type: status.status },
-      thisUpdate: new Date(thisUpdate),
-      nextUpdate: new Date(nextUpdate),
-    };
-  }
-  const at = new Date(status.revoked_at);
-  return {
-    certId: id.der,
-    status: { type: "revoked", at, reason: REVOCATION_REASONS[status.reason] },
-    // An answer that knows of the revocation cannot be older than it.
-    thisUpdate: new Date(Math.max(thisUpdate, at.getTime())),
-    nextUpdate: new Date(nextUpdate),
-  };
+function single({ der: certId }: CertId, status: SerialStatus, thisUpdate: Date, nextUpdate: Date): OcspSingleResponse {
+  if (status.status !== "revoked") return { certId, status: { type: status.status }, thisUpdate, nextUpdate };
+  const reason = REVOCATION_REASONS[status.reason];
+  return { certId, status: { type: "revoked", at: new Date(status.revoked_at), reason }, thisUpdate, nextUpdate };
 }
 
 /** The tag under which the edge cache holds the answers about a certificate. */
@@ -180,11 +175,14 @@ export function ocspTag(ledgerId: string, serial: string): string {
   return `ocsp-${ledgerId}-${serial}`;
 }
 
-/** What a cache may do with a signed object (RFC 9919 section 6): keep it shorter than it is valid, and ask again after. */
+/**
+ * What a cache may do with a signed object (RFC 9919 section 6): keep it shorter than it is valid, and ask again after.
+ * `lastModified`: Unix milliseconds; null: nothing that could be said would tell it from another one.
+ */
 export function cacheHeaders(object: {
   etag: string;
   now: number;
-  thisUpdate: number;
+  lastModified: number | null;
   nextUpdate: number;
   maxAge: number;
   tags: readonly string[];
@@ -195,7 +193,7 @@ export function cacheHeaders(object: {
     "Content-Type": object.type,
     "Cache-Control": `max-age=${Math.min(object.maxAge, left)}, public, no-transform, must-revalidate`,
     ETag: object.etag,
-    "Last-Modified": new Date(object.thisUpdate).toUTCString(),
+    ...(object.lastModified === null ? {} : { "Last-Modified": new Date(object.lastModified).toUTCString() }),
     Expires: new Date(object.nextUpdate).toUTCString(),
     "Cache-Tag": object.tags.join(","),
   };

@@ -2,7 +2,7 @@ import { type Bytes, digest, fromHex, toHex } from "../../pki/bytes.ts";
 import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } from "../../pki/ocsp.ts";
 import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
 import { readBody } from "../../platform/route.ts";
-import { crlKey } from "../ledger.ts";
+import { crlKey, listModified } from "../ledger.ts";
 import { AnswerMemory, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findAuthority, matching, type PublicAuthority } from "./directory.ts";
@@ -41,7 +41,7 @@ export async function answerPublicPki(
   edge: Edge = null,
 ): Promise<Response> {
   const before = request.method === "GET" ? byPath.recall(path, ctx.clock.now().getTime()) : null;
-  if (before) return respond(request, before);
+  if (before) return respond(ctx, request, before);
   const [kind, rest] = split(path.slice(PUBLIC_PKI_PREFIX.length));
   const [caId, tail] = split(rest);
   switch (kind) {
@@ -49,11 +49,11 @@ export async function answerPublicPki(
       return ocsp(ctx, request, { path, caId, tail, hasTail: rest.length > caId.length }, edge);
     case "crl":
       allow(request, ["GET", "HEAD"]);
-      return throughEdge(request, edge, path) ?? crl(ctx, request, caId, tail);
+      return throughEdge(ctx, request, edge, path) ?? crl(ctx, request, caId, tail);
     case "ca":
       allow(request, ["GET", "HEAD"]);
       if (tail !== "") break;
-      return throughEdge(request, edge, path) ?? caCertificate(ctx, request, caId);
+      return throughEdge(ctx, request, edge, path) ?? caCertificate(ctx, request, caId);
   }
   throw new AppError(
     404,
@@ -98,11 +98,12 @@ async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Ed
     const asked = at.hasTail ? await askedByPath(ctx, authority, at) : await askedByBody(request);
     const key = repeatableKey(asked.request);
     if (edge && key !== null) {
-      return conditional(request, await edge(`${PUBLIC_PKI_PREFIX}ocsp/${at.caId}/certid/${key}`));
+      const answer = await edge(`${PUBLIC_PKI_PREFIX}ocsp/${at.caId}/certid/${key}`);
+      return conditional(ctx, request, answer, null);
     }
     const answer = await answerOcsp(ctx, at.caId, authority, asked);
     if (at.hasTail && at.path.length < 1024) byPath.keep(at.path, answer);
-    return respond(request, answer);
+    return respond(ctx, request, answer);
   } catch (error) {
     if (error instanceof AppError) throw error;
     return errorAnswer(errorStatusOf(ctx, error));
@@ -146,8 +147,12 @@ async function askedByBody(request: Request): Promise<Question> {
   return { request: parseOcspRequest(await readBody(request, MAX_OCSP_REQUEST)), read: null };
 }
 
-function respond(request: Request, answer: OcspAnswer): Response {
-  if (answer.asked && notModified(request, answer.etag, answer.lastModified)) {
+/**
+ * If-Modified-Since is not evaluated: two answers of one second, signed in different places, may differ, and the date of a
+ * fetch says nothing of an answer that a cache had kept until then.
+ */
+function respond(ctx: PublicContext, request: Request, answer: OcspAnswer): Response {
+  if (answer.asked && notModified(ctx, request, answer.etag, null)) {
     return new Response(null, { status: 304, headers: answer.headers });
   }
   return new Response(request.method === "HEAD" ? null : answer.body, { headers: answer.headers });
@@ -164,7 +169,7 @@ async function crl(ctx: PublicContext, request: Request, caId: string, tail: str
   // What may end without a body is looked at without opening one.
   if (request.method === "HEAD" || isConditional(request)) {
     const object = await ctx.bindings.BYTES.head(key);
-    if (object && notModified(request, object.httpEtag, thisUpdateOf(object))) {
+    if (object && notModified(ctx, request, object.httpEtag, shownModified(ctx, object))) {
       return new Response(null, { status: 304, headers: listHeaders(ctx, object, tags) });
     }
     if (object && request.method === "HEAD") return new Response(null, { headers: listHeaders(ctx, object, tags) });
@@ -180,7 +185,7 @@ function listHeaders(ctx: PublicContext, object: R2Object, tags: readonly string
   const headers = cacheHeaders({
     etag: object.httpEtag,
     now,
-    thisUpdate: thisUpdateOf(object),
+    lastModified: shownModified(ctx, object),
     nextUpdate: Date.parse(object.customMetadata?.next_update ?? "") || now,
     maxAge: CRL_MAX_AGE_SECONDS,
     tags,
@@ -189,10 +194,10 @@ function listHeaders(ctx: PublicContext, object: R2Object, tags: readonly string
   return { ...headers, "Content-Length": String(object.size) };
 }
 
-/** Whole seconds, as HTTP dates have them. */
-function thisUpdateOf(object: R2Object): number {
-  const at = Date.parse(object.customMetadata?.this_update ?? "") || object.uploaded.getTime();
-  return Math.floor(at / 1000) * 1000;
+/** Last-Modified, or null while that second has not come: until then a date cannot tell the list from its predecessor. */
+function shownModified(ctx: PublicContext, object: R2Object): number | null {
+  const at = listModified(object);
+  return at <= ctx.clock.now().getTime() ? at : null;
 }
 
 /** The tag under which the edge cache holds a list. */
@@ -209,21 +214,29 @@ async function caCertificate(ctx: PublicContext, request: Request, caId: string)
     ETag: etag,
     "Cache-Tag": `ledger-${own.ledger_id}`,
   };
-  if (notModified(request, etag, null)) return new Response(null, { status: 304, headers });
+  if (notModified(ctx, request, etag, null)) return new Response(null, { status: 304, headers });
   return new Response(request.method === "HEAD" ? null : (own.certificate as Bytes), { headers });
 }
 
 // ------------------------------------------------------------------------------------------------------------ conditional
 
-function throughEdge(request: Request, edge: Edge, path: string): Promise<Response> | null {
-  return edge ? edge(path).then((response) => conditional(request, response)) : null;
+function throughEdge(ctx: PublicContext, request: Request, edge: Edge, path: string): Promise<Response> | null {
+  if (!edge) return null;
+  return edge(path).then((response) => {
+    const modified = Date.parse(response.headers.get("Last-Modified") ?? "");
+    return conditional(ctx, request, response, Number.isNaN(modified) ? null : modified);
+  });
 }
 
 /** The cached entrypoint answers an unconditional GET; what the client asked on top of that is decided here. */
-async function conditional(request: Request, response: Response): Promise<Response> {
+async function conditional(
+  ctx: PublicContext,
+  request: Request,
+  response: Response,
+  lastModified: number | null,
+): Promise<Response> {
   const etag = response.headers.get("ETag");
-  const modified = Date.parse(response.headers.get("Last-Modified") ?? "");
-  if (response.status === 200 && etag && notModified(request, etag, Number.isNaN(modified) ? null : modified)) {
+  if (response.status === 200 && etag && notModified(ctx, request, etag, lastModified)) {
     await response.body?.cancel();
     return new Response(null, { status: 304, headers: response.headers });
   }
@@ -236,8 +249,11 @@ function isConditional(request: Request): boolean {
   return request.headers.has("If-None-Match") || request.headers.has("If-Modified-Since");
 }
 
-/** RFC 9110 section 13: If-None-Match decides, If-Modified-Since only where that is absent. Only for GET and HEAD. */
-function notModified(request: Request, etag: string, lastModified: number | null): boolean {
+/**
+ * RFC 9110 section 13: If-None-Match decides, If-Modified-Since only where that is absent. Only for GET and HEAD. A date that
+ * lies ahead comes from a clock that is wrong: it decides nothing. `lastModified` null: no date does.
+ */
+function notModified(ctx: PublicContext, request: Request, etag: string, lastModified: number | null): boolean {
   if (request.method !== "GET" && request.method !== "HEAD") return false;
   const tags = request.headers.get("If-None-Match");
   if (tags !== null) {
@@ -246,6 +262,7 @@ function notModified(request: Request, etag: string, lastModified: number | null
       .map((tag) => tag.trim().replace(/^W\//, ""))
       .some((tag) => tag === "*" || tag === etag);
   }
-  const since = lastModified === null ? null : request.headers.get("If-Modified-Since");
-  return since !== null && lastModified !== null && Date.parse(since) >= lastModified;
+  if (lastModified === null) return false;
+  const since = Date.parse(request.headers.get("If-Modified-Since") ?? "");
+  return lastModified <= since && since <= ctx.clock.now().getTime();
 }
