@@ -31,7 +31,12 @@ async function start(): Promise<void> {
   const prepared = await prepareState(project, process.env);
 
   const vars = workerVars(prepared, build, sockets);
-  const runtime = await startWorker(project, places, { script: build.script, vars, listen: sockets });
+  const runtime = await startWorker(project, places, {
+    script: build.script,
+    vars,
+    listen: sockets,
+    targetsAsSent: true,
+  });
   ending.stop = () => runtime.stop();
   runtime.onDeath(() => ending.end("workerd has ended by itself; what was answered is stored, start again", 1));
   lock.update({ url, workerd: runtime.workerd });

@@ -1,7 +1,9 @@
 import { makeApp } from "./app.ts";
 import { tick } from "./cron.ts";
-import type { Env } from "./env.ts";
-import { handlePublicPki, isPublicPki, PublicPki, rawPath } from "./public-pki.ts";
+import { type Env, readEnv } from "./env.ts";
+import { errorResponse, requestIdOf } from "./middleware/answer.ts";
+import { rawPath, targetUrl, withUrl } from "./middleware/target.ts";
+import { handlePublicPki, isPublicPki, PublicPki } from "./public-pki.ts";
 import { consume } from "./queue.ts";
 
 export { Once } from "../durable-objects/once.ts";
@@ -13,9 +15,15 @@ export { PublicPki };
 const app = makeApp();
 
 export default {
-  fetch(request: Request, env: Env, ctx: ExecutionContext) {
-    if (isPublicPki(rawPath(request.url))) return handlePublicPki(request, env, ctx, cachedEntrypoint(request, ctx));
-    return app.fetch(request, env, ctx);
+  fetch(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
+    try {
+      const url = targetUrl(request, readEnv(env).settings.targetsAsSent);
+      const path = rawPath(url);
+      if (isPublicPki(path)) return handlePublicPki(request, path, env, ctx, cachedEntrypoint(request, ctx));
+      return app.fetch(withUrl(url, request), env, ctx);
+    } catch (error) {
+      return Promise.resolve(errorResponse(error, requestIdOf(request)));
+    }
   },
   queue: consume,
   scheduled: tick,

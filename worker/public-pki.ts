@@ -6,32 +6,27 @@ import { consoleLog } from "../src/platform/log.ts";
 import type { Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { errorResponse, requestIdOf } from "./middleware/answer.ts";
+import { rawPath } from "./middleware/target.ts";
 
 /** Whether a path is ours. It is taken raw: base64 in a path may hold `//` and `%2F`, and nothing may normalise it. */
 export function isPublicPki(path: string): boolean {
   return path.startsWith(PUBLIC_PKI_PREFIX);
 }
 
-/** The path of a URL as it was sent, without the query. */
-export function rawPath(url: string): string {
-  const start = url.indexOf("/", url.indexOf("://") + 3);
-  const end = url.indexOf("?", start);
-  return start < 0 ? "/" : url.slice(start, end < 0 ? undefined : end);
-}
-
 /**
- * Answers OCSP, CRL and CA certificates, before and beside the API: no authentication, no Hono, the raw path. `cached` is the
+ * Answers OCSP, CRL and CA certificates, before and beside the API: no authentication, no Hono. `path` is raw. `cached` is the
  * entrypoint behind the edge cache where there is one: what can be shared is asked there by one canonical GET.
  */
 export async function handlePublicPki(
   request: Request,
+  path: string,
   env: Env,
   waiter: Waiter,
   cached: Fetcher | null,
 ): Promise<Response> {
   try {
-    const edge = cached ? (path: string) => cached.fetch(new Request(`${CANONICAL_ORIGIN}${path}`)) : null;
-    return await answerPublicPki(publicContext(env, waiter), request, rawPath(request.url), edge);
+    const edge = cached ? (asked: string) => cached.fetch(new Request(`${CANONICAL_ORIGIN}${asked}`)) : null;
+    return await answerPublicPki(publicContext(env, waiter), request, path, edge);
   } catch (error) {
     return errorResponse(error, requestIdOf(request));
   }
@@ -56,7 +51,7 @@ function publicContext(env: Env, waiter: Waiter): PublicContext {
 /** The entrypoint behind the edge cache: it makes the answers that the cache then holds, and purges them. */
 export class PublicPki extends WorkerEntrypoint<Env> {
   override fetch(request: Request): Promise<Response> {
-    return handlePublicPki(request, this.env, this.ctx, null);
+    return handlePublicPki(request, rawPath(request.url), this.env, this.ctx, null);
   }
 
   /** Called by the Purge object; RPC passes the cache by. True when the tags are gone, or there is no cache here. */

@@ -65,20 +65,26 @@ export interface WorkerStart {
   readonly script: string;
   readonly vars: Readonly<Record<string, string>>;
   readonly listen: readonly { readonly host: string; readonly port: number }[];
+  /**
+   * The Worker sees the request target as the client sent it. Otherwise workerd makes a URL of Host and target without looking
+   * at either, so that a Host may hold a path.
+   */
+  readonly targetsAsSent?: boolean;
 }
 
 /** The built Worker on its direct sockets. */
 export async function startWorker(project: Project, places: Places, start: WorkerStart): Promise<Runtime> {
   const outbound = makeOutbound({ allow: parseRanges(start.vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
   const { assets, ...worker } = project.worker;
+  const { targetsAsSent = false } = start;
   const main = {
     ...worker,
     ...(assets ? { serviceBindings: { ...worker.serviceBindings, [assets.binding ?? "ASSETS"]: ASSETS_WORKER } } : {}),
     modules: true,
     rootPath: path.dirname(start.script),
     scriptPath: path.basename(start.script),
-    bindings: { ...start.vars },
-    unsafeDirectSockets: start.listen.map(({ host, port }) => ({ host, port })),
+    bindings: { ...start.vars, ...(targetsAsSent ? { CERTCTL_TARGETS_AS_SENT: "1" } : {}) },
+    unsafeDirectSockets: start.listen.map(({ host, port }) => ({ host, port, proxy: targetsAsSent })),
     outboundService: async (request: Parameters<ReturnType<typeof makeOutbound>>[0]) => {
       const answer = await outbound(request);
       return new Response(answer.body as ConstructorParameters<typeof Response>[0], {

@@ -17,6 +17,8 @@ export interface Settings {
    * loopback addresses alone, or on the network too. Null elsewhere.
    */
   readonly local: "loopback" | "network" | null;
+  /** `npm start` alone: the runtime hands over each request target as it was sent, and makes no URL of it. */
+  readonly targetsAsSent: boolean;
   readonly outboundAllow: readonly IpRange[];
   readonly auth: AuthSettings;
   /** Tests only: every JSON answer is checked against its declared schema before it leaves. */
@@ -90,6 +92,7 @@ export function parseSettings(env: Readonly<Record<string, unknown>>): Settings 
     sealingKeys: parseSealingKeys(text("CERTCTL_SEALING_KEYS") ?? ""),
     trustedProxySecret: text("TRUSTED_PROXY_SECRET"),
     local: parseLocal(text),
+    targetsAsSent: text("CERTCTL_TARGETS_AS_SENT") === "1",
     outboundAllow: parseRanges(text("OUTBOUND_ALLOW") ?? ""),
     auth: parseAuth(text),
     checkAnswers: text("CERTCTL_CHECK_ANSWERS") === "1",

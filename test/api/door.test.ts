@@ -244,6 +244,20 @@ describe("with an administrator", () => {
     });
   });
 
+  it("a Host that is no plain authority is refused where the runtime makes the URL, too", async () => {
+    const ask = async (Host: string, path: string) =>
+      worker.fetch(new Request(`http://localhost${path}`, { headers: { Host } }) as never, { ...env }, {
+        waitUntil: () => {},
+      } as unknown as ExecutionContext);
+    for (const path of ["/health", "/.well-known/pki/ca/x"]) {
+      for (const host of ["x/health?", "u@localhost", "localhost:70000", "a, b"]) {
+        const response = await ask(host, path);
+        expect([host, response.status, (await errorOf(response)).error]).toEqual([host, 400, "invalid_host"]);
+      }
+    }
+    expect((await ask("localhost:8787", "/health")).status).toBe(200);
+  });
+
   it("tells how to sign in", async () => {
     const info = async (vars: Record<string, string> = { CERTCTL_BREAKGLASS_ENABLED: "false" }) =>
       (await visit("/api/v1/auth/info", { vars })).json() as Promise<Record<string, unknown>>;

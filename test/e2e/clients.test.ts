@@ -1,10 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdirSync } from "node:fs";
-import { createServer } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type RunningServer, startServer } from "../support/server.ts";
 import { bootstrap } from "./support/api.ts";
+import { daemon, freePort, nginxPreamble } from "./support/fronts.ts";
 import { createIssuer, type Issued, issue, revoke, type Scene, setScene } from "./support/scene.ts";
 import { describeWith, eventually, must, run, Scratch } from "./support/shell.ts";
 
@@ -124,36 +121,15 @@ describeWith("Java", ["java", "javac", "keytool"], () => {
 });
 
 describeWith("nginx", ["nginx", "curl"], () => {
-  let nginx: ChildProcess | null = null;
-  afterAll(async () => {
-    if (nginx === null || nginx.exitCode !== null) return;
-    const ended = once(nginx, "exit");
-    nginx.kill("SIGTERM");
-    await ended;
-  });
-
-  const freePort = async (): Promise<number> => {
-    const socket = createServer().listen(0, "127.0.0.1");
-    await once(socket, "listening");
-    const address = socket.address();
-    socket.close();
-    await once(socket, "close");
-    if (address === null || typeof address === "string") throw new Error("no port");
-    return address.port;
-  };
+  let nginx: ReturnType<typeof daemon> | null = null;
+  afterAll(() => nginx?.stop());
 
   it("staples the OCSP answer, and curl --cert-status accepts it", async () => {
     const issued = await issue(scene, "iss-clients", "nginx", { sans: ["nginx.example.com"] });
     const port = await freePort();
-    mkdirSync(scratch.file("nginx"));
     const config = scratch.write(
       "nginx.conf",
-      `daemon off; master_process off; pid ${scratch.path}/nginx/pid; error_log ${scratch.path}/nginx/error.log info;
-events {}
-http {
-  access_log off;
-  client_body_temp_path ${scratch.path}/nginx/1; proxy_temp_path ${scratch.path}/nginx/2;
-  fastcgi_temp_path ${scratch.path}/nginx/3; uwsgi_temp_path ${scratch.path}/nginx/4; scgi_temp_path ${scratch.path}/nginx/5;
+      `${nginxPreamble(scratch.file("nginx"))}
   server {
     listen 127.0.0.1:${port} ssl;
     ssl_certificate ${issued.chain};
@@ -166,10 +142,7 @@ http {
 }
 `,
     );
-    nginx = spawn("nginx", ["-p", scratch.path, "-c", config], {
-      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
-      stdio: "ignore",
-    });
+    nginx = daemon("nginx", ["-p", scratch.path, "-c", config]);
     // The first handshake starts the fetch of the staple; a later one carries it.
     await eventually(async () => {
       await must("curl", [

@@ -5,7 +5,7 @@ import { parseSettings } from "../../src/platform/settings.ts";
 
 const PROJECT = path.resolve(import.meta.dirname, "../..");
 /** What the start and the build say to the Worker, and tests; nobody sets them. */
-const INTERNAL = /^CERTCTL_(?:VERSION|COMMIT|BUILD_TIME|LOCAL|CHECK_ANSWERS)$/;
+const INTERNAL = /^CERTCTL_(?:VERSION|COMMIT|BUILD_TIME|LOCAL|TARGETS_AS_SENT|CHECK_ANSWERS)$/;
 
 describe("settings", () => {
   it("are told of in README, each of them", () => {
