@@ -6,6 +6,7 @@ import {
   type ImportedRevocation,
   REVOCATION_REASONS,
   type Refusal,
+  wholeSecond,
 } from "../../src/authority/ledger.ts";
 import { type Bytes, equal, sha256Hex, toBase64 } from "../../src/pki/bytes.ts";
 import {
@@ -66,7 +67,7 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
   return creating(core, request, async (digest) => {
     const { pkcs8, spki } = await generateKeyPair(request.algorithm);
     const signer = await importSigner(pkcs8, { pss: request.pss });
-    const now = Math.floor(nowOf(core) / 1000) * 1000;
+    const now = wholeSecond(nowOf(core));
     const notBefore = now - BACKDATE_SECONDS * 1000;
     const notAfter = notBefore + request.ttl_seconds * 1000 - 1000;
     const serial = newSerial(core);
@@ -320,7 +321,7 @@ function addImported(core: Core, own: Certificate, revocation: ImportedRevocatio
     serial: revocation.serial,
     shard: 0,
     not_after: own.notAfter.getTime(),
-    revoked_at: Math.floor(Date.parse(revocation.revoked_at) / 1000) * 1000,
+    revoked_at: wholeSecond(Date.parse(revocation.revoked_at)),
     reason: REVOCATION_REASONS[revocation.reason],
   };
   core.sql.exec(

@@ -26,7 +26,7 @@ import { type CaRow, type CrlRow, iso } from "./storage.ts";
 
 /** How long a list is valid; a new one is made at half of that. */
 export const CRL_VALIDITY_MS = 24 * 3_600_000;
-/** thisUpdate lies this far back, for relying parties whose clock is slow. */
+/** thisUpdate lies this far back at most, for relying parties whose clock is slow; never before the newest entry. */
 const BACKDATE_MS = 60_000;
 /** Rows of one slice: below the time that others may be kept waiting, and below the size of one value. */
 const SLICE_ROWS = 8_000;
@@ -147,7 +147,9 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
     .exec<{ lower: number }>("select coalesce(min(seq), 1) - 1 as lower from crl_entries")
     .one();
   const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
-  const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), ca.not_before);
+  // Entries later than now were made before the clock was set back: a list from the future would serve nobody.
+  const newest = Math.min(row.newest, wholeSecond(now));
+  const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), newest, ca.not_before);
   return {
     row,
     number: taken.crl_number,

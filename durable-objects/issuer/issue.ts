@@ -4,6 +4,7 @@ import {
   type Issued,
   type IssueRequest,
   type IssueResult,
+  wholeSecond,
 } from "../../src/authority/ledger.ts";
 import { type Bytes, digest, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
 import {
@@ -327,7 +328,7 @@ function activeCa(core: Core) {
 
 /** Whole seconds, within the CA's own. notAfter - notBefore, both included, is what was asked for. */
 export function validityOf(core: Core, ca: CaRow, ttlSeconds: number): { notBefore: number; notAfter: number } {
-  const now = Math.floor(nowOf(core) / 1000) * 1000;
+  const now = wholeSecond(nowOf(core));
   const backdate = Math.min(BACKDATE_SECONDS, Math.floor(ttlSeconds / 12)) * 1000;
   const notBefore = Math.max(now - backdate, ca.not_before);
   const notAfter = Math.min(notBefore + ttlSeconds * 1000 - 1000, ca.not_after);

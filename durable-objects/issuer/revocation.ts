@@ -5,6 +5,7 @@ import {
   type RevokeRequest,
   type RevokeResult,
   type SerialStatus,
+  wholeSecond,
 } from "../../src/authority/ledger.ts";
 import { encodeCrlEntry } from "../../src/pki/crl.ts";
 import { type Core, caOf, nowOf, refuse, wakeAt } from "./core.ts";
@@ -98,7 +99,7 @@ export function release(core: Core, target: RevocationTarget): RevokeResult {
 
 /** Tells which of a target's entries belong to an earlier revocation: another one was issued in a later second. */
 function pastOf(rows: readonly EntryRow[]): (row: EntryRow) => boolean {
-  const newest = Math.floor(Math.max(...rows.map((row) => row.created_at)) / 1000) * 1000;
+  const newest = wholeSecond(Math.max(...rows.map((row) => row.created_at)));
   return (row) => row.revoked_at !== null && newest > row.revoked_at;
 }
 
@@ -132,7 +133,7 @@ function write(core: Core, rows: EntryRow[], reason: number, now: number): void 
       changedReason = true;
       dropCrlEntry(core, row);
     }
-    row.revoked_at ??= Math.floor(now / 1000) * 1000;
+    row.revoked_at ??= wholeSecond(now);
     row.reason = reason;
     core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", row.revoked_at, reason, row.cursor);
     row.seq = noteFact(core, row.cursor);
@@ -155,7 +156,7 @@ export function addCrlEntry(
     row.not_after,
     entry,
   );
-  count(core, row.shard, 1, entry.length);
+  count(core, row.shard, 1, entry.length, row.revoked_at ?? 0);
 }
 
 /** Takes an entry off its lists: nothing of it is left to be told. */
@@ -166,11 +167,14 @@ function dropCrlEntry(core: Core, row: Pick<EntryRow, "serial" | "shard">): void
   if (gone) count(core, row.shard, -1, -gone.length);
 }
 
-export function count(core: Core, shard: number, entries: number, bytes: number): void {
+/** Entries that come onto a list or go off it, with their octets; `newest`: the latest revocation date among those that come. */
+export function count(core: Core, shard: number, entries: number, bytes: number, newest = 0): void {
   core.sql.exec(
-    "update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ? where shard in (0, ?)",
+    `update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ?, newest = max(newest, ?)
+      where shard in (0, ?)`,
     entries,
     bytes,
+    newest,
     shard,
   );
 }

@@ -14,7 +14,8 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  *              that was published after the certificate had expired.
  * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
  *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries` and `live_bytes` count what the next
- *              list will hold, `changes` rises with everything that a list must show.
+ *              list will hold, `newest` is the latest revocation date that it has held, `changes` rises with everything that a
+ *              list must show.
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -119,6 +120,12 @@ const MIGRATIONS: readonly string[] = [
   insert into mark (id, seq, known) select 1, coalesce(max(cursor), 0), 0 from entries;
   create index entries_seq on entries (seq);
   `,
+  // A list's thisUpdate is not before its newest entry.
+  `
+  alter table crls add column newest integer not null default 0;
+  update crls set newest = coalesce(
+    (select max(revoked_at) from entries where revoked_at is not null and crls.shard in (0, entries.shard)), 0);
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
@@ -191,6 +198,7 @@ export type CrlRow = {
   etag: string | null;
   live_entries: number;
   live_bytes: number;
+  newest: number;
   changes: number;
   dirty_since: number | null;
   due_at: number;

@@ -158,6 +158,30 @@ describe("revoking", () => {
     expect((await listOf(id)).number).toBeGreaterThan(last);
   });
 
+  it("no entry of a list is later than its thisUpdate, which lies back as far as that allows", async () => {
+    const { id, ledger, stub } = await newRoot({ crl_shards: 2 });
+    const base = Math.floor(Date.now() / 1000) * 1000 + 200;
+    for (const [i, at] of [base + 10_000, base + 12_000, base + 75_000].entries()) {
+      const { shard } = await issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` });
+      await setClock(stub, at);
+      expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: "certificateHold" }));
+      await setClock(stub, at + 25_000);
+      await inside(stub, (issuer) => issuer.alarm());
+      for (const list of [await listOf(id), await listOf(id, shard)]) {
+        const newest = Math.max(...list.entries.map((entry) => entry.revokedAt.getTime()));
+        expect(newest).toBe(at - 200);
+        expect(list.thisUpdate.getTime()).toBe(newest);
+      }
+    }
+    // A minute later nothing stands in the way of the minute that slow clocks are given.
+    await setClock(stub, base + 300_000);
+    await inside(stub, (issuer, state) => {
+      state.storage.sql.exec("update crls set due_at = 0");
+      return issuer.alarm();
+    });
+    expect((await listOf(id)).thisUpdate.getTime()).toBe(base + 240_000 - 200);
+  });
+
   it("keeps an entry until a list that was made after the certificate's end has shown it", async () => {
     const { id, ledger, stub } = await newRoot();
     const issued = await issueOne(ledger, "job-1", { ttl_seconds: 3_600 });
