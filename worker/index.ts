@@ -1,3 +1,4 @@
+import { isOnCloudflare } from "../src/platform/caller.ts";
 import { makeApp } from "./app.ts";
 import { tick } from "./cron.ts";
 import { type Env, readEnv } from "./env.ts";
@@ -15,22 +16,34 @@ export { PublicPki };
 const app = makeApp();
 
 export default {
-  fetch(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
+  async fetch(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
     try {
-      const url = targetUrl(request, readEnv(env).settings.targetsAsSent);
-      const path = rawPath(url);
-      if (isPublicPki(path)) return handlePublicPki(request, path, env, ctx, cachedEntrypoint(request, ctx));
-      return app.fetch(withUrl(url, request), env, ctx);
+      const { settings } = readEnv(env);
+      const url = targetUrl(request, settings.targetsAsSent);
+      const onCloudflare = isOnCloudflare(settings, request);
+      const response = await answer(url, request, env, ctx, onCloudflare ? cachedEntrypoint(ctx) : null);
+      return onCloudflare ? response : dated(response);
     } catch (error) {
-      return Promise.resolve(errorResponse(error, requestIdOf(request)));
+      return dated(errorResponse(error, requestIdOf(request)));
     }
   },
   queue: consume,
   scheduled: tick,
 };
 
-/** The cached entrypoint on Cloudflare, which sets `request.cf`; on one machine there is no cache to ask. */
-function cachedEntrypoint(request: Request, ctx: ExecutionContext): Fetcher | null {
-  if (request.cf === undefined) return null;
+function answer(url: string, request: Request, env: Env, ctx: ExecutionContext, cached: Fetcher | null) {
+  const path = rawPath(url);
+  if (isPublicPki(path)) return handlePublicPki(request, path, env, ctx, cached);
+  return app.fetch(withUrl(url, request), env, ctx);
+}
+
+/** RFC 9110 section 6.6.1: whoever has a clock says when an answer was made. Cloudflare adds it by itself, workerd does not. */
+function dated(response: Response): Response {
+  response.headers.set("Date", new Date().toUTCString());
+  return response;
+}
+
+/** The cached entrypoint on Cloudflare; on one machine there is no cache to ask. */
+function cachedEntrypoint(ctx: ExecutionContext): Fetcher | null {
   return (ctx as unknown as { exports?: { PublicPki?: Fetcher } }).exports?.PublicPki ?? null;
 }

@@ -6,6 +6,9 @@ import { type RawAnswer, rawRequest, sendRaw } from "./support/raw.ts";
 import { describeWith, Scratch } from "./support/shell.ts";
 
 const CA = "/.well-known/pki/ca/iss-door";
+const OCSP = "/.well-known/pki/ocsp/iss-door/01";
+const HTTP_DATE =
+  /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d:\d\d GMT$/;
 const ROOT = { ca_common_name: "Door Root", key_algorithm: "ECDSA-P256" };
 
 let server: RunningServer;
@@ -120,6 +123,28 @@ describe("straight at the socket", () => {
         expectEnvelope(`${method} ${path}`, answer, 405, "method_not_allowed");
         expect(answer.headers.get("Allow")).toBe("GET, HEAD");
       }
+    }
+  });
+
+  it("every answer says when it was made: pages, the API, the public PKI, errors and 304s", async () => {
+    const dateOf = async (message: string, status: number) => {
+      const { status: got, headers } = await sendRaw(server.port, message);
+      expect([message, got, headers.get("Date")]).toEqual([message, status, expect.stringMatching(HTTP_DATE)]);
+    };
+    const get = (path: string, ...headers: string[]) => rawRequest(`GET ${path}`, "localhost", headers);
+    for (const path of ["/", "/login", "/docs/", "/assets/front.js", "/health", "/openapi.json", CA, OCSP])
+      await dateOf(get(path), 200);
+    await dateOf(rawRequest("HEAD /health", "localhost"), 200);
+    await dateOf(rawRequest(`HEAD ${CA}`, "localhost"), 200);
+    await dateOf(get("/api/v1/auth/me", `Authorization: Bearer ${key}`), 200);
+    await dateOf(get("/api/v1/auth/me"), 401);
+    await dateOf(get("/nothing"), 404);
+    await dateOf(get("/.well-known/pki/ca/nobody"), 404);
+    await dateOf(rawRequest("DELETE /health", "localhost"), 405);
+    await dateOf(get("/health").replace("localhost", "x/y"), 400);
+    for (const path of [CA, OCSP, "/assets/front.js"]) {
+      const { headers } = await sendRaw(server.port, get(path));
+      await dateOf(get(path, `If-None-Match: ${headers.get("ETag")}`), 304);
     }
   });
 
