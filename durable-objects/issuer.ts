@@ -6,6 +6,7 @@ import type {
   CrlState,
   Fact,
   ImportCa,
+  Inventory,
   IssueCaRequest,
   Issued,
   IssueRequest,
@@ -24,12 +25,13 @@ import type { Bytes } from "../src/pki/bytes.ts";
 import type { Clock, Random } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
 import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
-import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
+import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
 import { acknowledge, markOf } from "./issuer/mark.ts";
-import { handOverAgain, nextSettleDue, settleDue } from "./issuer/outbox.ts";
+import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
 import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
+import { attuned, compare } from "./issuer/restore.ts";
 import { lookup, release, revoke } from "./issuer/revocation.ts";
 import { serials } from "./issuer/serials.ts";
 import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
@@ -45,6 +47,7 @@ import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
  * - Whatever a method answers waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
  * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: what fails is due
  *   again in seconds.
+ * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts.
  * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they live in this object's memory, not extractable.
  */
 export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> implements Ledger {
@@ -55,6 +58,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     super(state, env);
     this.core = makeCore(state, env);
     this.core.settle = (issued) => this.settle(issued);
+    this.core.inventoryOf = (ledgerId) => this.inventory(ledgerId);
     state.blockConcurrencyWhile(async () => {
       migrate(state.storage);
       this.core.alarmAt = await state.storage.getAlarm();
@@ -76,6 +80,11 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
   /** The inventory takes facts over; the worker's class says how. Answers those that it has now. */
   protected async settle(_issued: readonly Issued[]): Promise<readonly Fact[]> {
     return [];
+  }
+
+  /** What the inventory has heard of this ledger; the worker's class says how. */
+  protected inventory(_ledgerId: string): Inventory {
+    return NO_INVENTORY;
   }
 
   async describe(): Promise<CaDescription | null> {
@@ -106,11 +115,15 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     return retire(this.core, to);
   }
 
-  issue(requests: readonly IssueRequest[]): Promise<IssueResult[]> {
+  async issue(requests: readonly IssueRequest[]): Promise<IssueResult[]> {
+    const not = await attuned(this.core);
+    if (not) return requests.map(({ request_id }) => ({ ...not, request_id }));
     return issue(this.core, requests);
   }
 
-  issueCa(request: IssueCaRequest): Promise<IssueResult> {
+  async issueCa(request: IssueCaRequest): Promise<IssueResult> {
+    const not = await attuned(this.core);
+    if (not) return { ...not, request_id: request.request_id };
     return issueCa(this.core, request);
   }
 
@@ -122,16 +135,23 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     handOverAgain(this.core, requestIds);
   }
 
-  async lookup(serials: readonly string[]): Promise<SerialStatus[]> {
-    return lookup(this.core, serials);
+  async attune(): Promise<{ ok: true; waiting: number } | Refusal> {
+    const not = await attuned(this.core);
+    if (not) return not;
+    await compare(this.core);
+    return { ok: true, waiting: waiting(this.core) };
+  }
+
+  async lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal> {
+    return (await attuned(this.core)) ?? lookup(this.core, serials);
   }
 
   async revoke(request: RevokeRequest): Promise<RevokeResult> {
-    return revoke(this.core, request);
+    return (await attuned(this.core)) ?? revoke(this.core, request);
   }
 
   async release(target: RevocationTarget): Promise<RevokeResult> {
-    return release(this.core, target);
+    return (await attuned(this.core)) ?? release(this.core, target);
   }
 
   responder(): Promise<ResponderMaterial | Refusal> {
@@ -189,8 +209,13 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
       }
     };
     await attempt("responder", () => renewResponder(core));
-    await attempt("crl", () => publishDue(core));
-    await attempt("settle", () => settleDue(core));
+    if ((await attuned(core)) === null) {
+      await attempt("crl", () => publishDue(core));
+      await attempt("settle", () => settleDue(core));
+    } else {
+      failed.push("attune");
+      await core.restoring;
+    }
     const soonest = this.#nextDue();
     if (soonest === null) return;
     // What is overdue has failed just now: again in a moment, for as long as it takes.

@@ -1,4 +1,4 @@
-import type { Fact, Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { Fact, Inventory, Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import type { SerialFilter } from "../../src/pki/certificate.ts";
 import { importSigner, type Signer } from "../../src/pki/keys.ts";
@@ -22,6 +22,8 @@ export interface BuiltFilter {
 export interface Core {
   readonly storage: DurableObjectStorage;
   readonly sql: SqlStorage;
+  /** The ledger's id where the platform tells it (an alarm may come without). */
+  readonly name: string | null;
   readonly bytes: R2Bucket;
   /** Gathers purges of the edge cache. */
   readonly purge: DurableObjectNamespace | null;
@@ -33,6 +35,13 @@ export interface Core {
   random: Random;
   /** The inventory's rules, wired by the worker; answers the facts that are recorded there now. */
   settle: (issued: readonly Issued[]) => Promise<readonly Fact[]>;
+  /** What the inventory has heard of a ledger, wired by the worker. */
+  inventoryOf: (ledgerId: string) => Inventory;
+  /** This ledger knows all that the inventory has heard of (issuer/restore.ts). */
+  whole: boolean;
+  /** One comparison with the inventory at a time, and one taking back. */
+  comparing: Promise<void> | null;
+  restoring: Promise<void> | null;
   /** The row of `ca`; undefined when not read yet. */
   ca: CaRow | null | undefined;
   /** The CA's key, unsealed and not extractable. */
@@ -55,11 +64,22 @@ export interface Core {
   renewing: Promise<void> | null;
 }
 
+/** A ledger that nobody keeps an inventory of has nothing to compare itself with. */
+export const NO_INVENTORY: Inventory = {
+  heard: async () => 0,
+  ca: async () => null,
+  facts: async () => ({ facts: [], next: null }),
+  certificates: async () => [],
+  restoring: async () => undefined,
+  restored: async () => undefined,
+};
+
 export function makeCore(state: DurableObjectState, env: Readonly<Record<string, unknown>>): Core {
   const settings = parseSettings(env);
   return {
     storage: state.storage,
     sql: state.storage.sql,
+    name: state.id.name ?? null,
     bytes: env.BYTES as R2Bucket,
     purge: (env.PURGE as DurableObjectNamespace | undefined) ?? null,
     sealer: makeSealer(settings.sealingKeys),
@@ -68,6 +88,10 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     clock: { now: () => new Date() },
     random: { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) },
     settle: async () => [],
+    inventoryOf: () => NO_INVENTORY,
+    whole: false,
+    comparing: null,
+    restoring: null,
     ca: undefined,
     signer: null,
     templates: new Map(),

@@ -16,6 +16,17 @@ export function handOverAgain(core: Core, requestIds: readonly string[]): void {
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
+/** The inventory was restored to an earlier state: what happened after `seq` goes to it again. */
+export function handOverSince(core: Core, seq: number): void {
+  core.sql.exec("update entries set acknowledged = 0 where seq > ? and state = 1 and kind in ('leaf', 'ca')", seq);
+  wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
+}
+
+/** How many facts the inventory has still to hear of. */
+export function waiting(core: Core): number {
+  return core.sql.exec<{ n: number }>("select count(*) as n from entries where acknowledged = 0").one().n;
+}
+
 /** When the first entry is to be handed over; null when there is none. */
 export function nextSettleDue(core: Core): number | null {
   const { oldest } = core.sql

@@ -160,7 +160,7 @@ export function addCrlEntry(
 }
 
 /** Takes an entry off its lists: nothing of it is left to be told. */
-function dropCrlEntry(core: Core, row: Pick<EntryRow, "serial" | "shard">): void {
+export function dropCrlEntry(core: Core, row: Pick<EntryRow, "serial" | "shard">): void {
   const gone = core.sql
     .exec<{ length: number }>("delete from crl_entries where serial = ? returning length(entry) as length", row.serial)
     .toArray()[0];
@@ -180,7 +180,7 @@ export function count(core: Core, shard: number, entries: number, bytes: number,
 }
 
 /** A list that is being read must start again: an entry below its upper bound has changed or gone. */
-function raiseGeneration(core: Core): void {
+export function raiseGeneration(core: Core): void {
   core.sql.exec("update ca set crl_generation = crl_generation + 1");
   core.ca = undefined;
 }

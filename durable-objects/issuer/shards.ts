@@ -46,3 +46,16 @@ function ensureList(core: Core, shard: number, position: number, url: string): v
   );
   wakeAt(core, now);
 }
+
+/** The list that a certificate of this CA points to; one that is not known here any more is made again. */
+export function shardOfUrls(core: Core, urls: readonly string[]): number {
+  const known = core.sql.exec<{ shard: number; url: string }>("select shard, url from crls").toArray();
+  const found = known.find(({ url }) => urls.includes(url));
+  if (found) return found.shard;
+  const ca = caOf(core);
+  const [, number] = /\/crl\/[^/]+\/(\d+)$/.exec(urls[0] ?? "") ?? [];
+  const shard = Number(number ?? 0);
+  if (!ca || shard === 0 || known.some((row) => row.shard === shard)) return 0;
+  ensureList(core, shard, shard - 1, urls[0] ?? "");
+  return shard;
+}

@@ -36,8 +36,14 @@ export interface Ledger {
   /** The inventory lacks these although they were acknowledged: the outbox takes them up again. */
   handOverAgain(requestIds: readonly string[]): Promise<void>;
 
+  /**
+   * Compares its mark with the inventory's once more, and hands over what that lacks. Answers what is left to be handed over;
+   * `recovering` while the ledger itself takes back what it lost.
+   */
+  attune(): Promise<{ readonly ok: true; readonly waiting: number } | Refusal>;
+
   /** In the order of the serials. `unknown` is what was never issued, also when it is reserved and not signed yet. */
-  lookup(serials: readonly string[]): Promise<SerialStatus[]>;
+  lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal>;
   revoke(request: RevokeRequest): Promise<RevokeResult>;
   /** Lifts certificateHold, and nothing else. */
   release(target: RevocationTarget): Promise<RevokeResult>;
@@ -53,6 +59,36 @@ export interface Ledger {
   crls(): Promise<CrlState[]>;
   /** Entries in the order in which they were made, after `cursor` (0 at first): for the reconciliation with the inventory. */
   entries(cursor: number, limit: number): Promise<LedgerEntry[]>;
+}
+
+/** What a ledger asks of its inventory, to find out whether either was restored to an earlier state. */
+export interface Inventory {
+  /** The highest number of a fact that it has recorded; 0 where it never heard of the ledger. */
+  heard(): Promise<number>;
+  /** Null where it does not know the CA. */
+  ca(): Promise<{ readonly state: CaState; readonly chain: readonly Bytes[] } | null>;
+  /** Every serial of this ledger that it has recorded, in pages; `after` is "" at first, then the last page's `next`. */
+  facts(after: string): Promise<{ readonly facts: readonly InventoryFact[]; readonly next: string | null }>;
+  certificates(serials: readonly string[]): Promise<readonly InventoryCertificate[]>;
+  /** The ledger begins to take back what it lacks, and has it. */
+  restoring(): Promise<void>;
+  restored(counts: { readonly added: number; readonly revised: number }): Promise<void>;
+}
+
+export interface InventoryFact {
+  readonly serial: string;
+  readonly revoked_at: string | null;
+  readonly reason: RevocationReason | null;
+}
+
+export interface InventoryCertificate {
+  readonly serial: string;
+  readonly kind: "leaf" | "ca";
+  readonly certificate_id: string;
+  /** The request that it was issued for; null where that is not known. */
+  readonly request_id: string | null;
+  readonly issued_at: string;
+  readonly der: Bytes;
 }
 
 /** What a caller asked for that cannot be: never a fault of ours. */
@@ -81,6 +117,8 @@ export type RefusalCode =
   | "expired"
   /** Revoked for a reason that cannot become the one asked for. */
   | "already_revoked"
+  /** Restored to an earlier state: it takes back what it lacks before it does or answers anything. */
+  | "recovering"
   | "not_on_hold";
 
 export type CaState = "awaiting_certificate" | "active" | "retiring" | "retired";

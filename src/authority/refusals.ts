@@ -1,4 +1,4 @@
-import { AppError, conflict } from "../platform/errors.ts";
+import { AppError, conflict, unavailable } from "../platform/errors.ts";
 import type { Refusal } from "./ledger.ts";
 
 /** What a ledger's refusal means to the caller of the API. */
@@ -10,6 +10,8 @@ export function refusalError(refusal: Refusal): AppError {
     case "ca_absent":
     case "not_on_hold":
       return conflict(refusal.code, refusal.message);
+    case "recovering":
+      return unavailable(refusal.code, refusal.message, 10);
     case "not_issued":
       return new AppError(404, refusal.code, refusal.message);
     case "ca_invalid":

@@ -81,9 +81,10 @@ export function tooManyRequests(message: string, retryAfter: number): AppError {
 
 /**
  * Whether the same request may succeed in a moment: a Durable Object or database that is overloaded or was just restarted
- * marks its errors so.
+ * marks its errors so, and a 503 of ours says the same.
  */
 export function isTemporary(error: unknown): boolean {
+  if (error instanceof AppError && error.status === 503) return true;
   const marks = [error, error instanceof Error ? error.cause : null] as ({
     overloaded?: true;
     retryable?: true;

@@ -105,7 +105,7 @@ async function ocsp(ctx: PublicContext, request: Request, at: OcspPath, edge: Ed
     if (at.hasTail && at.path.length < 1024) byPath.keep(at.path, answer);
     return respond(ctx, request, answer);
   } catch (error) {
-    if (error instanceof AppError) throw error;
+    if (error instanceof AppError && error.status < 500) throw error;
     return errorAnswer(errorStatusOf(ctx, error));
   }
 }

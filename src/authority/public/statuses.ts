@@ -1,4 +1,5 @@
 import { ledgerOf, type SerialStatus } from "../ledger.ts";
+import { refusalError } from "../refusals.ts";
 import type { PublicContext } from "./context.ts";
 import type { PublicCa } from "./directory.ts";
 import { mayHaveIssued } from "./serials.ts";
@@ -16,6 +17,7 @@ export async function statusesOf(
   const possible = await Promise.all(serials.map((serial) => mayHaveIssued(ctx, ca, serial)));
   const asked = serials.filter((_, i) => possible[i]);
   const statuses = asked.length > 0 ? await ledgerOf(ctx, ca.ledger_id).lookup(asked) : [];
+  if ("ok" in statuses) throw refusalError(statuses);
   if (statuses.length !== asked.length)
     throw new Error(`the ledger was asked for ${asked.length} serials and answered ${statuses.length}`);
   return possible.map((is) => (is && statuses.shift()) || { status: "unknown" });

@@ -1,4 +1,4 @@
-import { and, desc, eq, type SQL, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { Context } from "../../platform/context.ts";
 import { inList, type Statement } from "../../platform/database.ts";
@@ -97,4 +97,29 @@ export function versionsOfSerials(
     })
     .from(certificateVersions)
     .where(and(eq(certificateVersions.ledger_id, ledgerId), inList(certificateVersions.serial_number, serials)));
+}
+
+/** Serials of a ledger and what became of them, by serial. */
+export function versionsAfter(
+  ctx: Context,
+  ledgerId: string,
+  serial: string,
+  limit: number,
+): Promise<Pick<Version, "serial_number" | "revoked_at" | "revocation_reason">[]> {
+  const { ledger_id, serial_number, revoked_at, revocation_reason } = certificateVersions;
+  return ctx.db
+    .select({ serial_number, revoked_at, revocation_reason })
+    .from(certificateVersions)
+    .where(and(eq(ledger_id, ledgerId), gt(serial_number, serial)))
+    .orderBy(asc(serial_number))
+    .limit(limit);
+}
+
+/** What was issued under these serials of a ledger. */
+export function versionCertificates(ctx: Context, ledgerId: string, serials: readonly string[]) {
+  const { ledger_id, serial_number, certificate_id, job_id, created_at, pem_chain } = certificateVersions;
+  return ctx.db
+    .select({ serial_number, certificate_id, request_id: job_id, issued_at: created_at, pem_chain })
+    .from(certificateVersions)
+    .where(and(eq(ledger_id, ledgerId), inList(serial_number, serials)));
 }

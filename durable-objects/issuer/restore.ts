@@ -1,0 +1,181 @@
+import { type Inventory, type InventoryFact, REVOCATION_REASONS, type Refusal } from "../../src/authority/ledger.ts";
+import { sha256Hex } from "../../src/pki/bytes.ts";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { describeError } from "../../src/platform/log.ts";
+import { install, retire } from "./ca.ts";
+import { type Core, caOf, NO_INVENTORY, nowOf, refuse, wakeAt } from "./core.ts";
+import { markRow } from "./mark.ts";
+import { handOverSince } from "./outbox.ts";
+import { addCrlEntry, dropCrlEntry, markDirty, raiseGeneration } from "./revocation.ts";
+import { shardOfUrls } from "./shards.ts";
+import type { EntryRow } from "./storage.ts";
+
+/**
+ * Who was restored to an earlier state finds out before this ledger answers anything. On its first call the object compares
+ * the mark with the inventory's. The inventory has heard of more than the ledger knows: the ledger is the older one and takes
+ * back what it lacks (what was signed, with serial, dates and octets; what was revoked) before it signs, revokes, answers or
+ * publishes again. The inventory has heard of less than it once acknowledged: the outbox hands over what it lacks.
+ * What neither has is gone: nobody was ever answered about it.
+ */
+
+/** How many serials' certificates are asked for at once. */
+const CERTIFICATES_AT_ONCE = 50;
+/** Facts are recorded in an order of their own: so many below the inventory's mark are handed over once more. */
+const OVERLAP = 1_000;
+const RETRY_MS = 5_000;
+
+function inventoryOf(core: Core): Inventory {
+  const id = caOf(core)?.ledger_id ?? core.name;
+  return id === null ? NO_INVENTORY : core.inventoryOf(id);
+}
+
+/** Null when this ledger knows all that its inventory has heard of; else the refusal of everything that depends on it. */
+export async function attuned(core: Core): Promise<Refusal | null> {
+  if (core.whole) return null;
+  if (core.restoring === null) {
+    core.comparing ??= compare(core).finally(() => {
+      core.comparing = null;
+    });
+    await core.comparing;
+  }
+  if (core.whole) return null;
+  return refuse("recovering", "this CA was restored to an earlier state and takes back what it lacks: ask again");
+}
+
+/** Compares the marks. Never throws: what could not be found out is asked again with the next call. */
+export async function compare(core: Core): Promise<void> {
+  try {
+    const inventory = inventoryOf(core);
+    const heard = await inventory.heard();
+    const { seq, known } = markRow(core);
+    if (heard > seq) {
+      core.log.error("ledger.behind", { seq, heard });
+      begin(core, inventory, heard);
+      return;
+    }
+    if (heard < known) {
+      core.log.error("ledger.inventory_behind", { known, heard });
+      handOverSince(core, heard - OVERLAP);
+      core.sql.exec("update mark set known = ?", heard);
+    }
+    core.whole = true;
+  } catch (error) {
+    core.log.error("ledger.compare_failed", { error: describeError(error) });
+    wakeAt(core, nowOf(core) + RETRY_MS);
+  }
+}
+
+/** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */
+function begin(core: Core, inventory: Inventory, heard: number): void {
+  core.restoring ??= takeBack(core, inventory, heard)
+    .catch((error) => core.log.error("ledger.restore_failed", { error: describeError(error) }))
+    .finally(() => {
+      core.restoring = null;
+    });
+  wakeAt(core, nowOf(core) + RETRY_MS);
+}
+
+/** May be repeated: what is there already stays as it is. */
+async function takeBack(core: Core, inventory: Inventory, heard: number): Promise<void> {
+  if (!caOf(core)) throw new Error("there is no CA here although the inventory knows one: its key is lost");
+  await inventory.restoring();
+  await takeState(core, inventory);
+  let added = 0;
+  let revised = 0;
+  for (let after: string | null = ""; after !== null; ) {
+    const page = await inventory.facts(after);
+    const missing: InventoryFact[] = [];
+    core.storage.transactionSync(() => {
+      for (const fact of page.facts) {
+        const row = entryOf(core, fact.serial);
+        if (row?.state !== 1) missing.push(fact);
+        else if (revise(core, row, fact)) revised++;
+      }
+    });
+    for (let i = 0; i < missing.length; i += CERTIFICATES_AT_ONCE)
+      added += await takeCertificates(core, inventory, missing.slice(i, i + CERTIFICATES_AT_ONCE));
+    after = page.next;
+  }
+  core.sql.exec("update mark set seq = max(seq, ?), known = max(known, ?)", heard, heard);
+  await inventory.restored({ added, revised });
+  core.log.warn("ledger.restored", { added, revised });
+  core.whole = true;
+  wakeAt(core, nowOf(core));
+}
+
+/** What became of the CA itself: it got its certificate, it was retired. */
+async function takeState(core: Core, inventory: Inventory): Promise<void> {
+  const ca = await inventory.ca();
+  if (!ca) return;
+  if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) {
+    const answer = await install(core, ca.chain);
+    if (!answer.ok) throw new Error(`the certificate of this CA was not taken back: ${answer.message}`);
+  }
+  if (ca.state === "retiring" && caOf(core)?.state === "active") retire(core, "retiring");
+  if (ca.state === "retired" && caOf(core)?.state !== "retired") retire(core, "retired");
+}
+
+function entryOf(core: Core, serial: string): EntryRow | undefined {
+  return core.sql.exec<EntryRow>("select * from entries where serial = ?", serial).toArray()[0];
+}
+
+/** Brings an entry to what the inventory recorded; whether it changed. What the inventory has not heard of yet stays. */
+function revise(core: Core, row: EntryRow, fact: InventoryFact): boolean {
+  const revoked_at = fact.revoked_at === null ? null : Date.parse(fact.revoked_at);
+  const reason = fact.reason === null ? null : REVOCATION_REASONS[fact.reason];
+  if (row.revoked_at === revoked_at && row.reason === reason) return false;
+  // Only a hold is ever lifted, and what the inventory was never told is the ledger's to say.
+  const lifted = revoked_at === null && row.reason === REVOCATION_REASONS.certificateHold;
+  if (row.acknowledged === 0 || (revoked_at === null && !lifted)) return false;
+  if (row.revoked_at !== null) {
+    dropCrlEntry(core, row);
+    raiseGeneration(core);
+  }
+  core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", revoked_at, reason, row.cursor);
+  if (revoked_at !== null) addCrlEntry(core, { ...row, revoked_at, reason });
+  markDirty(core, new Set([row.shard]), nowOf(core));
+  return true;
+}
+
+/** Entries that this ledger lost, or had reserved and not signed: with the octets that were signed. */
+async function takeCertificates(core: Core, inventory: Inventory, facts: readonly InventoryFact[]): Promise<number> {
+  const bySerial = new Map(facts.map((fact) => [fact.serial, fact]));
+  const certificates = await inventory.certificates([...bySerial.keys()]);
+  const prepared = await Promise.all(
+    certificates.map(async (found) => {
+      const parsed = parseCertificate(found.der);
+      return { found, parsed, spki: await sha256Hex(parsed.publicKey.spki) };
+    }),
+  );
+  core.storage.transactionSync(() => {
+    for (const { found, parsed, spki } of prepared) {
+      const fact = bySerial.get(found.serial);
+      if (!fact || entryOf(core, found.serial)?.state === 1) continue;
+      const shard = shardOfUrls(core, parsed.crlUrls);
+      // A reservation of the same serial is this very certificate; its signature is the one that is out there.
+      core.sql.exec("delete from entries where serial = ? and state <> 1", found.serial);
+      const taken = core.sql
+        .exec("select 1 from entries where request_id = ?", found.request_id ?? "")
+        .toArray().length;
+      const request_id = found.request_id === null || taken ? `restored|${found.serial}` : found.request_id;
+      core.sql.exec(
+        `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after,
+           created_at, spki_sha256, der, settle, acknowledged, tagged)
+         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, '{}', 1, 1)`,
+        found.serial,
+        request_id,
+        found.kind,
+        found.certificate_id,
+        shard,
+        parsed.notBefore.getTime(),
+        parsed.notAfter.getTime(),
+        Date.parse(found.issued_at),
+        spki,
+        found.der,
+      );
+      const row = entryOf(core, found.serial);
+      if (row) revise(core, row, fact);
+    }
+  });
+  return prepared.length;
+}
