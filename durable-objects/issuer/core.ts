@@ -62,6 +62,8 @@ export interface Core {
   publishing: Promise<void> | null;
   /** One renewal of the OCSP responder at a time. */
   renewing: Promise<void> | null;
+  /** Why the OCSP responder has no certificate; the next attempt is after `until`. */
+  responderRefused: { readonly refusal: Refusal; readonly until: number } | null;
 }
 
 /** A ledger that nobody keeps an inventory of has nothing to compare itself with. */
@@ -102,6 +104,7 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     alarmAt: null,
     publishing: null,
     renewing: null,
+    responderRefused: null,
   };
 }
 
@@ -124,6 +127,7 @@ export function forgetCa(core: Core): void {
   core.ca = undefined;
   core.signer = null;
   core.templates.clear();
+  core.responderRefused = null;
 }
 
 /** DER of the chain, the CA's own certificate first. */

@@ -338,7 +338,7 @@ export function validityOf(core: Core, ca: CaRow, ttlSeconds: number): { notBefo
 }
 
 /** This CA's certificate and those above it, parsed once. */
-function ownChain(core: Core): readonly Certificate[] {
+export function ownChain(core: Core): readonly Certificate[] {
   return cached(core, "own", () => chainOf(core).map(parseCertificate));
 }
 

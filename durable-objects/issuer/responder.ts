@@ -1,10 +1,12 @@
 import type { Refusal, ResponderMaterial } from "../../src/authority/ledger.ts";
-import { buildOcspResponderCertificate } from "../../src/pki/certificate.ts";
+import type { Bytes } from "../../src/pki/bytes.ts";
+import { buildOcspResponderCertificate, type Certificate } from "../../src/pki/certificate.ts";
 import { generateKeyPair, parseSpki } from "../../src/pki/keys.ts";
-import { encodeName } from "../../src/pki/names.ts";
+import { encodeName, nameBelow, organizationOf } from "../../src/pki/names.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { type Core, caOf, caSigner, keyPurpose, nowOf, refuse } from "./core.ts";
-import { issuePrepared, ownCertificate, tbsOf, validityOf } from "./issue.ts";
+import { issuePrepared, ownCertificate, ownChain, tbsOf, validityOf } from "./issue.ts";
+import { lintTbs } from "./lint.ts";
 import { newSerial } from "./serials.ts";
 import { type CaRow, iso } from "./storage.ts";
 
@@ -15,6 +17,8 @@ import { type CaRow, iso } from "./storage.ts";
  */
 
 const LIFETIME_SECONDS = 7 * 86_400;
+/** What the lint refused once it refuses again, until the CA or this program changes; each attempt costs a serial. */
+const REFUSED_MS = 3_600_000;
 
 type ResponderRow = {
   key_id: string;
@@ -30,7 +34,7 @@ export async function responder(core: Core): Promise<ResponderMaterial | Refusal
   if (nowOf(core) >= ca.not_after) return refuse("expired", "this CA has expired");
   if (!current(core)) await renewResponder(core);
   const row = current(core);
-  if (!row) return refuse("ca_absent", "this CA has no OCSP responder yet");
+  if (!row) return core.responderRefused?.refusal ?? refuse("ca_absent", "this CA has no OCSP responder yet");
   return {
     ok: true,
     certificate: new Uint8Array(row.certificate),
@@ -47,9 +51,9 @@ export function nextResponderDue(core: Core): number | null {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate" || nowOf(core) >= ca.not_after) return null;
   const row = current(core);
-  if (!row) return nowOf(core);
   // The last one before the CA's own end needs no successor.
-  return row.not_after >= ca.not_after ? null : halfOf(row);
+  if (row && row.not_after >= ca.not_after) return null;
+  return Math.max(row ? halfOf(row) : nowOf(core), core.responderRefused?.until ?? 0);
 }
 
 /** Makes a successor when the present one is past its half. One at a time. */
@@ -97,9 +101,7 @@ async function renew(core: Core): Promise<void> {
   );
   const validity = validityOf(core, ca, LIFETIME_SECONDS);
   const serial = newSerial(core);
-  const tbs = await tbsOf(await caSigner(core, ca), (capture) =>
-    build(core, ca, { ...validity, serial, spki: pair.spki }, capture),
-  );
+  const tbs = await lintedTbs(core, ca, { ...validity, serial, spki: pair.spki });
   const result = await issuePrepared(core, ca, {
     request_id: requestId,
     certificate_id: requestId,
@@ -109,7 +111,11 @@ async function renew(core: Core): Promise<void> {
     ...validity,
     tbs,
   });
-  if (!result.ok) throw new Error(`the OCSP responder was not certified: ${result.message}`);
+  if (!result.ok) {
+    const refusal = refuse(result.code, `the OCSP responder was not certified: ${result.message}`);
+    core.responderRefused = { refusal, until: nowOf(core) + REFUSED_MS };
+    return;
+  }
   core.sql.exec(
     "update responders set certificate = ?, not_before = ?, not_after = ? where key_id = ?",
     result.der,
@@ -119,22 +125,57 @@ async function renew(core: Core): Promise<void> {
   );
 }
 
+interface Content {
+  readonly serial: Bytes;
+  readonly spki: Bytes;
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+/** With the first name that the lint has nothing against; with the first of all where there is none such. */
+async function lintedTbs(core: Core, ca: CaRow, content: Content): Promise<Bytes> {
+  const signer = await caSigner(core, ca);
+  const chain = ownChain(core);
+  let first: Bytes | null = null;
+  for (const subject of subjectsOf(chain, ca.ca_id)) {
+    const tbs = await tbsOf(signer, (capture) => build(core, content, subject, capture));
+    if ((await lintTbs(tbs, "responder", chain)) === null) return tbs;
+    first ??= tbs;
+  }
+  if (first === null) throw new Error("no name for an OCSP responder");
+  return first;
+}
+
+/**
+ * Names that a responder may have, the best first: below the CA's own place and organization, below each dirName that the CAs
+ * above permit (a CA's own name need not be inside what it permits), and alone.
+ */
+function subjectsOf(chain: readonly Certificate[], caId: string): Bytes[] {
+  const own = chain[0]?.subject;
+  const commonName = `OCSP Responder of ${own?.commonName ?? caId}`.slice(0, 64).trim();
+  const permitted = chain.flatMap(({ nameConstraints }) => nameConstraints?.permitted ?? []);
+  const bases = permitted.flatMap((subtree) => (subtree.type === "directory" ? [subtree.name] : []));
+  return [
+    ...(own ? [nameBelow(organizationOf(own), commonName)] : []),
+    ...bases.map(({ der }) => nameBelow(der, commonName)),
+    encodeName({ common_name: commonName }),
+  ];
+}
+
 function build(
   core: Core,
-  ca: CaRow,
-  what: { serial: Uint8Array<ArrayBuffer>; spki: Uint8Array<ArrayBuffer>; notBefore: number; notAfter: number },
+  content: Content,
+  subject: Bytes,
   capture: Parameters<typeof buildOcspResponderCertificate>[1],
 ): Promise<unknown> {
-  const own = ownCertificate(core);
-  const name = own.subject.commonName ?? ca.ca_id;
   return buildOcspResponderCertificate(
     {
-      serial: what.serial,
-      notBefore: new Date(what.notBefore),
-      notAfter: new Date(what.notAfter),
-      subject: encodeName({ common_name: `OCSP Responder of ${name}`.slice(0, 64).trim() }),
-      publicKey: parseSpki(what.spki),
-      issuerCertificate: own,
+      serial: content.serial,
+      notBefore: new Date(content.notBefore),
+      notAfter: new Date(content.notAfter),
+      subject,
+      publicKey: parseSpki(content.spki),
+      issuerCertificate: ownCertificate(core),
     },
     capture,
   );

@@ -100,6 +100,32 @@ export function encodeName(subject: SubjectName): Bytes {
   return rdns.length === 0 ? EMPTY_NAME : sequence(...rdns);
 }
 
+/** What names the bearer itself and not where it belongs: serialNumber, commonName, UID, emailAddress. */
+const OF_THE_BEARER: ReadonlySet<string> = new Set([
+  "2.5.4.5",
+  COMMON_NAME,
+  "0.9.2342.19200300.100.1.1",
+  "1.2.840.113549.1.9.1",
+]);
+
+/** The RDNs that say where the bearer of a name belongs (country, organization, unit and the like), byte for byte. DER. */
+export function organizationOf(name: DistinguishedName): Bytes {
+  const own = new Set(name.attributes.filter(({ type }) => OF_THE_BEARER.has(type)).map(({ rdn }) => rdn));
+  return sequence(...rdnsOf(name.der).filter((_, rdn) => !own.has(rdn)));
+}
+
+/** The Name (DER) of `commonName` below `base` (DER), whose RDNs stay byte for byte. Throws NameError as `encodeName` does. */
+export function nameBelow(base: Bytes, commonName: string): Bytes {
+  return sequence(...rdnsOf(base), ...rdnsOf(encodeName({ common_name: commonName })));
+}
+
+function rdnsOf(name: Bytes): Bytes[] {
+  const reader = new Reader(decode(name));
+  const rdns: Bytes[] = [];
+  while (reader.more) rdns.push(reader.next(TAG.SET).bytes);
+  return rdns;
+}
+
 function encodeValue(kind: AttributeKind, value: string): Bytes {
   if ([...value].length > kind.max) throw new NameError(`${kind.field} is longer than ${kind.max} characters`);
   if (CONTROL.test(value)) throw new NameError(`${kind.field} holds a control character`);

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { fromHex, toHex, utf8 } from "../../src/pki/bytes.ts";
-import { decode, sequence, tlv } from "../../src/pki/der.ts";
+import { decode, oid, sequence, tlv } from "../../src/pki/der.ts";
 import {
   canonicalName,
   decodeGeneralNames,
@@ -8,7 +8,16 @@ import {
   hostOfUri,
   parseSan,
 } from "../../src/pki/general-names.ts";
-import { EMPTY_NAME, encodeName, formatName, parseName, type SubjectName, subjectOf } from "../../src/pki/names.ts";
+import {
+  EMPTY_NAME,
+  encodeName,
+  formatName,
+  nameBelow,
+  organizationOf,
+  parseName,
+  type SubjectName,
+  subjectOf,
+} from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
 import { openssl, Scratch, testRoot } from "./support.ts";
 
@@ -16,6 +25,29 @@ const scratch = new Scratch();
 afterAll(() => scratch.dispose());
 
 describe("distinguished names", () => {
+  it("a name below another one keeps where that belongs, byte for byte, and not what names its bearer", () => {
+    // C and O as PrintableString, O and UID in one RDN, DC as IA5String: another encoder's choices.
+    const rdn = (...pairs: [string, number, string][]) =>
+      tlv(0x31, ...pairs.map(([type, tag, value]) => sequence(oid(type), tlv(tag, utf8(value)))));
+    const base = sequence(
+      rdn(["0.9.2342.19200300.100.1.25", 0x16, "example"]),
+      rdn(["2.5.4.6", 0x13, "DE"]),
+      rdn(["2.5.4.10", 0x13, "Org"]),
+      rdn(["0.9.2342.19200300.100.1.1", 0x0c, "u1"], ["2.5.4.11", 0x0c, "Unit of u1"]),
+      rdn(["2.5.4.5", 0x13, "123"]),
+      rdn(["2.5.4.3", 0x0c, "The CA"]),
+      rdn(["1.2.840.113549.1.9.1", 0x16, "ca@example.com"]),
+    );
+    const kept = organizationOf(parseName(base));
+    expect(toHex(base)).toContain(toHex(kept.subarray(2)));
+    expect(formatName(parseName(kept))).toBe("O=Org,C=DE,DC=example");
+    const below = nameBelow(kept, "Responder");
+    expect(toHex(below)).toContain(toHex(kept.subarray(2)));
+    expect(formatName(parseName(below))).toBe("CN=Responder,O=Org,C=DE,DC=example");
+    expect(toHex(nameBelow(EMPTY_NAME, "x"))).toBe(toHex(encodeName({ common_name: "x" })));
+    expect(organizationOf(parseName(encodeName({ common_name: "x" })))).toEqual(EMPTY_NAME);
+  });
+
   const full: SubjectName = {
     common_name: 'Grüße, "Welt" + <x>; #\\ ü',
     organization: "Ünïcode 株式会社",

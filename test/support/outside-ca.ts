@@ -1,7 +1,8 @@
 import { type Bytes, toHex } from "../../src/pki/bytes.ts";
 import { buildRootCertificate, randomSerial } from "../../src/pki/certificate.ts";
 import { generateKeyPair, importSigner, parseSpki, type Signer } from "../../src/pki/keys.ts";
-import { encodeName } from "../../src/pki/names.ts";
+import type { NameConstraints } from "../../src/pki/name-constraints.ts";
+import { encodeName, type SubjectName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
 import type { Client } from "./api.ts";
 
@@ -13,7 +14,13 @@ export function randomSerialNumber(): Bytes {
 
 /** An outside root with its key, as an operator would have it in files. */
 export async function outsideRoot(
-  options: { pathLen?: number; days?: number; name?: string } = {},
+  options: {
+    pathLen?: number;
+    days?: number;
+    name?: string;
+    subject?: SubjectName;
+    nameConstraints?: NameConstraints;
+  } = {},
 ): Promise<{ der: Bytes; signer: Signer; cert_pem: string; key_pem: string }> {
   const pair = await generateKeyPair("ECDSA-P256");
   const signer = await importSigner(pair.pkcs8);
@@ -23,9 +30,12 @@ export async function outsideRoot(
       serial: randomSerialNumber(),
       notBefore: new Date(now - 2 * DAY),
       notAfter: new Date(now + (options.days ?? 1000) * DAY),
-      subject: encodeName({ common_name: options.name ?? "Outside Root", organization: "Elsewhere" }),
+      subject: encodeName(
+        options.subject ?? { common_name: options.name ?? "Outside Root", organization: "Elsewhere" },
+      ),
       publicKey: parseSpki(pair.spki),
       pathLen: options.pathLen ?? null,
+      nameConstraints: options.nameConstraints ?? null,
     },
     signer,
   );
