@@ -273,8 +273,8 @@ async function store(
   core.storage.transactionSync(() => {
     core.sql.exec(
       `insert into ca (id, ledger_id, ca_id, state, algorithm, key_id, sealed_key, pss, signature_algorithm, spki, csr,
-         request_digest, path_len, not_before, not_after, crl_shards, crl_number, crl_generation)
-       values (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+         request_digest, path_len, not_before, not_after, crl_shards, crl_number)
+       values (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       request.ledger_id,
       request.ca_id,
       own ? "active" : "awaiting_certificate",

@@ -60,6 +60,8 @@ export interface Core {
   alarmAt: number | null;
   /** One build of lists at a time. */
   publishing: Promise<void> | null;
+  /** The last sequence number of crl_entries that the list which is being built shows; null between two builds. */
+  building: number | null;
   /** One renewal of the OCSP responder at a time. */
   renewing: Promise<void> | null;
   /** Why the OCSP responder has no certificate; the next attempt is after `until`. */
@@ -103,6 +105,7 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     turn: null,
     alarmAt: null,
     publishing: null,
+    building: null,
     renewing: null,
     responderRefused: null,
   };

@@ -19,9 +19,11 @@ import { type CaRow, type CrlRow, iso } from "./storage.ts";
 
 /**
  * Lists. A build takes its number durably, then reads its entries twice in slices: once through the signer, once through a
- * checker into R2. Between slices others run. What is read is bounded by the highest sequence number at the start; a change
- * below it (a lifted hold, another reason) raises the generation and the build starts again. The last octets go out only
- * after the checker has read the whole list, its signature, number and scope; R2 takes it only if nobody wrote since.
+ * checker into R2. Between slices others run. What is read is what was so at the start: entries up to the highest sequence
+ * number then, and those of them that were dropped since, which wait in crl_removed until the build has ended. The list goes
+ * out although things have changed meanwhile, and the next one follows: nothing that happens during a build holds it up. The
+ * last octets go out only after the checker has read the whole list, its signature, number and scope; R2 takes it only if
+ * nobody wrote since.
  */
 
 /** How long a list is valid; a new one is made at half of that. */
@@ -33,10 +35,14 @@ const SLICE_ROWS = 8_000;
 /** Slices between two pauses for others, while signing and while writing: storage takes its time for each, too. */
 const SIGNED_AT_ONCE = 4;
 const WRITTEN_AT_ONCE = 2;
+/** A list of more octets than this is not kept in memory between its two readings, and is built seldom. */
+const LARGE_BYTES = SLICE_ROWS * 64;
+/** From the beginning of one build of a large list to the next: two a minute. */
+const LARGE_LIST_GAP_MS = 30_000;
 const RETRY_MS = 5_000;
 const PRUNE_ROWS = 2_000;
 
-/** A change came below the upper bound of a list that was being read: begin again. */
+/** A list with a higher number is published: begin again with one above that. */
 class Outdated extends Error {
   readonly code = "crl_outdated";
 }
@@ -61,7 +67,7 @@ async function publishAll(core: Core, atMost: number): Promise<void> {
     try {
       await publish(core, ca, row);
     } catch (error) {
-      const again = error instanceof Outdated ? nowOf(core) : nowOf(core) + RETRY_MS;
+      const again = nowOf(core) + (error instanceof Outdated ? 0 : RETRY_MS);
       const text = describeError(error);
       if (!(error instanceof Outdated)) core.log.error("crl.failed", { shard: row.shard, error: text });
       core.sql.exec("update crls set due_at = ?, last_error = ? where shard = ?", again, text, row.shard);
@@ -99,7 +105,6 @@ export function crlStates(core: Core): CrlState[] {
 interface Snapshot {
   readonly row: CrlRow;
   readonly number: number;
-  readonly generation: number;
   /** Below the first and at the last sequence number. */
   readonly lower: number;
   readonly upper: number;
@@ -109,7 +114,19 @@ interface Snapshot {
 
 async function publish(core: Core, ca: CaRow, row: CrlRow): Promise<void> {
   const shot = takeSnapshot(core, ca, row);
+  try {
+    await build(core, ca, shot);
+  } finally {
+    core.building = null;
+    core.sql.exec("delete from crl_removed");
+  }
+  purge(core, ca, row.shard);
+  await dropExpired(core, shot);
+}
+
+async function build(core: Core, ca: CaRow, shot: Snapshot): Promise<void> {
   await core.storage.sync();
+  const { row } = shot;
   const pkcs8 = await openCaKey(core, ca);
   const signer = importStreamSigner(pkcs8, { pss: ca.pss === 1 });
   pkcs8.fill(0);
@@ -124,22 +141,21 @@ async function publish(core: Core, ca: CaRow, row: CrlRow): Promise<void> {
     distributionPoint: row.shard === 0 ? null : row.url,
     entriesLength: row.live_bytes,
   });
-  const kept: Bytes[] | null = row.live_bytes <= SLICE_ROWS * 64 ? [] : null;
-  const signature = await orOutdated(core, shot, () => signCrl(plan, signer, slices(core, shot, kept, SIGNED_AT_ONCE)));
-  const { etag, bytes } = await orOutdated(core, shot, () => store(core, ca, shot, plan, signature, kept));
+  const kept: Bytes[] | null = isLarge(row) ? null : [];
+  const signature = await signCrl(plan, signer, slices(core, shot, kept, SIGNED_AT_ONCE));
+  const { etag, bytes } = await store(core, ca, shot, plan, signature, kept);
   finish(core, shot, etag, bytes);
-  purge(core, ca, row.shard);
-  await dropExpired(core, shot);
 }
 
-/** The number is taken, and with it on record, before anything is signed (invariant 2). */
+function isLarge(row: CrlRow): boolean {
+  return row.live_bytes > LARGE_BYTES;
+}
+
+/** One step. The number is taken, and with it on record, before anything is signed (invariant 2). */
 function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
   const now = nowOf(core);
   const taken = core.sql
-    .exec<{ crl_number: number; crl_generation: number }>(
-      "update ca set crl_number = max(crl_number + 1, ?) returning crl_number, crl_generation",
-      now,
-    )
+    .exec<{ crl_number: number }>("update ca set crl_number = max(crl_number + 1, ?) returning crl_number", now)
     .one();
   core.ca = undefined;
   // Two queries: SQLite looks one end of an index up at a time.
@@ -147,13 +163,17 @@ function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
     .exec<{ lower: number }>("select coalesce(min(seq), 1) - 1 as lower from crl_entries")
     .one();
   const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
+  // What a build has left there that was cut short.
+  core.sql.exec("delete from crl_removed");
+  core.building = upper;
+  if (isLarge(row))
+    core.sql.exec("update crls set earliest_at = ? where shard = ?", now + LARGE_LIST_GAP_MS, row.shard);
   // Entries later than now were made before the clock was set back: a list from the future would serve nobody.
   const newest = Math.min(row.newest, wholeSecond(now));
   const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), newest, ca.not_before);
   return {
     row,
     number: taken.crl_number,
-    generation: taken.crl_generation,
     lower,
     upper,
     thisUpdate,
@@ -166,7 +186,6 @@ async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null, atOnce:
   const read = shot.row.shard === 0 ? readRange : readPartition;
   let slice = 0;
   for (let after = shot.lower; after < shot.upper; ) {
-    checkGeneration(core, shot);
     const { joined, last } = read(core, shot, after);
     after = last;
     if (joined !== null) {
@@ -183,19 +202,23 @@ interface Slice {
   readonly last: number;
 }
 
+/** What is on the snapshot, whether it was dropped since or not, in one order however often it is read. */
+const shown = (where: string) =>
+  `select seq, entry from crl_entries where ${where} union all select seq, entry from crl_removed where ${where} order by seq`;
+
 /** All of a range of sequence numbers: those of the complete list have few gaps. */
 function readRange(core: Core, shot: Snapshot, after: number): Slice {
   const last = Math.min(after + SLICE_ROWS, shot.upper);
-  const query = "select cast(group_concat(entry, '') as blob) as joined from crl_entries where seq > ? and seq <= ?";
+  const query = `select cast(group_concat(entry, '') as blob) as joined from (${shown("seq > ?1 and seq <= ?2")})`;
   return { joined: core.sql.exec<{ joined: ArrayBuffer | null }>(query, after, last).one().joined, last };
 }
 
 /** The next rows of a partition, whose sequence numbers are far apart. */
 function readPartition(core: Core, shot: Snapshot, after: number): Slice {
+  const rows = shown("shard = ?1 and seq > ?2 and seq <= ?3");
   const { joined, last } = core.sql
     .exec<{ joined: ArrayBuffer | null; last: number | null }>(
-      `select cast(group_concat(entry, '') as blob) as joined, max(seq) as last from (
-         select entry, seq from crl_entries where shard = ? and seq > ? and seq <= ? order by seq limit ${SLICE_ROWS})`,
+      `select cast(group_concat(entry, '') as blob) as joined, max(seq) as last from (${rows} limit ${SLICE_ROWS})`,
       shot.row.shard,
       after,
       shot.upper,
@@ -207,20 +230,6 @@ function readPartition(core: Core, shot: Snapshot, after: number): Slice {
 /** Lets everything else that waits run. */
 function pause(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function checkGeneration(core: Core, shot: Snapshot): void {
-  if (caOf(core)?.crl_generation !== shot.generation) throw new Outdated("an entry changed while the list was read");
-}
-
-/** An error that a change below the snapshot explains is no error. */
-async function orOutdated<T>(core: Core, shot: Snapshot, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    checkGeneration(core, shot);
-    throw error;
-  }
 }
 
 async function store(core: Core, ca: CaRow, shot: Snapshot, plan: CrlPlan, signature: Bytes, kept: Bytes[] | null) {
@@ -274,7 +283,6 @@ async function write(
       held = chunk;
     }
     checkBeforePublication(core, shot, checker.finish());
-    checkGeneration(core, shot);
     if (held) await writer.write(held);
     await writer.close();
   } catch (error) {
@@ -301,7 +309,7 @@ function finish(core: Core, shot: Snapshot, etag: string, bytes: number): void {
   core.sql.exec(
     `update crls set number = ?, this_update = ?, next_update = ?, entries = ?, bytes = ?, etag = ?, last_error = null,
        dirty_since = case when changes = ? then null else ? end,
-       due_at = case when changes = ? then ? else ? end
+       due_at = case when changes = ? then ? else max(?, earliest_at) end
      where shard = ?`,
     shot.number,
     shot.thisUpdate,

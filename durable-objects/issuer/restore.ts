@@ -6,7 +6,7 @@ import { install, retire } from "./ca.ts";
 import { type Core, caOf, NO_INVENTORY, nowOf, refuse, wakeAt } from "./core.ts";
 import { markRow } from "./mark.ts";
 import { handOverSince } from "./outbox.ts";
-import { addCrlEntry, dropCrlEntry, markDirty, raiseGeneration } from "./revocation.ts";
+import { addCrlEntry, dropCrlEntry, markDirty } from "./revocation.ts";
 import { shardOfUrls } from "./shards.ts";
 import type { EntryRow } from "./storage.ts";
 
@@ -127,10 +127,7 @@ function revise(core: Core, row: EntryRow, fact: InventoryFact): boolean {
   // Only a hold is ever lifted, and what the inventory was never told is the ledger's to say.
   const lifted = revoked_at === null && row.reason === REVOCATION_REASONS.certificateHold;
   if (row.acknowledged === 0 || (revoked_at === null && !lifted)) return false;
-  if (row.revoked_at !== null) {
-    dropCrlEntry(core, row);
-    raiseGeneration(core);
-  }
+  if (row.revoked_at !== null) dropCrlEntry(core, row);
   core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", revoked_at, reason, row.cursor);
   if (revoked_at !== null) addCrlEntry(core, { ...row, revoked_at, reason });
   markDirty(core, new Set([row.shard]), nowOf(core));

@@ -91,7 +91,6 @@ export function release(core: Core, target: RevocationTarget): RevokeResult {
       row.reason = null;
       row.seq = noteFact(core, row.cursor);
     }
-    raiseGeneration(core);
     markDirty(core, new Set(held.map((row) => row.shard)), now);
   });
   return { ok: true, entries: held.map((row) => described(core, row, true)) };
@@ -127,19 +126,14 @@ function mayBecome(row: EntryRow, to: number, asked: boolean): boolean {
 }
 
 function write(core: Core, rows: EntryRow[], reason: number, now: number): void {
-  let changedReason = false;
   for (const row of rows) {
-    if (row.revoked_at !== null) {
-      changedReason = true;
-      dropCrlEntry(core, row);
-    }
+    if (row.revoked_at !== null) dropCrlEntry(core, row);
     row.revoked_at ??= wholeSecond(now);
     row.reason = reason;
     core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", row.revoked_at, reason, row.cursor);
     row.seq = noteFact(core, row.cursor);
     addCrlEntry(core, row);
   }
-  if (changedReason) raiseGeneration(core);
   markDirty(core, new Set(rows.map((row) => row.shard)), now);
 }
 
@@ -159,12 +153,18 @@ export function addCrlEntry(
   count(core, row.shard, 1, entry.length, row.revoked_at ?? 0);
 }
 
-/** Takes an entry off its lists: nothing of it is left to be told. */
+/** Takes an entry off its next lists. The list that is being built shows what was so when it was begun. */
 export function dropCrlEntry(core: Core, row: Pick<EntryRow, "serial" | "shard">): void {
   const gone = core.sql
-    .exec<{ length: number }>("delete from crl_entries where serial = ? returning length(entry) as length", row.serial)
+    .exec<{ seq: number; entry: ArrayBuffer }>(
+      "delete from crl_entries where serial = ? returning seq, entry",
+      row.serial,
+    )
     .toArray()[0];
-  if (gone) count(core, row.shard, -1, -gone.length);
+  if (!gone) return;
+  count(core, row.shard, -1, -gone.entry.byteLength);
+  if (core.building === null || gone.seq > core.building) return;
+  core.sql.exec("insert into crl_removed (seq, shard, entry) values (?, ?, ?)", gone.seq, row.shard, gone.entry);
 }
 
 /** Entries that come onto a list or go off it, with their octets; `newest`: the latest revocation date among those that come. */
@@ -179,24 +179,19 @@ export function count(core: Core, shard: number, entries: number, bytes: number,
   );
 }
 
-/** A list that is being read must start again: an entry below its upper bound has changed or gone. */
-export function raiseGeneration(core: Core): void {
-  core.sql.exec("update ca set crl_generation = crl_generation + 1");
-  core.ca = undefined;
-}
-
-/** These lists, and the complete one, are due. */
+/** These lists, and the complete one, are due: soon, but no list before its `earliest_at`. */
 export function markDirty(core: Core, shards: ReadonlySet<number>, now: number): void {
   const partitioned = (caOf(core)?.crl_shards ?? 1) > 1;
   for (const shard of new Set([...shards, 0])) {
-    const due = now + (shard === 0 && partitioned ? COMPLETE_LIST_DEBOUNCE_MS : CRL_DEBOUNCE_MS);
-    core.sql.exec(
-      "update crls set changes = changes + 1, dirty_since = coalesce(dirty_since, ?), due_at = min(due_at, ?) where shard = ?",
+    const soon = now + (shard === 0 && partitioned ? COMPLETE_LIST_DEBOUNCE_MS : CRL_DEBOUNCE_MS);
+    const rows = core.sql.exec<{ due_at: number }>(
+      `update crls set changes = changes + 1, dirty_since = coalesce(dirty_since, ?),
+         due_at = min(due_at, max(?, earliest_at)) where shard = ? returning due_at`,
       now,
-      due,
+      soon,
       shard,
     );
-    wakeAt(core, due);
+    for (const { due_at } of rows) wakeAt(core, due_at);
   }
 }
 

@@ -12,10 +12,11 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  * mark         `seq`: the number of the last fact; `known`: the highest that the inventory has said it recorded.
  * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
  *              that was published after the certificate had expired.
+ * crl_removed  what was dropped from crl_entries while a list is built that still shows it; empty between two builds.
  * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
  *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries` and `live_bytes` count what the next
  *              list will hold, `newest` is the latest revocation date that it has held, `changes` rises with everything that a
- *              list must show.
+ *              list must show. It is due at `due_at`, which a change brings forward to `earliest_at` at most.
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -126,6 +127,12 @@ const MIGRATIONS: readonly string[] = [
   update crls set newest = coalesce(
     (select max(revoked_at) from entries where revoked_at is not null and crls.shard in (0, entries.shard)), 0);
   `,
+  // A change while a list is built no longer makes the build begin again.
+  `
+  create table crl_removed (seq integer primary key, shard integer not null, entry blob not null);
+  alter table crls add column earliest_at integer not null default 0;
+  alter table ca drop column crl_generation;
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
@@ -161,7 +168,6 @@ export type CaRow = {
   not_after: number;
   crl_shards: number;
   crl_number: number;
-  crl_generation: number;
 };
 
 export type EntryRow = {
@@ -202,6 +208,7 @@ export type CrlRow = {
   changes: number;
   dirty_since: number | null;
   due_at: number;
+  earliest_at: number;
   last_error: string | null;
 };
 

@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import { crlKey, type Issued } from "../../src/authority/ledger.ts";
 import { factOf } from "../../src/authority/marks.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
-import { encodeCrlEntry, parseCrl } from "../../src/pki/crl.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";
 
 interface Row extends Record<string, SqlStorageValue> {
@@ -154,45 +153,6 @@ describe("keys", () => {
     expect(stored.ocsp).toMatch(/^v1\.test\./);
     const answers = JSON.stringify([await ledger.describe(), await ledger.responder()]);
     expect(answers).not.toContain(stored.ca);
-  });
-});
-
-describe("lists of many entries", () => {
-  it("are read in slices, checked before they are published, and begin again when a hold is lifted meanwhile", async () => {
-    const { id, ledger, stub } = await newRoot();
-    const held = await issueOne(ledger, "job-held");
-    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: "certificateHold" }));
-    const count = 40_000;
-    await inside(stub, async (issuer, state) => {
-      const at = new Date();
-      let bytes = 0;
-      state.storage.transactionSync(() => {
-        for (let i = 0; i < count; i++) {
-          const serial = `5a${i.toString(16).padStart(32, "0")}`;
-          const entry = encodeCrlEntry(serial, at, 4);
-          bytes += entry.length;
-          state.storage.sql.exec(
-            "insert into crl_entries (serial, shard, not_after, entry) values (?, 0, ?, ?)",
-            serial,
-            Date.now() + 86_400_000,
-            entry,
-          );
-        }
-      });
-      state.storage.sql.exec(
-        "update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ?, changes = changes + 1, due_at = 0",
-        count,
-        bytes,
-      );
-      const building = issuer.alarm();
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      expect(await issuer.release({ serials: [held.serial] })).toMatchObject({ ok: true });
-      await building;
-    });
-    const object = await BYTES.get(crlKey(id, 0));
-    const list = parseCrl(new Uint8Array((await object?.arrayBuffer()) ?? new ArrayBuffer(0)));
-    expect(list.entryCount).toBe(count);
-    expect(list.entries.some((entry) => entry.serial === held.serial)).toBe(false);
   });
 });
 
