@@ -103,8 +103,8 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     return createSubordinate(this.core, request);
   }
 
-  install(chain: readonly Bytes[]): Promise<CaDescription | Refusal> {
-    return install(this.core, chain);
+  install(chain: readonly Bytes[], options: { readonly force?: boolean } = {}): Promise<CaDescription | Refusal> {
+    return install(this.core, chain, options.force ?? false);
   }
 
   async configure(settings: { readonly crl_shards: number }): Promise<CaDescription | Refusal> {

@@ -8,25 +8,19 @@ import {
   type Refusal,
   wholeSecond,
 } from "../../src/authority/ledger.ts";
+import { EXTENDED_KEY_USAGES } from "../../src/inventory/profiles.ts";
 import { type Bytes, equal, sha256Hex, toBase64 } from "../../src/pki/bytes.ts";
 import {
   assembleCertificate,
   buildRootCertificate,
   buildSubordinateRequest,
   type Certificate,
+  checkCaChain,
+  endOfChain,
   parseCertificate,
-  verifyIssued,
 } from "../../src/pki/certificate.ts";
 import { PkiError } from "../../src/pki/errors.ts";
-import {
-  assertStrongKey,
-  generateKeyPair,
-  importSigner,
-  isKeyPair,
-  KEY_ALGORITHMS,
-  type KeyAlgorithm,
-  parseSpki,
-} from "../../src/pki/keys.ts";
+import { generateKeyPair, importSigner, isKeyPair, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
@@ -39,11 +33,13 @@ import { renewResponder } from "./responder.ts";
 import { addCrlEntry, markDirty } from "./revocation.ts";
 import { completeSerialKey, newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
-import type { CaRow } from "./storage.ts";
+import { type CaRow, iso } from "./storage.ts";
 
 /** How a CA comes into its ledger, and how it goes. Keys are sealed before they are stored and are never stored otherwise. */
 
 type Answer = CaDescription | Refusal;
+
+const NO_BYTES = new Uint8Array(0);
 
 export function describe(core: Core): CaDescription | null {
   const ca = caOf(core);
@@ -152,11 +148,11 @@ export async function createSubordinate(core: Core, request: CreateSubordinate):
   });
 }
 
-/** The certificate for a subordinate; later also a new one for the same key and name. */
-export async function install(core: Core, ders: readonly Bytes[]): Promise<Answer> {
+/** The certificate for a subordinate; later also a new one for the same key, name and key identifier. */
+export async function install(core: Core, ders: readonly Bytes[], force: boolean): Promise<Answer> {
   const before = describe(core);
   if (!before) return refuse("ca_absent", "there is no CA here");
-  if (before.chain.length === ders.length && before.chain.every((der, i) => equal(der, ders[i] ?? new Uint8Array(0)))) {
+  if (before.chain.length === ders.length && before.chain.every((der, i) => equal(der, ders[i] ?? NO_BYTES))) {
     return before;
   }
   const chain = await guarded(() => checkedChain(core, ders));
@@ -166,9 +162,8 @@ export async function install(core: Core, ders: readonly Bytes[]): Promise<Answe
     return refuse("ca_invalid", "ca_cert_pem: the first certificate is not for the key of this CA's request");
   }
   const present = before.chain[0] ? parseCertificate(before.chain[0]) : null;
-  if (present && !equal(present.subject.der, own.subject.der)) {
-    return refuse("ca_invalid", "ca_cert_pem: another subject than that of the certificates that were issued");
-  }
+  const flaw = present && successorFlaw(core, present, chain, force);
+  if (flaw) return refuse("ca_invalid", `ca_cert_pem: ${flaw}`);
   core.storage.transactionSync(() => {
     core.sql.exec(
       "update ca set state = case state when 'awaiting_certificate' then 'active' else state end, csr = null, not_before = ?, not_after = ?, path_len = ?",
@@ -183,6 +178,25 @@ export async function install(core: Core, ders: readonly Bytes[]): Promise<Answe
   });
   await firstProducts(core);
   return describe(core) ?? refuse("ca_absent", "there is no CA here");
+}
+
+/** What forbids that a chain takes the place of the present one; null where nothing does. */
+function successorFlaw(core: Core, present: Certificate, chain: readonly Certificate[], force: boolean): string | null {
+  const [own] = chain;
+  if (!own || !equal(present.subject.der, own.subject.der))
+    return "another subject than that of the certificates that were issued";
+  if (!equal(present.subjectKeyIdentifier ?? NO_BYTES, own.subjectKeyIdentifier ?? NO_BYTES))
+    return "another subjectKeyIdentifier than that of the present certificate: what was issued names it as its issuer's key";
+  const end = endOfChain(chain);
+  const { outliving, last } = core.sql
+    .exec<{ outliving: number; last: number | null }>(
+      `select count(*) as outliving, max(not_after) as last from entries
+       where not_after > ? and state = 1 and kind <> 'responder' and request_id <> 'self' and revoked_at is null`,
+      end,
+    )
+    .one();
+  if (outliving === 0 || force) return null;
+  return `ends on ${iso(end)}, before ${outliving} certificates that this CA issued, the last of them on ${iso(last ?? end)}; "force": true takes it all the same`;
 }
 
 export function configure(core: Core, settings: { crl_shards: number }): Answer {
@@ -337,58 +351,14 @@ function addImported(core: Core, own: Certificate, revocation: ImportedRevocatio
   addCrlEntry(core, row);
 }
 
-/** A CA's chain that may be used here: each a CA within its validity, in order, the first one fit to sign for us. */
+/** A CA's chain that may be used here. */
 async function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
   try {
-    return await readChain(core, ders);
+    const chain = ders.map((der) => parseCertificate(der));
+    await checkCaChain(chain, nowOf(core), EXTENDED_KEY_USAGES);
+    return chain;
   } catch (error) {
     if (error instanceof PkiError) return refuse("ca_invalid", `ca_cert_pem: ${error.message}`);
     throw error;
   }
-}
-
-async function readChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
-  const chain = ders.map((der) => parseCertificate(der));
-  const [own] = chain;
-  if (!own) return refuse("ca_invalid", "ca_cert_pem: holds no certificate");
-  for (const [i, certificate] of chain.entries()) {
-    const flaw = caFlaw(certificate, nowOf(core), i);
-    if (flaw) return refuse("ca_invalid", `ca_cert_pem: certificate ${i + 1} ${flaw}`);
-    const parent = chain[i + 1];
-    if (parent && !(await verifyIssued(certificate, parent))) {
-      return refuse(
-        "ca_invalid",
-        `ca_cert_pem: certificate ${i + 1} is not issued by certificate ${i + 2}; the issuing CA comes first, the root last`,
-      );
-    }
-  }
-  const last = chain.at(-1);
-  if (last && equal(last.subject.der, last.issuer.der) && !(await verifyIssued(last, last))) {
-    return refuse("ca_invalid", "ca_cert_pem: the signature of the root does not hold");
-  }
-  if (!own.keyUsage?.includes("cRLSign"))
-    return refuse("ca_invalid", "ca_cert_pem: certificate 1 lacks the key usage cRLSign");
-  if (own.subjectKeyIdentifier === null)
-    return refuse("ca_invalid", "ca_cert_pem: certificate 1 lacks a subjectKeyIdentifier");
-  if (!KEY_ALGORITHMS.includes(own.publicKey.name as KeyAlgorithm)) {
-    return refuse(
-      "ca_invalid",
-      `ca_cert_pem: a CA key of ${own.publicKey.name} is not offered; ${KEY_ALGORITHMS.join(", ")} are`,
-    );
-  }
-  assertStrongKey(own.publicKey);
-  return chain;
-}
-
-function caFlaw(certificate: Certificate, now: number, below: number): string | null {
-  if (!certificate.basicConstraints?.ca) return "is not a CA (basicConstraints)";
-  if (!certificate.keyUsage?.includes("keyCertSign")) return "lacks the key usage keyCertSign";
-  if (certificate.notBefore.getTime() > now) return `is valid only from ${certificate.notBefore.toISOString()}`;
-  if (certificate.notAfter.getTime() < now) return `has expired on ${certificate.notAfter.toISOString()}`;
-  if (certificate.unknownCritical.length > 0)
-    return `has the critical extension ${certificate.unknownCritical[0]}, which is not known here`;
-  // The CAs below it in the chain, but for those that issued themselves.
-  const limit = certificate.basicConstraints.pathLen;
-  if (limit !== null && below > limit) return "has a path length that its own chain breaks";
-  return null;
 }

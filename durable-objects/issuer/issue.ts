@@ -4,6 +4,7 @@ import {
   type Issued,
   type IssueRequest,
   type IssueResult,
+  type Refusal,
   wholeSecond,
 } from "../../src/authority/ledger.ts";
 import { type Bytes, digest, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
@@ -13,6 +14,7 @@ import {
   buildTbsCertificate,
   type Certificate,
   compileIssuerTemplate,
+  endOfChain,
   type IssuerTemplate,
   parseCertificate,
 } from "../../src/pki/certificate.ts";
@@ -73,7 +75,7 @@ async function issueLeaf(core: Core, request: IssueRequest): Promise<IssueResult
   if (known) return known;
   const ca = activeCa(core);
   if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
-  const validity = validityOf(core, ca, request.ttl_seconds);
+  const validity = validityOf(core, ca, request.ttl_seconds, ca.end);
   const serial = newSerial(core);
   const { template, shards } = leafTemplate(core, ca);
   const position = (serial[serial.length - 1] ?? 0) % shards.length;
@@ -106,7 +108,7 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
     const own = ownCertificate(core);
     const bounded = boundsOfChild(own, ownChain(core), request);
     if (typeof bounded === "string") return { ...refuse("out_of_bounds", bounded), request_id: request.request_id };
-    const validity = validityOf(core, ca, request.ttl_seconds);
+    const validity = validityOf(core, ca, request.ttl_seconds, ca.end);
     const serial = newSerial(core);
     const shards = currentShards(core);
     const position = (serial[serial.length - 1] ?? 0) % shards.length;
@@ -319,21 +321,22 @@ export function issuedOf(core: Core, ca: CaRow, row: EntryRow): Issued {
   };
 }
 
-/** The CA, if it may sign a certificate now. */
-function activeCa(core: Core) {
+/** The CA, if it may sign a certificate now, and when the first of it and the CAs above it ends. */
+function activeCa(core: Core): (CaRow & { readonly end: number }) | Refusal {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
   if (ca.state !== "active") return refuse("ca_not_active", `this CA is ${ca.state}: it signs no more certificates`);
-  if (nowOf(core) >= ca.not_after) return refuse("ca_not_active", "this CA has expired");
-  return ca;
+  const end = cached(core, "end", () => endOfChain(ownChain(core)));
+  if (nowOf(core) >= end) return refuse("ca_not_active", "this CA or one above it has expired");
+  return { ...ca, end };
 }
 
-/** Whole seconds, within the CA's own. notAfter - notBefore, both included, is what was asked for. */
-export function validityOf(core: Core, ca: CaRow, ttlSeconds: number): { notBefore: number; notAfter: number } {
+/** Whole seconds, from the CA's own start to `end` at most. notAfter - notBefore, both included, is what was asked for. */
+export function validityOf(core: Core, ca: CaRow, ttlSeconds: number, end: number) {
   const now = wholeSecond(nowOf(core));
   const backdate = Math.min(BACKDATE_SECONDS, Math.floor(ttlSeconds / 12)) * 1000;
   const notBefore = Math.max(now - backdate, ca.not_before);
-  const notAfter = Math.min(notBefore + ttlSeconds * 1000 - 1000, ca.not_after);
+  const notAfter = Math.min(notBefore + ttlSeconds * 1000 - 1000, end);
   return { notBefore, notAfter };
 }
 

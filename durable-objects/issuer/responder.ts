@@ -99,7 +99,7 @@ async function renew(core: Core): Promise<void> {
     sealed,
     nowOf(core),
   );
-  const validity = validityOf(core, ca, LIFETIME_SECONDS);
+  const validity = validityOf(core, ca, LIFETIME_SECONDS, ca.not_after);
   const serial = newSerial(core);
   const tbs = await lintedTbs(core, ca, { ...validity, serial, spki: pair.spki });
   const result = await issuePrepared(core, ca, {

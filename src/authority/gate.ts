@@ -1,7 +1,7 @@
 import { eq } from "drizzle-orm";
 import { allowsKey, allowsName, findProfile, type Profile } from "../inventory/profiles.ts";
 import { type Bytes, fromHex, sha256Hex, toHex } from "../pki/bytes.ts";
-import { type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
+import { excludedEku, type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
 import { type GeneralName, parseSan, sameName } from "../pki/general-names.ts";
@@ -89,9 +89,11 @@ export async function approve(
   const sans = recordNames(record, profile);
   checkRequestedNames(csr, sans, record);
   checkRequestedExtensions(csr, profile);
-  const above = constraintsOf(ca);
-  const subject = subjectOf(record, profile, above);
-  checkConstraints(ca, above, sans, subject);
+  const chain = certificatesFromPem(ca.cert_pem + ca.chain_pem).map(parseCertificate);
+  const subject = subjectOf(record, profile, chain);
+  checkConstraints(ca, chain, sans, subject);
+  const ekus = profile?.allowed_ekus ?? DEFAULT_EKUS;
+  checkEkus(chain, ekus, profile);
   const approved: Approved = {
     issuer_id: ca.issuer_id,
     ca_id: ca.ca_id,
@@ -101,7 +103,7 @@ export async function approve(
     spki: toHex(key.spki),
     key_algorithm: key.algorithm,
     key_size: key.size,
-    ekus: profile?.allowed_ekus ?? DEFAULT_EKUS,
+    ekus,
     must_staple: profile?.must_staple ?? false,
     ttl_seconds: lifetime(ca, profile),
   };
@@ -265,7 +267,7 @@ function checkRequestedExtensions(csr: Csr, profile: Profile | null): void {
 function subjectOf(
   record: CertificateRecord,
   profile: Profile | null,
-  above: readonly Constraining[],
+  chain: readonly ParsedCertificate[],
 ): Record<string, string> {
   const { common_name } = record;
   if (common_name.length > MAX_COMMON_NAME) return {};
@@ -273,33 +275,32 @@ function subjectOf(
   const asDns = { names: [{ type: "dns", value: common_name }], subject: parseName(EMPTY_NAME) } as const;
   const excluded =
     nameOf(common_name)?.type === "ip" &&
-    above.some(({ nameConstraints }) => violationOf(asDns, nameConstraints) !== null);
+    chain.some(({ nameConstraints }) => violationOf(asDns, nameConstraints) !== null);
   return { ...Object.fromEntries(fixed), ...(excluded ? {} : { common_name }) };
 }
 
-type Constraining = Pick<ParsedCertificate, "subject" | "nameConstraints">;
-
-/** The CA and all above it that constrain names. */
-function constraintsOf(ca: SigningCa): Constraining[] {
-  const own = ca.name_constraints.length > 0 ? ca.cert_pem : "";
-  if (own + ca.chain_pem === "") return [];
-  return certificatesFromPem(own + ca.chain_pem).map(parseCertificate);
-}
-
-/** RFC 5280 section 6.1.3 b, c. */
+/** The name constraints of the CA and of all above it (RFC 5280 section 6.1.3 b, c). */
 function checkConstraints(
   ca: SigningCa,
-  above: readonly Constraining[],
+  chain: readonly ParsedCertificate[],
   names: readonly GeneralName[],
   subject: SubjectName,
 ): void {
   const constrained = { names, subject: parseName(encodeName(subject)) };
-  for (const authority of above) {
+  for (const authority of chain) {
     const violation = violationOf(constrained, authority.nameConstraints);
     if (violation === null) continue;
     const whose = formatName(authority.subject);
     throw invalid("sans", `${violation} (name constraints of ${whose}, for CA ${ca.ca_id})`, "name_not_allowed");
   }
+}
+
+/** The extended key usages of the CA and of all above it bound those of the leaf. */
+function checkEkus(chain: readonly ParsedCertificate[], ekus: readonly string[], profile: Profile | null): void {
+  const excluded = ekus.map((eku) => excludedEku(chain, eku)).find((found) => found !== null);
+  if (!excluded) return;
+  const remedy = profile ? "choose another" : "choose a";
+  throw invalid("certificate_profile_id", `${excluded}; ${remedy} profile that allows no more`, "eku_not_allowed");
 }
 
 /** Profile and issuer each bound the lifetime; the ledger cuts it to the CA's own end. */

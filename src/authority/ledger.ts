@@ -20,8 +20,11 @@ export interface Ledger {
   importCa(request: ImportCa): Promise<CaDescription | Refusal>;
   /** A subordinate whose key is made inside: it waits for its certificate and answers with its CSR. */
   createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal>;
-  /** The certificate for a subordinate's CSR, with its chain (issuing CA first). */
-  install(chain: readonly Bytes[]): Promise<CaDescription | Refusal>;
+  /**
+   * The certificate for a subordinate's CSR, or a successor of the present one (same key, name and key identifier), with its
+   * chain (issuing CA first). One that ends before what was issued is refused unless `force`.
+   */
+  install(chain: readonly Bytes[], options?: { readonly force?: boolean }): Promise<CaDescription | Refusal>;
   /** Changes what later certificates get; certificates that exist keep what is baked into them. */
   configure(settings: { readonly crl_shards: number }): Promise<CaDescription | Refusal>;
   /** active -> retiring -> retired; a retiring CA signs no certificate but goes on answering for those that exist. */

@@ -6,6 +6,7 @@ export {
   buildSubordinateRequest,
   type RootSpec,
 } from "./ca-certificates.ts";
+export { caChainWarnings, checkCaChain, endOfChain, excludedEku } from "./ca-chain.ts";
 export {
   assembleCertificate,
   buildTbsCertificate,

@@ -13,7 +13,7 @@ import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
-import { outsideRoot, randomSerialNumber } from "../support/outside-ca.ts";
+import { outsideCa, randomSerialNumber } from "../support/outside-ca.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -88,7 +88,7 @@ function refusedWith(body: Record<string, unknown>, message: string) {
 
 describe("a CA that is brought in", () => {
   it("signs with its own key, goes on above its last list and says what it had revoked", async () => {
-    const root = await outsideRoot();
+    const root = await outsideCa();
     const floor = Date.now() + 10 * DAY;
     const issuer = await api.create<Issuer>("/api/v1/issuers", {
       name: "Brought In",
@@ -115,7 +115,7 @@ describe("a CA that is brought in", () => {
   });
 
   it("inv 5: its key stands nowhere in the database and in no answer", async () => {
-    const root = await outsideRoot();
+    const root = await outsideCa();
     const config = { ca_cert_pem: root.cert_pem, ca_key_pem: root.key_pem };
     const made = await api.post(
       "/api/v1/issuers",
@@ -137,7 +137,7 @@ describe("a CA that is brought in", () => {
   });
 
   it("is refused when key, chain, extensions or life do not fit", async () => {
-    const [root, other, ended] = [await outsideRoot(), await outsideRoot(), await outsideRoot({ days: -1 })];
+    const [root, other, ended] = [await outsideCa(), await outsideCa(), await outsideCa({ days: -1 })];
     await refusedWith({ ca_cert_pem: root.cert_pem, ca_key_pem: other.key_pem }, "ca_key_pem");
     await refusedWith({ ca_cert_pem: root.cert_pem + other.cert_pem, ca_key_pem: root.key_pem }, "not issued by");
     await refusedWith({ ca_cert_pem: ended.cert_pem, ca_key_pem: ended.key_pem }, "expired");
@@ -154,7 +154,7 @@ describe("a CA that is brought in", () => {
 
 describe("a subordinate made inside", () => {
   it("waits with its request, and signs once the outside root's certificate is in", async () => {
-    const root = await outsideRoot({ pathLen: 1 });
+    const root = await outsideCa({ pathLen: 1 });
     const issuer = await api.create<Issuer>("/api/v1/issuers", {
       name: "Outside Sub",
       type: "GenericCA",
@@ -185,7 +185,7 @@ describe("a subordinate made inside", () => {
 
 describe("name constraints of a CA above", () => {
   it("hold for the leaves and the intermediates of a CA that has none of its own", async () => {
-    const root = await outsideRoot();
+    const root = await outsideCa();
     const make = async (name: string, above: { der: Bytes; signer: Signer }, permitted: string | null) => {
       const pair = await generateKeyPair("ECDSA-P256");
       const now = Math.floor(Date.now() / 1000) * 1000;

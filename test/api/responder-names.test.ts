@@ -5,7 +5,7 @@ import type { Subtree } from "../../src/pki/name-constraints.ts";
 import { encodeName, formatName, parseName, type SubjectName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { administrator, type Client } from "../support/api.ts";
-import { outsideRoot } from "../support/outside-ca.ts";
+import { outsideCa } from "../support/outside-ca.ts";
 
 let api: Client;
 
@@ -20,7 +20,7 @@ function directory(subject: SubjectName): Subtree {
 
 async function brought(subject: SubjectName, permitted: readonly Subtree[], excluded: readonly Subtree[] = []) {
   const constrained = permitted.length + excluded.length > 0;
-  const root = await outsideRoot({ subject, ...(constrained ? { nameConstraints: { permitted, excluded } } : {}) });
+  const root = await outsideCa({ subject, ...(constrained ? { nameConstraints: { permitted, excluded } } : {}) });
   const config = { ca_cert_pem: root.cert_pem, ca_key_pem: root.key_pem };
   const { id } = await api.create<{ id: string }>("/api/v1/issuers", {
     name: crypto.randomUUID(),

@@ -22,7 +22,7 @@ const CA_EXTENSIONS =
   "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
 
 /** A root that openssl makes and keeps: `${name}.pem` and `${name}.key`. */
-async function outsideRoot(name: string, newKey: readonly string[]): Promise<string> {
+async function outsideCa(name: string, newKey: readonly string[]): Promise<string> {
   const config = scratch.write(`${name}.cnf`, `[req]\ndistinguished_name=dn\n[dn]\n[ca]\n${CA_EXTENSIONS}`);
   await must("openssl", [
     ...[
@@ -68,7 +68,7 @@ describe("a CA brought in", () => {
   for (const algorithm of ["ECDSA-P384", "RSA-2048"]) {
     it(`${algorithm}: signs under the certificate that openssl made`, async () => {
       const slug = algorithm.toLowerCase();
-      const root = await outsideRoot(`brought-${slug}`, NEW_KEY[algorithm] ?? []);
+      const root = await outsideCa(`brought-${slug}`, NEW_KEY[algorithm] ?? []);
       await createIssuer(scene, `iss-brought-${slug}`, {
         ca_cert_pem: scratch.read(`brought-${slug}.pem`),
         ca_key_pem: scratch.read(`brought-${slug}.key`),
@@ -82,7 +82,7 @@ describe("a CA brought in", () => {
   }
 
   it("may be a subordinate with its chain", async () => {
-    const root = await outsideRoot("far", NEW_KEY["RSA-2048"] ?? []);
+    const root = await outsideCa("far", NEW_KEY["RSA-2048"] ?? []);
     await must("openssl", [
       ...["req", "-new", ...(NEW_KEY["ECDSA-P256"] ?? []), "-nodes", "-keyout", scratch.file("near.key")],
       ...["-subj", "/O=Example/CN=near", "-out", scratch.file("near.csr")],
@@ -102,8 +102,8 @@ describe("a CA brought in", () => {
   });
 
   it("is refused with a key that is not the certificate's", async () => {
-    await outsideRoot("one", NEW_KEY["ECDSA-P256"] ?? []);
-    await outsideRoot("other", NEW_KEY["ECDSA-P256"] ?? []);
+    await outsideCa("one", NEW_KEY["ECDSA-P256"] ?? []);
+    await outsideCa("other", NEW_KEY["ECDSA-P256"] ?? []);
     const config = { ca_cert_pem: scratch.read("one.pem"), ca_key_pem: scratch.read("other.key") };
     const body = { id: "iss-mismatch", name: "Mismatch", type: "GenericCA", config };
     const answer = await scene.admin.ask("POST", "/api/v1/issuers", body);
@@ -114,7 +114,7 @@ describe("a CA brought in", () => {
 
 describe("a subordinate whose key is made inside", () => {
   it("signs once the outside root has signed its request", async () => {
-    const root = await outsideRoot("offline", NEW_KEY["ECDSA-P384"] ?? []);
+    const root = await outsideCa("offline", NEW_KEY["ECDSA-P384"] ?? []);
     const made = await scene.admin.post("/api/v1/issuers", {
       id: "iss-sub",
       name: "Subordinate",

@@ -134,6 +134,10 @@ const PLANTED: readonly [rule: string, forgery: Forgery][] = [
   ["issuer_may_sign", { context: { issuer: { ...ROOT.certificate, keyUsage: ["cRLSign"] } } }],
   ["validity_order", { fields: { notAfter: LEAF.notBefore } }],
   ["validity_within_issuer", { fields: { notAfter: new Date(NOT_AFTER.getTime() + 1000) } }],
+  [
+    "validity_within_issuer",
+    { context: { ancestors: [{ ...ROOT.certificate, notAfter: new Date(LEAF.notAfter.getTime() - 1000) }] } },
+  ],
   ["validity_starts_within_issuer", { fields: { notBefore: new Date(NOT_BEFORE.getTime() - 1000) } }],
   ["key_strong", { fields: { spki: weak } }],
   ["critical_extensions_understood", { extensions: { more: extension("1.2.3.4", true, NULL) } }],
@@ -226,6 +230,8 @@ const PLANTED: readonly [rule: string, forgery: Forgery][] = [
   ["eku_for_leaf", { extensions: { eku: ekus("OCSPSigning") } }],
   ["eku_for_leaf", { extensions: { eku: ekus("serverAuth", "serverAuth") } }],
   ["eku_fits_key_usage", { extensions: { keyUsage: usage(["nonRepudiation"]) } }],
+  ["eku_within_chain", { context: { issuer: { ...ROOT.certificate, extendedKeyUsage: ["clientAuth"] } } }],
+  ["eku_within_chain", { context: { ancestors: [{ ...ROOT.certificate, extendedKeyUsage: ["OCSPSigning"] }] } }],
   ["time_stamping_alone", { extensions: { eku: ekus("timeStamping", "serverAuth") } }],
   ["ocsp_responder", { extensions: { ...RESPONDER_PARTS, more: null }, context: { kind: "responder" } }],
   [

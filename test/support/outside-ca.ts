@@ -1,7 +1,17 @@
 import { type Bytes, toHex } from "../../src/pki/bytes.ts";
-import { buildRootCertificate, randomSerial } from "../../src/pki/certificate.ts";
-import { generateKeyPair, importSigner, parseSpki, type Signer } from "../../src/pki/keys.ts";
-import type { NameConstraints } from "../../src/pki/name-constraints.ts";
+import { assembleCertificate, parseCertificate, randomSerial } from "../../src/pki/certificate.ts";
+import { octetString } from "../../src/pki/der.ts";
+import {
+  EXTENSION,
+  encodeBasicConstraints,
+  encodeExtendedKeyUsage,
+  encodeKeyUsage,
+  extension,
+  type KeyUsage,
+} from "../../src/pki/extensions.ts";
+import { buildTbs } from "../../src/pki/issue.ts";
+import { generateKeyPair, importSigner, keyIdentifier, parseSpki, type Signer } from "../../src/pki/keys.ts";
+import { encodeNameConstraints, type NameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName, type SubjectName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
 import type { Client } from "./api.ts";
@@ -12,39 +22,72 @@ export function randomSerialNumber(): Bytes {
   return randomSerial((length) => crypto.getRandomValues(new Uint8Array(length)));
 }
 
-/** An outside root with its key, as an operator would have it in files. */
-export async function outsideRoot(
-  options: {
-    pathLen?: number;
-    days?: number;
-    name?: string;
-    subject?: SubjectName;
-    nameConstraints?: NameConstraints;
-  } = {},
-): Promise<{ der: Bytes; signer: Signer; cert_pem: string; key_pem: string }> {
-  const pair = await generateKeyPair("ECDSA-P256");
-  const signer = await importSigner(pair.pkcs8);
+/** A CA as an operator has it in files. */
+export interface OutsideCa {
+  readonly der: Bytes;
+  readonly signer: Signer;
+  readonly keys: { readonly spki: Bytes; readonly pkcs8: Bytes };
+  readonly cert_pem: string;
+  readonly key_pem: string;
+}
+
+export interface OutsideCaOptions {
+  /** The common name of a subject at Elsewhere. */
+  readonly name?: string;
+  readonly subject?: SubjectName;
+  /** Who issued it; a root without. */
+  readonly above?: OutsideCa;
+  readonly keys?: OutsideCa["keys"];
+  readonly days?: number;
+  readonly pathLen?: number;
+  /** Null: without the extension. */
+  readonly keyUsage?: readonly KeyUsage[] | null;
+  readonly ekus?: readonly string[];
+  readonly nameConstraints?: NameConstraints;
+  readonly ski?: Bytes;
+  /** In place of the real one, over a signature of nobody. */
+  readonly signatureAlgorithm?: Bytes;
+}
+
+/** A CA of any shape, right unless told otherwise. */
+export async function outsideCa(options: OutsideCaOptions = {}): Promise<OutsideCa> {
+  const { above, name = "Outside Root", keyUsage = ["keyCertSign", "cRLSign"], nameConstraints } = options;
+  const keys = options.keys ?? (await generateKeyPair("ECDSA-P256"));
+  const signer = await importSigner(keys.pkcs8);
+  const by = above?.signer ?? signer;
   const now = Math.floor(Date.now() / 1000) * 1000;
-  const der = await buildRootCertificate(
+  const subject = encodeName(options.subject ?? { common_name: name, organization: "Elsewhere" });
+  const ski = options.ski ?? (await keyIdentifier(parseSpki(keys.spki)));
+  const signatureAlgorithmIdentifier = options.signatureAlgorithm ?? by.algorithmIdentifier;
+  const tbs = buildTbs(
     {
       serial: randomSerialNumber(),
       notBefore: new Date(now - 2 * DAY),
       notAfter: new Date(now + (options.days ?? 1000) * DAY),
-      subject: encodeName(
-        options.subject ?? { common_name: options.name ?? "Outside Root", organization: "Elsewhere" },
-      ),
-      publicKey: parseSpki(pair.spki),
-      pathLen: options.pathLen ?? null,
-      nameConstraints: options.nameConstraints ?? null,
+      subject,
+      issuer: above ? parseCertificate(above.der).subject.der : subject,
+      spki: keys.spki,
+      signatureAlgorithmIdentifier,
     },
-    signer,
+    [
+      extension(
+        EXTENSION.basicConstraints,
+        true,
+        encodeBasicConstraints({ ca: true, pathLen: options.pathLen ?? null }),
+      ),
+      ...(keyUsage === null ? [] : [extension(EXTENSION.keyUsage, true, encodeKeyUsage(keyUsage))]),
+      extension(EXTENSION.subjectKeyIdentifier, false, octetString(ski)),
+      ...(options.ekus ? [extension(EXTENSION.extendedKeyUsage, false, encodeExtendedKeyUsage(options.ekus))] : []),
+      ...(nameConstraints ? [extension(EXTENSION.nameConstraints, true, encodeNameConstraints(nameConstraints))] : []),
+    ],
   );
-  return { der, signer, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", pair.pkcs8) };
+  const der = assembleCertificate(tbs, signatureAlgorithmIdentifier, await by.sign(tbs));
+  return { der, signer, keys, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", keys.pkcs8) };
 }
 
 /** An issuer whose CA was brought in, with so many certificates that were revoked before. */
 export async function importedIssuer(api: Client, { revoked }: { revoked: number }) {
-  const { cert_pem, key_pem } = await outsideRoot({ name: "Brought in" });
+  const { cert_pem, key_pem } = await outsideCa({ name: "Brought in" });
   const known = Array.from({ length: revoked }, () => toHex(randomSerialNumber()));
   const revocations = known.map((serial_number) => ({
     serial_number,

@@ -26,6 +26,7 @@ const managed = {
   test_status: z.string().nullish(),
   created_at: dateTime.nullish(),
   updated_at: dateTime.nullish(),
+  warnings: z.array(z.string()).nullish(),
 };
 
 const answer = z
@@ -39,6 +40,9 @@ const answer = z
     test_status: z.enum(["untested", "success", "failed"]),
     created_at: dateTime,
     updated_at: dateTime,
+    warnings: z.array(z.string()).optional().openapi({
+      description: "What of the CA's chain should be known, as a root without keyUsage; absent where nothing is",
+    }),
   })
   .openapi("Issuer");
 
@@ -58,6 +62,10 @@ const updateBody = z.strictObject({
   type: type.nullish(),
   config: z.record(z.string(), z.unknown()).nullish(),
   enabled: z.boolean().nullish(),
+  force: z
+    .boolean()
+    .optional()
+    .openapi({ description: "Takes a CA certificate that ends before those that the CA issued" }),
   ...managed,
 });
 

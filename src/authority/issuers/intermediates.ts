@@ -1,4 +1,5 @@
 import { and, asc, eq, ne, sql } from "drizzle-orm";
+import { endOfChain } from "../../pki/certificate.ts";
 import { NameError } from "../../pki/errors.ts";
 import type { KeyAlgorithm } from "../../pki/keys.ts";
 import { parseNameConstraints } from "../../pki/name-constraints.ts";
@@ -27,7 +28,7 @@ import { refusalError } from "../refusals.ts";
 import { purgeEntry } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { mustFindIssuer, ownCaOf } from "./issuers.ts";
-import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
+import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { type Creation, recordIntent, withdrawNow } from "./withdrawal.ts";
 
 export interface NewIntermediate {
@@ -135,11 +136,12 @@ async function parentOf(ctx: Context, issuerId: string, parentId: string | null)
   return row;
 }
 
-/** Seconds. What was asked for must end before the parent does; what was not asked for is cut. */
+/** Seconds. What was asked for must end before the parent and all above it do; what was not asked for is cut. */
 function lifetime(ctx: Context, parent: CaAuthorityRow, ttlDays: number | null): number {
-  const left = Date.parse(parent.not_after ?? "") - ctx.clock.now().getTime();
+  const end = endOfChain(chainOfRow(parent));
+  const left = end - ctx.clock.now().getTime();
   if (ttlDays !== null && ttlDays * DAY_MS > left) {
-    throw invalid("ttl_days", `goes beyond the parent's own end, ${parent.not_after}`, "out_of_bounds");
+    throw invalid("ttl_days", `goes beyond the end of the CAs above, ${new Date(end).toISOString()}`, "out_of_bounds");
   }
   return Math.floor(Math.min((ttlDays ?? DEFAULT_TTL_DAYS) * DAY_MS, left) / 1000);
 }

@@ -1,6 +1,7 @@
 import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
 import { forgetActors } from "../../identity/actors.ts";
 import { endScope } from "../../identity/scope-end.ts";
+import { caChainWarnings } from "../../pki/certificate.ts";
 import { certificatesFromPem } from "../../pki/pem.ts";
 import { visible } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
@@ -22,14 +23,17 @@ import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledg
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { caStatements, chainBelow } from "./below.ts";
 import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
 import { makeCa, type NewIssuer, parsed, sameCa, subjectOf } from "./origin.ts";
-import { freeCaId, fromLedger, newCaRow } from "./rows.ts";
+import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { typeUnavailable } from "./signing.ts";
 
 /** An issuer as the API shows it: secrets masked, the certificate or request of its own CA in its configuration. */
 export interface IssuerView extends Omit<IssuerRow, "config"> {
   readonly config: Record<string, unknown>;
+  /** What of the CA's chain should be known; absent where nothing is. */
+  readonly warnings?: readonly string[];
 }
 
 const UNIQUE = { kind: "issuer", unique: ["name"] };
@@ -64,7 +68,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     metadata: {},
     subject: subjectOf(issuer),
   });
-  const view = show(row, caRow);
+  const view = await show(row, caRow);
   const statements = [
     ...(caRow.cert_pem === ""
       ? []
@@ -90,12 +94,14 @@ function storedConfig(config: GenericCaConfig, ca: CaDescription): Record<string
   };
 }
 
-function show(row: IssuerRow, ca: CaAuthorityRow | null): IssuerView {
+async function show(row: IssuerRow, ca: CaAuthorityRow | null): Promise<IssuerView> {
   const { imported, ...config } = row.config;
   const secrets = imported ? Object.fromEntries(SECRET_FIELDS.map((field) => [field, MASK])) : {};
   const material = ca?.cert_pem ? { ca_cert_pem: ca.cert_pem + ca.chain_pem } : {};
   const csr = ca?.csr_pem ? { ca_csr_pem: ca.csr_pem } : {};
-  return { ...row, config: { ...config, ...material, ...csr, ...secrets } };
+  const warnings = ca?.chain_pem ? await caChainWarnings(chainOfRow(ca)) : [];
+  const view = { ...row, config: { ...config, ...material, ...csr, ...secrets } };
+  return warnings.length > 0 ? { ...view, warnings } : view;
 }
 
 /** For routes of an issuer `{id}`: it is its own scope, as long as it exists. */
@@ -136,13 +142,16 @@ export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ da
     .select()
     .from(certificateAuthorities)
     .where(ownOf(inList(certificateAuthorities.issuer_id, ids)));
-  return { data: data.map((row) => show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null)), total };
+  const shown = data.map((row) => show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null));
+  return { data: await Promise.all(shown), total };
 }
 
 export interface IssuerChanges {
   readonly name?: string | null | undefined;
   readonly type?: string | null | undefined;
   readonly enabled?: boolean | null | undefined;
+  /** Takes a certificate that ends before those that the CA issued. */
+  readonly force?: boolean | undefined;
   readonly config?: Partial<Record<keyof GenericCaConfig, unknown>> | null | undefined;
 }
 
@@ -168,7 +177,9 @@ export async function updateIssuer(
   }
   if (typeof config.ca_cert_pem === "string" && config.ca_cert_pem !== own.cert_pem + own.chain_pem) {
     const pem = config.ca_cert_pem;
-    ca = okOr400(await ledger.install(parsed("config.ca_cert_pem", () => certificatesFromPem(pem))), "config");
+    const chain = parsed("config.ca_cert_pem", () => certificatesFromPem(pem));
+    ca = okOr400(await ledger.install(chain, { force: changes.force ?? false }), "config");
+    await chainBelow(ctx, own, ca.chain);
   }
   const row: IssuerRow = {
     ...before,
@@ -249,28 +260,6 @@ async function changedConfig(ctx: Context, before: IssuerRow, config: Partial<Re
     if (row.state !== "active") throw invalid("config.issuing_ca_id", `CA ${chosen} is ${row.state}`, "ca_not_active");
   }
   return kept;
-}
-
-/** Writes what changed of a CA (its certificate), and the chain of every CA below it; what else a row holds is another hand's. */
-async function caStatements(ctx: Context, own: CaAuthorityRow, set: Partial<CaAuthorityRow>): Promise<Statement[]> {
-  const rows = await ctx.db
-    .select()
-    .from(certificateAuthorities)
-    .where(eq(certificateAuthorities.issuer_id, own.issuer_id));
-  const statements: Statement[] = [
-    ctx.db.update(certificateAuthorities).set(set).where(eq(certificateAuthorities.id, own.id)),
-  ];
-  const below = (parent: CaAuthorityRow): void => {
-    for (const child of rows.filter((row) => row.parent_ca_id === parent.id)) {
-      const chain_pem = parent.cert_pem + parent.chain_pem;
-      statements.push(
-        ctx.db.update(certificateAuthorities).set({ chain_pem }).where(eq(certificateAuthorities.id, child.id)),
-      );
-      below({ ...child, chain_pem });
-    }
-  };
-  below(own);
-  return statements;
 }
 
 /** 409 while certificates were issued by it or records name it, or intermediates of it are not retired. */

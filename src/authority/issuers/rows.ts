@@ -1,10 +1,10 @@
 import { eq } from "drizzle-orm";
 import { digest, toHex } from "../../pki/bytes.ts";
-import { parseCertificate } from "../../pki/certificate.ts";
+import { type Certificate, parseCertificate } from "../../pki/certificate.ts";
 import { formatNameConstraints } from "../../pki/name-constraints.ts";
 import type { SubjectName } from "../../pki/names.ts";
 import { subjectOf } from "../../pki/names.ts";
-import { encodePem } from "../../pki/pem.ts";
+import { certificatesFromPem, encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { randomId } from "../../platform/ids.ts";
 import { freeId } from "../../platform/rows.ts";
@@ -78,6 +78,11 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
     key_hash_sha256: await hash("SHA-256", publicKey.keyBits),
     serial_key,
   };
+}
+
+/** The certificate of a CA and those above it; empty while it waits for its own. */
+export function chainOfRow(row: Pick<CaAuthorityRow, "cert_pem" | "chain_pem">): Certificate[] {
+  return row.cert_pem === "" ? [] : certificatesFromPem(row.cert_pem + row.chain_pem).map(parseCertificate);
 }
 
 /** An id for a CA that no issuer has either: both stand in the same URLs. */

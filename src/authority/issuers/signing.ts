@@ -1,7 +1,6 @@
 import { and, eq, isNull } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
 import { type AppError, conflict, invalid } from "../../platform/errors.ts";
-import type { NameConstraintValues } from "../ledger.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 
 /** The CA that signs an issuer's leaves, and what its issuer says of them. */
@@ -12,8 +11,6 @@ export interface SigningCa {
   /** Its certificate, and those of its issuers up to and including the root, PEM. */
   readonly cert_pem: string;
   readonly chain_pem: string;
-  readonly name_constraints: readonly NameConstraintValues[];
-  readonly not_after: string | null;
   readonly validity_days: number;
 }
 
@@ -68,8 +65,6 @@ function signingCa(row: CaAuthorityRow, issuer: IssuerRow): SigningCa {
     ledger_id: row.ledger_id,
     cert_pem: row.cert_pem,
     chain_pem: row.chain_pem,
-    name_constraints: row.name_constraints,
-    not_after: row.not_after,
     validity_days: typeof days === "number" ? days : DEFAULT_VALIDITY_DAYS,
   };
 }

@@ -117,8 +117,12 @@ export const BASIC_RULES: readonly Rule[] = [
     name: "validity_within_issuer",
     source: "CA/B BR 6.3.2",
     level: "error",
-    check: ({ certificate, issuer }) =>
-      certificate.notAfter <= issuer.notAfter ? null : `ends after its issuer (${issuer.notAfter.toISOString()})`,
+    check: ({ certificate, issuer, chain, kind }) => {
+      // A responder answers for as long as its CA does.
+      const above = kind === "responder" ? [issuer] : [issuer, ...chain];
+      const sooner = above.find(({ notAfter }) => certificate.notAfter > notAfter);
+      return sooner ? `ends after a CA above it (${sooner.notAfter.toISOString()})` : null;
+    },
   },
   {
     name: "validity_starts_within_issuer",

@@ -1,4 +1,5 @@
 import { equal } from "../bytes.ts";
+import { excludedEku } from "../ca-chain.ts";
 import { EXTENSION, type KeyUsage } from "../extensions.ts";
 import type { Rule, Subject } from "./rule.ts";
 
@@ -166,6 +167,15 @@ export const EXTENSION_RULES: readonly Rule[] = [
     level: "error",
     kinds: ["leaf", "responder"],
     check: ekuFitsKeyUsage,
+  },
+  {
+    name: "eku_within_chain",
+    source: "CA/B BR 7.1.2.10.6",
+    level: "error",
+    kinds: ["leaf"],
+    check: ({ certificate, chain }) =>
+      (certificate.extendedKeyUsage ?? []).map((eku) => excludedEku(chain, eku)).find((found) => found !== null) ??
+      null,
   },
   {
     name: "time_stamping_alone",
