@@ -108,7 +108,7 @@ async function takeState(core: Core, inventory: Inventory): Promise<void> {
   const ca = await inventory.ca();
   if (!ca) return;
   if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) {
-    const answer = await install(core, ca.chain);
+    const answer = await install(core, ca.chain, true);
     if (!answer.ok) throw new Error(`the certificate of this CA was not taken back: ${answer.message}`);
   }
   if (ca.state === "retiring" && caOf(core)?.state === "active") retire(core, "retiring");
