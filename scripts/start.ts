@@ -1,14 +1,18 @@
 import { type Build, buildAssets, buildWorker } from "./local/build.ts";
-import { type Schedules, startSchedules } from "./local/cron.ts";
+import { startSchedules } from "./local/cron.ts";
 import { demoWarning } from "./local/demo.ts";
 import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
 import { fail, note } from "./local/log.ts";
 import { watchParents } from "./local/parents.ts";
 import { type Prepared, prepareState } from "./local/prepare.ts";
-import { type Project, type Runtime, readProject, startWorker } from "./local/runtime.ts";
+import { type Runtime, readProject, startWorker } from "./local/runtime.ts";
 import { readSecrets } from "./local/secrets.ts";
 import { localSettings, type Places, placesOf } from "./local/settings.ts";
+import { type Server, supervise } from "./local/supervise.ts";
+
+/** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
+const EX_SOFTWARE = 70;
 
 /** `npm start`: the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr. */
 async function start(): Promise<void> {
@@ -31,20 +35,17 @@ async function start(): Promise<void> {
   const prepared = await prepareState(project, process.env);
 
   const vars = workerVars(prepared, build, sockets);
-  const runtime = await startWorker(project, places, {
-    script: build.script,
-    vars,
-    listen: sockets,
-    targetsAsSent: true,
+  const supervisor = await supervise({
+    async start() {
+      const served = { script: build.script, vars, listen: sockets, targetsAsSent: true };
+      const runtime = await startWorker(project, places, served);
+      lock.update({ url, workerd: runtime.workerd });
+      return withSchedules(runtime, project.crons);
+    },
+    note,
+    giveUp: (reason) => ending.end(reason, EX_SOFTWARE),
   });
-  ending.stop = () => runtime.stop();
-  runtime.onDeath(() => ending.end("workerd has ended by itself; what was answered is stored, start again", 1));
-  lock.update({ url, workerd: runtime.workerd });
-  const schedules = await fireSchedules(project, runtime, () => ending.begun);
-  ending.stop = async () => {
-    await Promise.race([schedules.stop(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
-    await runtime.stop();
-  };
+  ending.stop = () => supervisor.stop();
   const warning = demoWarning(prepared.settings.auth, Date.now());
   if (warning !== null) note(warning);
   process.stdout.write(`certctl-edge ready on ${url} - ${await nextStep(url, places)}\n`);
@@ -83,18 +84,28 @@ function workerVars({ settings }: Prepared, build: Build, sockets: readonly List
   };
 }
 
-async function fireSchedules(project: Project, runtime: Runtime, ending: () => boolean): Promise<Schedules> {
-  const worker = await runtime.miniflare.getWorker();
-  return startSchedules(
-    project.crons,
+/** The runtime with the schedules of wrangler.toml, which stop with it. */
+function withSchedules(runtime: Runtime, crons: readonly string[]): Server {
+  let ended = false;
+  const schedules = startSchedules(
+    crons,
     async ({ cron, scheduledTime }) => {
+      const worker = await runtime.miniflare.getWorker();
       const { outcome } = await worker.scheduled({ cron, scheduledTime });
       if (outcome !== "ok") throw new Error(`outcome ${outcome}`);
     },
     ({ cron }, error) => {
-      if (!ending()) note(`schedule ${cron}: ${error instanceof Error ? error.message : String(error)}`);
+      if (!ended) note(`schedule ${cron}: ${error instanceof Error ? error.message : String(error)}`);
     },
   );
+  return {
+    onDeath: (callback) => runtime.onDeath(callback),
+    async stop() {
+      ended = true;
+      await Promise.race([schedules.stop(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
+      await runtime.stop();
+    },
+  };
 }
 
 /** What to do next: make the first admin key as long as there is none, without the token in the line. */

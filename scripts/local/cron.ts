@@ -1,22 +1,11 @@
 import { Cron } from "croner";
+import { SYSTEM_TIMERS, type Timers } from "./timers.ts";
 
 /** One firing of a schedule. */
 export interface Tick {
   readonly cron: string;
   readonly scheduledTime: Date;
 }
-
-export interface Timers {
-  now(): number;
-  setTimeout(run: () => void, milliseconds: number): unknown;
-  clearTimeout(handle: unknown): void;
-}
-
-const SYSTEM: Timers = {
-  now: () => Date.now(),
-  setTimeout: (run, milliseconds) => setTimeout(run, milliseconds),
-  clearTimeout: (handle) => clearTimeout(handle as NodeJS.Timeout),
-};
 
 /** The wall clock is looked at this often at least: a machine that slept wakes up late for nothing longer than this. */
 const LONGEST_WAIT_MS = 30_000;
@@ -36,7 +25,7 @@ export function startSchedules(
   crons: readonly string[],
   fire: (tick: Tick) => Promise<void>,
   onError: (tick: Tick, error: unknown) => void,
-  timers: Timers = SYSTEM,
+  timers: Timers = SYSTEM_TIMERS,
 ): Schedules {
   const schedules = crons.map((cron) => ({
     cron,

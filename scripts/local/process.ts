@@ -58,9 +58,9 @@ function statOf(pid: number): { name: string; state: string; parent: number; sta
 }
 
 /** Waits until `done` holds; false when `timeoutMs` passed before. */
-export async function poll(done: () => boolean, timeoutMs: number, everyMs = 50): Promise<boolean> {
+export async function poll(done: () => boolean | Promise<boolean>, timeoutMs: number, everyMs = 50): Promise<boolean> {
   for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; ) {
-    if (done()) return true;
+    if (await done()) return true;
     await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
   return done();

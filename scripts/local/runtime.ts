@@ -43,7 +43,7 @@ export function readProject(project = PROJECT): Project {
 export interface Runtime {
   readonly miniflare: Miniflare;
   readonly workerd: ProcessId;
-  /** Calls back once when workerd ends without having been told to. */
+  /** Calls back once when workerd ends without having been told to, or has ended so already. */
   onDeath(callback: () => void): void;
   stop(): Promise<void>;
 }
@@ -194,11 +194,12 @@ function watched(miniflare: Miniflare, pidFile: string): Runtime {
   const workerd = processId(Number(readFileSync(pidFile, "utf8")));
   if (!workerd) throw new StartError("workerd ended as soon as it had started");
   let stopping = false;
+  let dead = false;
   let callback = () => {};
   // The wrapper starts workerd once only, so this is the one to look at.
   const watch = setInterval(() => {
     if (stopping || isAlive(workerd)) return;
-    stopping = true;
+    dead = true;
     clearInterval(watch);
     callback();
   }, 200);
@@ -207,6 +208,7 @@ function watched(miniflare: Miniflare, pidFile: string): Runtime {
     workerd,
     onDeath: (call) => {
       callback = call;
+      if (dead) queueMicrotask(call);
     },
     async stop() {
       stopping = true;

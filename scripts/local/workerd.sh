@@ -23,6 +23,6 @@ fi
 [ "$PPID" = "$CERTCTL_WORKERD_PARENT" ] || exit 1
 if [ -n "${CERTCTL_WORKERD_PID_FILE-}" ]; then
   set -C
-  echo $$ >"$CERTCTL_WORKERD_PID_FILE" 2>/dev/null || exit 1
+  { echo $$ >"$CERTCTL_WORKERD_PID_FILE"; } 2>/dev/null || exit 1
 fi
 exec "$CERTCTL_WORKERD" "$@"

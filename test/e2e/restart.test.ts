@@ -69,6 +69,27 @@ describe("kill -9 and a start on the same state", () => {
     expect(second.status).toBe(410);
   });
 
+  it("inv 1 and 4: kill -9 of the runtime alone, and the same process answers again, with all it answered before", async () => {
+    const server = await start();
+    const scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);
+    await createIssuer(scene, "iss-back", { ca_common_name: "Back Root", key_algorithm: "ECDSA-P256" });
+    await fetchCa(scene, "iss-back");
+    const before = scratch.read("iss-back.pem");
+    const good = await issue(scene, "iss-back", "stays");
+    const bad = await issue(scene, "iss-back", "goes");
+    await revoke(scene, bad, "superseded");
+    for (let death = 1; death <= 3; death++) {
+      await server.killWorkerd();
+      expect(server.log()).toContain(`starting it again in ${0.1 * 2 ** death} s (failure ${death} of 10 in a row)`);
+      await fetchCa(scene, "iss-back");
+      expect(scratch.read("iss-back.pem")).toBe(before);
+      expect(ocspVerdict(await ocspBy("post", server.url, "iss-back", good, scratch)).status).toBe("good");
+      expect(ocspVerdict(await ocspBy("post", server.url, "iss-back", bad, scratch)).status).toBe("revoked");
+      await issue(scene, "iss-back", `fresh-${death}`);
+    }
+    expect(server.output()).toBe(`${server.readyLine}\n`);
+  });
+
   it("inv 5: a new sealing key goes in front of the old one; without the old one it does not start and names it", async () => {
     const server = await start({ stateDir: scratch.file("rotated") });
     const scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);

@@ -1,49 +1,11 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { startSchedules, type Tick, type Timers } from "../../scripts/local/cron.ts";
+import { startSchedules, type Tick } from "../../scripts/local/cron.ts";
 import { PROJECT } from "../../scripts/local/settings.ts";
+import { FakeTimers, settle } from "../support/timers.ts";
 
 const START = Date.parse("2026-11-23T02:59:30.500Z");
-
-/** A clock that only moves when told to. */
-class FakeTimers implements Timers {
-  time = START;
-  waiting: { at: number; run: () => void } | null = null;
-  now() {
-    return this.time;
-  }
-  setTimeout(run: () => void, milliseconds: number) {
-    this.waiting = { at: this.time + milliseconds, run };
-    return this.waiting;
-  }
-  clearTimeout(handle: unknown) {
-    if (this.waiting === handle) this.waiting = null;
-  }
-  /** Lets time pass, firing what falls due; what fires may be late by `lateMs`. */
-  async pass(milliseconds: number, lateMs = 0) {
-    await settle();
-    const until = this.time + milliseconds;
-    while (this.waiting && this.waiting.at + lateMs <= until) {
-      const { at, run } = this.waiting;
-      this.waiting = null;
-      this.time = at + lateMs;
-      run();
-      await settle();
-    }
-    this.time = until;
-  }
-  /** The machine sleeps: time has passed, and a waiting timer fires only now. */
-  async sleep(milliseconds: number) {
-    this.time += milliseconds;
-    const due = this.waiting;
-    this.waiting = null;
-    due?.run();
-    await settle();
-  }
-}
-
-const settle = () => new Promise((resolve) => setImmediate(resolve));
 const text = ({ cron, scheduledTime }: Tick) => `${cron} @ ${scheduledTime.toISOString().slice(11, 19)}`;
 
 function watch(crons: string[], timers: FakeTimers, fire: (tick: Tick) => Promise<void> = async () => {}) {
@@ -63,7 +25,7 @@ function watch(crons: string[], timers: FakeTimers, fire: (tick: Tick) => Promis
 
 describe("schedules", () => {
   test("each fires on its minute in UTC; that of every minute also right after the start", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     const { fired, schedules } = watch(["* * * * *", "*/15 * * * *", "2 3 * * *"], timers);
     await settle();
     expect(fired.splice(0)).toEqual(["* * * * * @ 02:59:30"]);
@@ -79,7 +41,7 @@ describe("schedules", () => {
   });
 
   test("do not drift, however late each timer is", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     const { fired, schedules } = watch(["* * * * *"], timers);
     await timers.pass(24 * 60 * 60_000, 900);
     expect(fired).toHaveLength(1 + 24 * 60);
@@ -88,7 +50,7 @@ describe("schedules", () => {
   });
 
   test("never overlap: what comes due while a run goes on is left out", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     let end = () => {};
     const { fired, schedules } = watch(["* * * * *"], timers, () => new Promise<void>((resolve) => (end = resolve)));
     await timers.pass(10 * 60_000);
@@ -102,7 +64,7 @@ describe("schedules", () => {
   });
 
   test("a machine that slept fires once, for the last time it missed", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     const { fired, schedules } = watch(["* * * * *", "17 3 * * *"], timers);
     await settle();
     fired.length = 0;
@@ -112,7 +74,7 @@ describe("schedules", () => {
   });
 
   test("an error is told and changes nothing", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     const { fired, errors, schedules } = watch(["* * * * *"], timers, () => Promise.reject(new Error("no")));
     await timers.pass(2 * 60_000);
     expect(fired).toHaveLength(3);
@@ -123,7 +85,7 @@ describe("schedules", () => {
   });
 
   test("count weekdays as Cloudflare does: 1 is Sunday", async () => {
-    const timers = new FakeTimers();
+    const timers = new FakeTimers(START);
     // 2026-11-23 is a Monday.
     const { fired, schedules } = watch(["0 4 * * 2", "0 5 * * 1"], timers);
     await timers.pass(4 * 60 * 60_000);
@@ -133,9 +95,9 @@ describe("schedules", () => {
 
   test("every schedule of wrangler.toml can be read, and nonsense is refused", () => {
     const crons = /^crons = (\[.*\])$/m.exec(readFileSync(path.join(PROJECT, "wrangler.toml"), "utf8"))?.[1];
-    const { schedules } = watch(JSON.parse(crons ?? "[]"), new FakeTimers());
+    const { schedules } = watch(JSON.parse(crons ?? "[]"), new FakeTimers(START));
     void schedules.stop();
-    expect(() => watch(["61 * * * *"], new FakeTimers())).toThrow();
-    expect(() => watch(["* * * * * *"], new FakeTimers())).toThrow();
+    expect(() => watch(["61 * * * *"], new FakeTimers(START))).toThrow();
+    expect(() => watch(["* * * * * *"], new FakeTimers(START))).toThrow();
   });
 });

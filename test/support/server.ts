@@ -26,6 +26,7 @@ export interface RunningServer {
   readonly bootstrapToken: string;
   /** The Node process that holds everything. */
   readonly pid: number;
+  /** The workerd that runs now: another one each time that it was brought back. */
   readonly workerdPid: number;
   readonly readyLine: string;
   /** Everything written to stdout until now: the ready line and nothing else. */
@@ -34,8 +35,10 @@ export interface RunningServer {
   log(): string;
   /** kill -9 of the Node process alone; resolves when workerd has ended too. The state stays. */
   killParent(): Promise<void>;
-  /** kill -9 of workerd alone; resolves when the Node process has ended by itself. The state stays. */
+  /** kill -9 of workerd alone; resolves when another one, started by the Node process, answers. The state stays. */
   killWorkerd(): Promise<void>;
+  /** The exit code of the Node process, once it has ended. */
+  readonly exited: Promise<number | null>;
   /** Ends it in order and removes the state if startServer made it. Harmless when it has ended already. */
   stop(): Promise<void>;
 }
@@ -69,26 +72,37 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
     const readyLine = await firstLine(child, options.startMs ?? 120_000);
     const url = /ready on (\S+)/.exec(readyLine)?.[1];
     if (!url) throw new Error(`unexpected first line: ${readyLine}`);
-    const { process: parent, workerd } = holderOf(stateDir);
+    const { process: parent } = holderOf(stateDir);
+    const answers = () =>
+      fetch(`${url}/health`).then(
+        ({ ok }) => ok,
+        () => false,
+      );
     return {
       url,
       port: Number(new URL(url).port),
       stateDir,
       bootstrapToken: readSecrets(path.join(stateDir, ".dev.vars")).CERTCTL_BOOTSTRAP_TOKEN ?? "",
       pid: parent.pid,
-      workerdPid: workerd.pid,
+      get workerdPid() {
+        return holderOf(stateDir).workerd.pid;
+      },
       readyLine,
       output: () => output,
       log: () => errors,
       async killParent() {
+        const { workerd } = holderOf(stateDir);
         child.kill("SIGKILL");
         await ended;
         if (!(await poll(() => !isAlive(workerd), 20_000))) throw new Error("workerd outlives its parent");
       },
       async killWorkerd() {
+        const { workerd } = holderOf(stateDir);
         process.kill(workerd.pid, "SIGKILL");
-        await ended;
+        if (!(await poll(() => holderOf(stateDir).workerd.pid !== workerd.pid && answers(), 60_000)))
+          throw new Error(`workerd does not come back\n${errors}`);
       },
+      exited: ended.then(() => child.exitCode),
       async stop() {
         child.kill("SIGTERM");
         await ended;
