@@ -12,7 +12,7 @@ function tagsOf(count: number) {
 function state(stub: DurableObjectStub<Purge>): Promise<{ tags: string[]; tokens: number; alarm: number | null }> {
   return runInDurableObject(stub, async (_, { storage }) => ({
     tags: storage.sql
-      .exec<{ tag: string }>("select tag from tag order by tag")
+      .exec<{ tag: string }>("select tag from waiting order by tag")
       .toArray()
       .map((row) => row.tag),
     tokens: storage.sql.exec<{ tokens: number }>("select tokens from bucket").one().tokens,
@@ -57,6 +57,48 @@ describe("purges of the edge cache", () => {
       purge.now = () => Date.now() + 60_000;
     });
     await runDurableObjectAlarm(stub);
+    expect((await state(stub)).tags).toEqual([]);
+  });
+
+  it("are tried again when the edge did not take them, and not before", async () => {
+    const stub = PURGE.getByName("failing");
+    const calls: string[][] = [];
+    await runInDurableObject(stub, (purge) => {
+      purge.purge = async (tags) => {
+        calls.push(tags);
+        if (calls.length === 1) throw new Error("the edge is away");
+        return calls.length > 2;
+      };
+    });
+    await stub.add(tagsOf(2));
+    const tags = tagsOf(2).map(({ tag }) => tag);
+    for (let failures = 1; failures <= 2; failures++) {
+      await runDurableObjectAlarm(stub);
+      expect(calls).toHaveLength(failures);
+      const waiting = await state(stub);
+      expect(waiting.tags).toEqual(tags);
+      expect(waiting.alarm).toBeGreaterThan(Date.now());
+    }
+    await runDurableObjectAlarm(stub);
+    expect(calls).toEqual([tags, tags, tags]);
+    expect(await state(stub)).toMatchObject({ tags: [], alarm: null });
+  });
+
+  it("of a tag that is being purged run once more when they are asked for meanwhile", async () => {
+    const stub = PURGE.getByName("again");
+    const calls: string[][] = [];
+    await runInDurableObject(stub, (purge) => {
+      purge.purge = async (tags) => {
+        calls.push(tags);
+        // A revocation that comes after this purge has reached the edge.
+        if (calls.length === 1) await purge.add(tagsOf(1));
+        return true;
+      };
+    });
+    await stub.add(tagsOf(2));
+    await runDurableObjectAlarm(stub);
+    const [first, second] = tagsOf(2).map(({ tag }) => tag);
+    expect(calls).toEqual([[first, second], [first]]);
     expect((await state(stub)).tags).toEqual([]);
   });
 });
