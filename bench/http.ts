@@ -1,8 +1,10 @@
 import { createHash, randomBytes, X509Certificate } from "node:crypto";
+import { equal } from "../src/pki/bytes.ts";
 import { parseCertificate } from "../src/pki/certificate.ts";
-import { buildCertId, buildOcspRequest } from "../src/pki/ocsp.ts";
+import { buildCertId, buildOcspRequest, parseOcspResponse } from "../src/pki/ocsp.ts";
+import { httpRequest } from "../test/support/connection.ts";
 import { startServer } from "../test/support/server.ts";
-import { httpRequest, type LoadResult, runLoad } from "./load.ts";
+import { type Ask, exactly, type LoadResult, runLoad, shown } from "./load.ts";
 import { benchOpenssl, pemBlocks } from "./openssl.ts";
 import { seed } from "./seed.ts";
 
@@ -27,36 +29,32 @@ export async function benchHttp(seconds = Number(process.env.BENCH_SECONDS ?? 4)
       `issuance over HTTP with its D1 rows (4 requests a certificate, 8 at a time): ${seeded.issuancesPerSecond.toFixed(0)} certificates/s`,
     );
     const port = Number(new URL(server.url).port);
-    const questions = questionsOf(seeded.chains);
+    const certIds = certIdsOf(seeded.chains);
     const path = `/.well-known/pki/ocsp/${seeded.issuerId}`;
     const type = "application/ocsp-request";
-    const post = (body: Uint8Array, close = false) => httpRequest("POST", path, { type, body, close });
-    const plain = questions.map((ask) => ask(null));
+    const post = (question: Question, close = false): Ask =>
+      answered(question, httpRequest("POST", path, { type, body: question.der, close }));
+    const get = (question: Question): Ask =>
+      answered(
+        question,
+        httpRequest("GET", `${path}/${encodeURIComponent(Buffer.from(question.der).toString("base64"))}`),
+      );
+    const plain = certIds.map((certId) => questionOf(certId, null));
     const fresh = Array.from({ length: NONCES }, (_, i) =>
-      (questions[i % questions.length] ?? fail())(randomBytes(32)),
+      questionOf(certIds[i % certIds.length] ?? fail(), randomBytes(32)),
     );
-    const cases: { what: string; requests: Uint8Array[]; reconnect?: boolean }[] = [
-      { what: "trivial: GET /health", requests: [httpRequest("GET", "/health")] },
-      {
-        what: "OCSP GET, repeated certificates",
-        requests: plain.map((der) =>
-          httpRequest("GET", `${path}/${encodeURIComponent(Buffer.from(der).toString("base64"))}`),
-        ),
-      },
-      { what: "OCSP POST, repeated certificates", requests: plain.map((der) => post(der)) },
-      {
-        what: "OCSP GET, every answer signed after its ledger lookup (nonce)",
-        requests: fresh.map((der) =>
-          httpRequest("GET", `${path}/${encodeURIComponent(Buffer.from(der).toString("base64"))}`),
-        ),
-      },
+    const cases: { what: string; asks: readonly Ask[]; reconnect?: boolean }[] = [
+      { what: "trivial: GET /health", asks: [exactly(httpRequest("GET", "/health"), '{"status":"healthy"}')] },
+      { what: "OCSP GET, repeated certificates", asks: plain.map(get) },
+      { what: "OCSP POST, repeated certificates", asks: plain.map((question) => post(question)) },
+      { what: "OCSP GET, every answer signed after its ledger lookup (nonce)", asks: fresh.map(get) },
       {
         what: "OCSP POST, every answer signed after its ledger lookup (nonce)",
-        requests: fresh.map((der) => post(der)),
+        asks: fresh.map((question) => post(question)),
       },
       {
         what: "OCSP POST, every answer signed, a new connection each",
-        requests: fresh.map((der) => post(der, true)),
+        asks: fresh.map((question) => post(question, true)),
         reconnect: true,
       },
     ];
@@ -65,15 +63,18 @@ export async function benchHttp(seconds = Number(process.env.BENCH_SECONDS ?? 4)
       let best: LoadResult | null = null;
       for (let round = 0; round < 3; round++) {
         const result = await runLoad({ port, connections: CONNECTIONS, seconds, ...load });
-        if (result.failures > 0)
-          throw new Error(`${what}: ${result.failures} of ${result.answers} answers were not 200`);
         if (!best || result.requestsPerSecond > best.requestsPerSecond) best = result;
       }
       if (best) rows.push({ what, result: best });
     }
     rows.push({
       what: "openssl ocsp -multi 2, POST, a new connection each",
-      result: await benchOpenssl(seeded.chains, plain, CONNECTIONS, seconds),
+      result: await benchOpenssl(
+        seeded.chains,
+        plain.map(({ der }) => der),
+        CONNECTIONS,
+        seconds,
+      ),
     });
     print(rows);
   } finally {
@@ -85,22 +86,46 @@ function fail(): never {
   throw new Error("nothing to ask for");
 }
 
-/** For each certificate a function that makes the DER OCSPRequest for it, with or without a nonce. */
-function questionsOf(
-  chains: readonly string[],
-): ((nonce: Uint8Array<ArrayBuffer> | null) => Uint8Array<ArrayBuffer>)[] {
+interface Question {
+  readonly certId: Uint8Array<ArrayBuffer>;
+  readonly nonce: Uint8Array<ArrayBuffer> | null;
+  /** DER OCSPRequest. */
+  readonly der: Uint8Array<ArrayBuffer>;
+}
+
+function questionOf(certId: Uint8Array<ArrayBuffer>, nonce: Uint8Array<ArrayBuffer> | null): Question {
+  return { certId, nonce, der: buildOcspRequest([certId], nonce) };
+}
+
+/** The answer must be about that certificate, for that request, and `good`. That it is signed rightly is `npm run test:load`'s to check. */
+function answered({ certId, nonce }: Question, message: Uint8Array): Ask {
+  return {
+    message,
+    wrong: (answer) => {
+      if (answer.status !== 200) return shown(answer);
+      const { status, basic } = parseOcspResponse(new Uint8Array(answer.body));
+      const [single] = basic?.responses ?? [];
+      if (!basic || !single || !equal(single.certId.der, certId)) return `OCSP ${status} about another certificate`;
+      if (single.status.type !== "good") return `OCSP status ${single.status.type}`;
+      const own = nonce === null ? basic.nonce === null : basic.nonce !== null && equal(basic.nonce, nonce);
+      return own ? null : "the nonce is not that of the request";
+    },
+  };
+}
+
+/** The CertID of each certificate. */
+function certIdsOf(chains: readonly string[]): Uint8Array<ArrayBuffer>[] {
   return chains.map((chain) => {
     const [leaf, issuer] = pemBlocks(chain).map((pem) => new X509Certificate(pem));
     if (!leaf || !issuer) throw new Error("a chain has a leaf and its issuer");
     const parsed = parseCertificate(new Uint8Array(issuer.raw));
     const sha1 = (bytes: Uint8Array) => new Uint8Array(createHash("sha1").update(bytes).digest());
-    const certId = buildCertId(
+    return buildCertId(
       "sha1",
       sha1(parsed.subject.der),
       sha1(parsed.publicKey.keyBits),
       leaf.serialNumber.toLowerCase(),
     );
-    return (nonce) => buildOcspRequest([certId], nonce);
   });
 }
 

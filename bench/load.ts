@@ -1,9 +1,16 @@
-import { connect, type Socket } from "node:net";
+import { Connection, type HttpAnswer } from "../test/support/connection.ts";
 
-/** What a load run asks for. Requests are whole HTTP/1.1 messages made beforehand and sent in turn. */
+/** A whole HTTP/1.1 request, made beforehand, and what must come of it. */
+export interface Ask {
+  readonly message: Uint8Array;
+  /** What is wrong with an answer; null when it is the expected one. Cheap: it runs beside the server. */
+  wrong(answer: HttpAnswer): string | null;
+}
+
+/** What a load run asks for, in turn. */
 export interface Load {
   readonly port: number;
-  readonly requests: readonly Uint8Array[];
+  readonly asks: readonly Ask[];
   readonly connections: number;
   readonly seconds: number;
   /** A new connection for each request, as for servers that close after one answer. */
@@ -15,35 +22,34 @@ export interface LoadResult {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly answers: number;
-  /** Answers whose status was not 200, and connections that broke. */
-  readonly failures: number;
 }
 
-/**
- * A load generator on bare sockets: one request in flight on each connection, answers told apart by Content-Length (or the
- * end of the connection), so that it takes little of the cores that it shares with the server.
- */
+/** Measures, one request in flight on each connection. Throws at the first answer that is not the expected one, or does not come. */
 export async function runLoad(load: Load): Promise<LoadResult> {
   const latencies: number[] = [];
-  let failures = 0;
   let turn = 0;
-  const until = performance.now() + load.seconds * 1000;
-  const next = (): Uint8Array => {
-    const request = load.requests[turn++ % load.requests.length];
-    if (!request) throw new Error("no request to send");
-    return request;
-  };
-  const note = (startedAt: number, good: boolean) => {
-    latencies.push(performance.now() - startedAt);
-    if (!good) failures++;
-  };
+  const began = performance.now();
+  const until = began + load.seconds * 1000;
   const worker = async () => {
-    while (performance.now() < until) {
-      const broken = await drive(load, until, next, note);
-      if (broken) failures++;
+    let connection = new Connection(load.port);
+    try {
+      while (performance.now() < until) {
+        const ask = load.asks[turn++ % load.asks.length];
+        if (!ask) throw new Error("no request to send");
+        const startedAt = performance.now();
+        if (load.reconnect && latencies.length > 0) {
+          connection.close();
+          connection = new Connection(load.port);
+        }
+        const answer = await connection.ask(ask.message);
+        latencies.push(performance.now() - startedAt);
+        const wrong = ask.wrong(answer);
+        if (wrong !== null) throw new Error(`answer ${latencies.length}: ${wrong}`);
+      }
+    } finally {
+      connection.close();
     }
   };
-  const began = performance.now();
   await Promise.all(Array.from({ length: load.connections }, worker));
   const seconds = (performance.now() - began) / 1000;
   latencies.sort((a, b) => a - b);
@@ -54,87 +60,19 @@ export async function runLoad(load: Load): Promise<LoadResult> {
     p50Ms: at(0.5),
     p99Ms: at(0.99),
     answers: latencies.length,
-    failures,
   };
 }
 
-/** How long after the end an answer is waited for. */
-const GRACE_MS = 1_000;
-
-/** Drives one connection until the time is over or it ends; true when it broke in the middle of an answer. */
-function drive(
-  load: Load,
-  until: number,
-  next: () => Uint8Array,
-  note: (startedAt: number, good: boolean) => void,
-): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket: Socket = connect({ port: load.port, host: "127.0.0.1", noDelay: true });
-    let startedAt = 0;
-    let waiting = false;
-    let pending: Buffer | null = null;
-    // A server that never answers must not hold the run up.
-    const giveUp = setTimeout(() => finish(waiting), until - performance.now() + GRACE_MS);
-    const finish = (broken: boolean) => {
-      clearTimeout(giveUp);
-      socket.destroy();
-      resolve(broken);
-    };
-    const send = () => {
-      startedAt = performance.now();
-      if (startedAt >= until) return finish(false);
-      waiting = true;
-      socket.write(next());
-    };
-    const answered = (good: boolean) => {
-      waiting = false;
-      note(startedAt, good);
-      if (load.reconnect) finish(false);
-      else send();
-    };
-    socket.on("connect", send);
-    socket.on("data", (chunk) => {
-      const message = pending ? Buffer.concat([pending, chunk]) : chunk;
-      const size = messageLength(message);
-      const complete = size !== null && message.length >= size;
-      pending = complete ? null : message;
-      if (complete) answered(isGood(message));
-    });
-    socket.on("end", () => {
-      const untilEnd = waiting && pending !== null && messageLength(pending) === null;
-      if (untilEnd && pending) note(startedAt, isGood(pending));
-      finish(waiting && !untilEnd);
-    });
-    socket.on("error", () => finish(waiting));
-  });
+/** An answer that must be 200 and exactly that. */
+export function exactly(message: Uint8Array, body: string): Ask {
+  const expected = Buffer.from(body);
+  return {
+    message,
+    wrong: (answer) => (answer.status === 200 && answer.body.equals(expected) ? null : shown(answer)),
+  };
 }
 
-/** Whether a message's status line says 200. */
-function isGood(message: Buffer): boolean {
-  return message.subarray(9, 12).toString("latin1") === "200";
-}
-
-/** Octets of the HTTP message that begins `bytes`, or null when its head is not complete or names no length. */
-function messageLength(bytes: Buffer): number | null {
-  const head = bytes.indexOf("\r\n\r\n");
-  if (head < 0) return null;
-  const length = /\r\ncontent-length: *(\d+)/i.exec(bytes.subarray(0, head + 2).toString("latin1"))?.[1];
-  return length === undefined ? null : head + 4 + Number(length);
-}
-
-/** An HTTP/1.1 request as octets. */
-export function httpRequest(
-  method: string,
-  path: string,
-  options: { type?: string; body?: Uint8Array; close?: boolean; headers?: Record<string, string> } = {},
-): Uint8Array {
-  const head = [
-    `${method} ${path} HTTP/1.1`,
-    "Host: localhost",
-    ...(options.type ? [`Content-Type: ${options.type}`] : []),
-    ...(options.body ? [`Content-Length: ${options.body.length}`] : []),
-    ...Object.entries(options.headers ?? {}).map(([name, value]) => `${name}: ${value}`),
-    ...(options.close ? ["Connection: close"] : []),
-  ];
-  return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`, "latin1"), options.body ?? Buffer.alloc(0)]);
+/** An answer for a message to whoever reads the failure. */
+export function shown({ status, body }: HttpAnswer): string {
+  return `${status} ${body.subarray(0, 300).toString("latin1")}`;
 }

@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
-import { type AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+import { AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
 import { etagOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
@@ -348,19 +348,25 @@ function describeIssue(issue: z.core.$ZodIssue, prefix: string): string {
   return `${path === "" ? "body" : path}: ${message}`;
 }
 
-/** Reads a body up to `limit` bytes; more is a 413, told before it is all read. */
+/** Reads a body up to `limit` bytes; more is a 413, told before it is all read, and a body that breaks off a 400. */
 export async function readBody(request: Request, limit: number): Promise<Uint8Array<ArrayBuffer>> {
   const declared = request.headers.get("Content-Length");
   if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
   if (!request.body) return new Uint8Array(0);
-  if (declared !== null) {
-    const all = new Uint8Array(await request.arrayBuffer());
-    if (all.length > limit) throw tooLarge(limit);
-    return all;
-  }
-  const all = await readUpTo(request.body, limit);
-  if (all === null) throw tooLarge(limit);
+  const all = await whole(
+    declared === null ? readUpTo(request.body, limit) : request.arrayBuffer().then((octets) => new Uint8Array(octets)),
+  );
+  if (all === null || all.length > limit) throw tooLarge(limit);
   return all;
+}
+
+async function whole<T>(reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (cause) {
+    // The runtime marks it like an overload of its own, but it is the client that has gone.
+    throw new AppError(400, "body_incomplete", "the request ended before its body was complete", { cause });
+  }
 }
 
 /** The envelope of an error. */

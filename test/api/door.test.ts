@@ -1,5 +1,6 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { makeApp } from "../../worker/app.ts";
 import worker from "../../worker/index.ts";
 import { actorWith } from "../support/actors.ts";
 import { administrator, auditCount, type Client } from "../support/api.ts";
@@ -60,6 +61,23 @@ describe("with an administrator", () => {
       "page: must be a whole number",
     );
     expect((await admin.get("/api/v1/teams?per_page=007&page=1")).body).toMatchObject({ per_page: 7, page: 1 });
+  });
+
+  it("a body that breaks off is a 400 of the client's, however the runtime marks it", async () => {
+    for (const headers of [{}, { "Content-Length": "100" }]) {
+      const body = new ReadableStream({
+        pull(controller) {
+          controller.error(Object.assign(new Error("Network connection lost."), { retryable: true }));
+        },
+      });
+      const request = new Request("http://localhost/api/v1/teams", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Authorization: `Bearer ${key}`, ...headers },
+        body,
+      });
+      const answer = await makeApp().fetch(request, { ...env }, { waitUntil: () => undefined });
+      expect([answer.status, (await errorOf(answer)).error]).toEqual([400, "body_incomplete"]);
+    }
   });
 
   describe("rate limits", () => {

@@ -3,6 +3,8 @@ import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 /** A small client of the API for end-to-end suites and the benchmark: JSON in and out, an error for what is not 2xx. */
 export interface Client {
   readonly url: string;
+  /** Empty: it shows none. */
+  readonly key: string;
   call(method: string, path: string, body?: unknown): Promise<Json>;
   /** The same server, another key. */
   as(key: string): Client;
@@ -26,6 +28,7 @@ export class ApiError extends Error {
 export function clientOf(url: string, key = ""): Client {
   return {
     url,
+    key,
     as: (other) => clientOf(url, other),
     at: (other) => clientOf(other, key),
     async call(method, path, body) {
