@@ -30,7 +30,7 @@ function hexDigit(code: number): number {
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -256;
 }
 
-/** The six-bit values of the text, leading slashes dropped, and how many padding characters ended it. */
+/** The six-bit values of the text without line breaks, leading slashes and those behind the padding, and how much padding there is. */
 function sextets(text: string): { values: Uint8Array; padding: number } {
   const values = new Uint8Array(text.length);
   let count = 0;
@@ -41,11 +41,13 @@ function sextets(text: string): { values: Uint8Array; padding: number } {
       code = hexDigit(text.charCodeAt(i + 1)) * 16 + hexDigit(text.charCodeAt(i + 2));
       i += 2;
     }
+    // Some encoders break their base64 into lines (RFC 2045 section 6.8).
+    if (code === 0x0a || code === 0x0d) continue;
     const value = code >= 0 && code < 128 ? (VALUES[code] as number) : 255;
     if (value === 255) throw new OcspError("path is not the base64 form of a request");
     if (value === 64) {
       padding++;
-    } else {
+    } else if (padding === 0 || value !== SLASH) {
       if (padding > 0) throw new OcspError("padding inside the base64 form of a request");
       // Base64 of a SEQUENCE begins with M, so a slash before it belongs to the path.
       if (value !== SLASH || count > 0) values[count++] = value;
@@ -151,7 +153,7 @@ function restoreSlashes(
 /**
  * The DER request in what stands after the responder's URL in a GET: the raw path, neither decoded nor normalised, without
  * query. Taken: any number of leading slashes; standard base64 with its padding or none; any character percent-encoded, in
- * upper or lower case; a space for `+`; the URL-safe `-` and `_`, which standard base64 never has. When characters are missing
+ * upper or lower case; line breaks, percent-encoded; slashes at the end; a space for `+`; the URL-safe `-` and `_`, which standard base64 never has. When characters are missing
  * because something on the way merged `//` into `/`, they are put back: the way that reads as a request is taken, preferably
  * one that `accept` says yes to (for instance: the issuer hashes are ours), for two slashes near each other can allow more
  * than one. That work is bounded. Throws OcspError `malformedRequest`; the result itself may still be malformed unless slashes
@@ -166,8 +168,8 @@ export function decodeOcspPath(rawTail: string, accept: (request: OcspRequest) =
   const characters = Math.ceil((length * 4) / 3);
   if (padding > 0 && (characters + padding) % 4 !== 0) throw new OcspError("base64 form with wrong padding");
   const missing = characters - values.length;
-  if (missing === 0) return pack(values, length);
-  if (missing < 0) throw new OcspError("octets after the request");
+  if (values.subarray(characters).some((value) => value !== SLASH)) throw new OcspError("octets after the request");
+  if (missing <= 0) return pack(values.subarray(0, characters), length);
   if (missing > MAX_MISSING) throw new OcspError("base64 form is shorter than the request it begins");
   return restoreSlashes(values, length, missing, accept);
 }

@@ -18,14 +18,14 @@ export class OcspError extends PkiError {
   }
 }
 
-export type CertIdHash = "sha1" | "sha256";
+export type CertIdHash = "sha1" | "sha256" | "sha384" | "sha512";
 
 /** Which certificate is asked about. All octets are views into the request. */
 export interface CertId {
   readonly hash: CertIdHash;
-  /** Hash of the issuer's DER name: 20 or 32 octets. */
+  /** Hash of the issuer's DER name. */
   readonly issuerNameHash: Bytes;
-  /** Hash of the content of the issuer's subjectPublicKey BIT STRING: 20 or 32 octets. */
+  /** Hash of the content of the issuer's subjectPublicKey BIT STRING. */
   readonly issuerKeyHash: Bytes;
   /** Lower-case hex, two digits an octet, no sign octet, at most 20 octets. */
   readonly serial: string;
@@ -38,6 +38,8 @@ export interface OcspRequest {
   readonly certIds: CertId[];
   /** The nonce's own octets, 1 to 128. */
   readonly nonce: Bytes | null;
+  /** The nonce came without an OCTET STRING of its own around it, as RFC 2560 can be read: its echo has none either. */
+  readonly bareNonce: boolean;
 }
 
 /** Largest request in octets, and most CertIDs in one. */
@@ -49,6 +51,10 @@ const ACCEPTABLE_RESPONSES_OID = oid("1.3.6.1.5.5.7.48.1.4");
 
 const SHA1_OID = oid("1.3.14.3.2.26");
 const SHA256_OID = oid("2.16.840.1.101.3.4.2.1");
+const SHA384_OID = oid("2.16.840.1.101.3.4.2.2");
+const SHA512_OID = oid("2.16.840.1.101.3.4.2.3");
+/** `version [0] EXPLICIT INTEGER v1`: the default, which DER leaves out. */
+const VERSION_1 = new Uint8Array([0xa0, 3, 2, 1, 0]);
 const NULL_PARAMETERS = new Uint8Array([5, 0]);
 
 interface HashForm {
@@ -57,12 +63,16 @@ interface HashForm {
   readonly size: number;
 }
 
-/** The AlgorithmIdentifiers that are understood: parameters NULL or absent (RFC 5754 section 2). */
+/** The AlgorithmIdentifiers that are understood, the usual ones first: parameters NULL or absent (RFC 5754 section 2). */
 const HASH_FORMS: readonly HashForm[] = [
   { hash: "sha1", algorithm: sequence(SHA1_OID, NULL_PARAMETERS), size: 20 },
   { hash: "sha256", algorithm: sequence(SHA256_OID, NULL_PARAMETERS), size: 32 },
   { hash: "sha1", algorithm: sequence(SHA1_OID), size: 20 },
   { hash: "sha256", algorithm: sequence(SHA256_OID), size: 32 },
+  { hash: "sha384", algorithm: sequence(SHA384_OID, NULL_PARAMETERS), size: 48 },
+  { hash: "sha512", algorithm: sequence(SHA512_OID, NULL_PARAMETERS), size: 64 },
+  { hash: "sha384", algorithm: sequence(SHA384_OID), size: 48 },
+  { hash: "sha512", algorithm: sequence(SHA512_OID), size: 64 },
 ];
 
 function malformed(message: string): OcspError {
@@ -140,7 +150,7 @@ function readHash(cursor: Cursor, limit: number): HashForm {
     }
   }
   cursor.skip(0x30, limit);
-  throw new OcspError("hash algorithm of a CertID is neither SHA-1 nor SHA-256", "unauthorized");
+  throw new OcspError("hash algorithm of a CertID is none of SHA-1, SHA-256, SHA-384 and SHA-512", "unauthorized");
 }
 
 function readOctets(cursor: Cursor, size: number, limit: number, what: string): Bytes {
@@ -178,23 +188,32 @@ function readCertId(cursor: Cursor, limit: number): CertId {
   return { hash: form.hash, issuerNameHash, issuerKeyHash, serial, der: cursor.bytes.subarray(from, end) };
 }
 
-/** The octets of a Nonce (RFC 9654 section 2.1), the cursor standing in its extnValue. */
-function readNonce(cursor: Cursor, limit: number): Bytes {
-  const end = cursor.enter(0x04, limit);
-  const nonce = cursor.bytes.subarray(cursor.at, end);
-  if (nonce.length < 1 || nonce.length > 128) throw malformed("nonce must have 1 to 128 octets");
-  cursor.at = end;
-  cursor.close(limit, "nonce");
-  return nonce;
+interface Nonce {
+  readonly octets: Bytes;
+  readonly bare: boolean;
+}
+
+/** The nonce in an extnValue (RFC 9654 section 2.1), the cursor at the start of its content: an OCTET STRING, or none. */
+function readNonce(cursor: Cursor, limit: number): Nonce {
+  const from = cursor.at;
+  cursor.at = limit;
+  const { bytes } = cursor;
+  // Lengths up to 127 have one octet, 128 has two; longer ones are no nonce in either form.
+  const header = bytes[from + 1] === 0x81 && bytes[from + 2] === 128 ? 3 : 2;
+  const announced = header === 3 ? 128 : bytes[from + 1];
+  const bare = bytes[from] !== 0x04 || limit - from - header !== announced;
+  const octets = bytes.subarray(bare ? from : from + header, limit);
+  if (octets.length < 1 || octets.length > 128) throw malformed("nonce must have 1 to 128 octets");
+  return { octets, bare };
 }
 
 /** Reads the explicitly tagged Extensions; returns the nonce when `nonceHere` and there is one. */
-function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Bytes | null {
+function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Nonce | null {
   const taggedEnd = cursor.enter(tag, limit);
   const listEnd = cursor.enter(0x30, taggedEnd);
   if (listEnd !== taggedEnd) throw malformed("octets after the extensions");
   if (cursor.at === listEnd) throw malformed("Extensions without an extension");
-  let nonce: Bytes | null = null;
+  let nonce: Nonce | null = null;
   while (cursor.at < listEnd) {
     const end = cursor.enter(0x30, listEnd);
     const isNonce = cursor.matches(NONCE_OID, end);
@@ -203,10 +222,11 @@ function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: b
     else cursor.skip(0x06, end);
     let critical = false;
     if (cursor.sees(0x01, end)) {
-      // FALSE is the default and therefore never written in DER.
-      if (cursor.enter(0x01, end) !== cursor.at + 1 || cursor.bytes[cursor.at] !== 0xff) throw malformed("critical");
-      critical = true;
-      cursor.at++;
+      // FALSE is the default, which DER leaves out; some clients write it.
+      if (cursor.enter(0x01, end) !== cursor.at + 1) throw malformed("critical");
+      const value = cursor.bytes[cursor.at++];
+      if (value !== 0xff && value !== 0) throw malformed("critical");
+      critical = value !== 0;
     }
     const valueEnd = cursor.enter(0x04, end);
     if (valueEnd !== end) throw malformed("octets too many in an extension");
@@ -223,8 +243,8 @@ function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: b
 /**
  * Reads a DER OCSPRequest of at most 10 KB with 1 to 10 CertIDs. A CertID that stands twice is returned once. requestorName,
  * the optional signature and extensions that are not critical are checked for strict DER where they are constructed and
- * otherwise ignored. Throws OcspError: `malformedRequest`, or `unauthorized` for a CertID hash other than SHA-1 and SHA-256.
- * RFC 6960 section 4.1.1, RFC 9654 section 2.1.
+ * otherwise ignored. Defaults may be written out. Throws OcspError: `malformedRequest`, or `unauthorized` for a CertID hash that
+ * is not known here. RFC 6960 section 4.1.1, RFC 9654 section 2.1.
  */
 export function parseOcspRequest(der: Bytes): OcspRequest {
   if (der.length > MAX_OCSP_REQUEST) throw malformed("request is longer than 10 KB");
@@ -232,7 +252,8 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   const outerEnd = cursor.enter(0x30, der.length);
   if (outerEnd !== der.length) throw malformed("octets after the request");
   const tbsEnd = cursor.enter(0x30, outerEnd);
-  if (cursor.sees(0xa0, tbsEnd)) throw malformed("version is neither v1 nor left to its default");
+  if (cursor.matches(VERSION_1, tbsEnd)) cursor.at += VERSION_1.length;
+  else if (cursor.sees(0xa0, tbsEnd)) throw malformed("version is not v1");
   if (cursor.sees(0xa1, tbsEnd)) cursor.skip(0xa1, tbsEnd);
   const listEnd = cursor.enter(0x30, tbsEnd);
   const certIds: CertId[] = [];
@@ -249,7 +270,7 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   cursor.close(tbsEnd, "TBSRequest");
   if (cursor.at < outerEnd) cursor.skip(0xa0, outerEnd);
   cursor.close(outerEnd, "OCSPRequest");
-  return { certIds, nonce };
+  return { certIds, nonce: nonce?.octets ?? null, bareNonce: nonce?.bare ?? false };
 }
 
 /** Reads one DER CertID by itself, as `canonicalCertId` names it. Throws OcspError. */

@@ -41,6 +41,8 @@ export interface OcspResponseData {
   readonly responses: readonly OcspSingleResponse[];
   /** The request's nonce, echoed in responseExtensions (RFC 9654 section 2.1). */
   readonly nonce: Bytes | null;
+  /** Echoes the nonce without an OCTET STRING around it, as it came. */
+  readonly bareNonce?: boolean;
 }
 
 const BASIC_OID = oid("1.3.6.1.5.5.7.48.1.1");
@@ -115,6 +117,10 @@ function writeSingle(out: Uint8Array, from: number, single: OcspSingleResponse):
   return writeGeneralizedTime(out, at + 2, single.nextUpdate.getTime());
 }
 
+function nonceExtension(value: Bytes): Bytes {
+  return context(1, true, sequence(sequence(NONCE_OID, octetString(value))));
+}
+
 /**
  * DER ResponseData to be signed. Times are cut to seconds. Throws RangeError when there is no response, a nonce is not of 1 to
  * 128 octets, or a reason does not exist. RFC 6960 section 4.2.1.
@@ -125,8 +131,7 @@ export function buildOcspTbs(template: OcspTemplate, data: OcspResponseData): By
   if (nonce !== null && (nonce.length < 1 || nonce.length > 128)) throw new RangeError("nonce of 1 to 128 octets");
   let list = 0;
   for (const single of responses) list += sized(singleLength(single));
-  const extensions =
-    nonce === null ? null : context(1, true, sequence(sequence(NONCE_OID, octetString(octetString(nonce)))));
+  const extensions = nonce === null ? null : nonceExtension(data.bareNonce ? nonce : octetString(nonce));
   const content = template.responderId.length + GENERALIZED_TIME_LENGTH + sized(list) + (extensions?.length ?? 0);
   const out = new Uint8Array(sized(content));
   let at = writeHeader(out, 0, 0x30, content);

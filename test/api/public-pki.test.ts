@@ -1,8 +1,9 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Issued, type Ledger, ledgerOf } from "../../src/authority/ledger.ts";
-import { type Bytes, fromHex, toBase64 } from "../../src/pki/bytes.ts";
+import { type Bytes, digest, fromHex, toBase64, toHex } from "../../src/pki/bytes.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
+import { context, integer, octetString, oid, sequence } from "../../src/pki/der.ts";
 import { generateKeyPair, verify } from "../../src/pki/keys.ts";
 import { buildCertId, buildOcspRequest, type CertIdHash, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem } from "../../src/pki/pem.ts";
@@ -10,6 +11,7 @@ import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 
 const bindings = env as unknown as Bindings;
+const NONCE = oid("1.3.6.1.5.5.7.48.1.2");
 
 interface CaRow {
   readonly ledger_id: string;
@@ -152,6 +154,66 @@ describe("OCSP", () => {
       },
     );
     expect(again.status).toBe(304);
+  });
+
+  it("takes what clients write beyond DER and RFC 6960: defaults, a bare nonce, other hashes, line breaks, slashes", async () => {
+    const id = certId(good.serial);
+    const nonce = crypto.getRandomValues(new Uint8Array(16));
+    const extension = sequence(NONCE, new Uint8Array([1, 1, 0]), octetString(nonce));
+    const list = sequence(sequence(id));
+    const lax = sequence(sequence(context(0, true, integer(0)), list, context(2, true, sequence(extension))));
+    for (const response of [await post(lax), await get(lax)]) {
+      expect(response.headers.get("Cache-Control")).toContain("no-store");
+      const body = new Uint8Array(await response.arrayBuffer());
+      expect(toHex(body)).toContain(toHex(sequence(NONCE, octetString(nonce))));
+    }
+    const certificate = parseCertificate(decodePem(ca.cert_pem)[0]?.der ?? new Uint8Array(0));
+    for (const [hash, algorithm] of [
+      ["sha384", "SHA-384"],
+      ["sha512", "SHA-512"],
+    ] as const) {
+      const [name, key] = [certificate.subject.der, certificate.publicKey.keyBits];
+      const about = async (serial: string, of = key) =>
+        buildOcspRequest([buildCertId(hash, await digest(algorithm, name), await digest(algorithm, of), serial)]);
+      expect(await statuses(await post(await about(good.serial)))).toEqual(["good"]);
+      expect(await statuses(await get(await about(bad.serial)))).toEqual(["revoked"]);
+      expect(await statuses(await get(await about(bad.serial, name)))).toEqual(["unauthorized"]);
+    }
+    const request = buildOcspRequest([id]);
+    const text = encodeURIComponent(toBase64(request));
+    for (const tail of [
+      `${text}/`,
+      text.replace(/.{40}/g, "$&%0A"),
+      text.replace(/.{40}/g, "$&%0d%0a"),
+      `${good.serial}/`,
+    ])
+      expect([tail, await statuses(await fetch(`ocsp/${issuer}/${tail}`))]).toEqual([tail, ["good"]]);
+    const headers = { "Content-Type": "application/ocsp-request" };
+    const slashed = await fetch(`ocsp/${issuer}/`, { method: "POST", body: request, headers });
+    expect(await statuses(slashed)).toEqual(["good"]);
+    expect((await fetch(`ocsp/${issuer}/`)).headers.get("Allow")).toBe("POST");
+  });
+
+  it("answers for the CAs below, in one request with several as in one with one", async () => {
+    const { id } = await api.create<{ id: string }>(`/api/v1/issuers/${issuer}/intermediates`, { name: "Below" });
+    const below = await rowOf(id);
+    const under = ledgerOf({ bindings }, below.ledger_id);
+    const [held, ended] = [await leaf(under, "mc-below-good"), await leaf(under, "mc-below-bad")];
+    await under.revoke({ target: { certificate_id: "mc-below-bad" }, reason: "superseded" });
+    const ids = [
+      ...[
+        certId(good.serial),
+        certId(held.serial, "sha256", below),
+        certId(bad.serial),
+        certId(ended.serial, "sha1", below),
+      ],
+      ...[certId(held.serial), certId(good.serial, "sha1", below)],
+    ];
+    const each = [];
+    for (const one of ids) each.push(...(await statuses(await post(buildOcspRequest([one])))));
+    expect(each).toEqual(["good", "good", "revoked", "revoked", "unknown", "unknown"]);
+    expect(await statuses(await post(buildOcspRequest(ids)))).toEqual(each);
+    expect(await statuses(await post(buildOcspRequest([...ids].reverse())))).toEqual([...each].reverse());
   });
 
   it("inv 10: bad paths, types, sizes and names have the status that says what is wrong", async () => {

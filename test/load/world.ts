@@ -92,7 +92,12 @@ async function caOf({ admin }: Fleet, id: string, ...above: readonly string[]): 
     id,
     certificate,
     answersUnder: [id, ...above],
-    hashes: { sha1: hashesBy("sha1"), sha256: hashesBy("sha256") },
+    hashes: {
+      sha1: hashesBy("sha1"),
+      sha256: hashesBy("sha256"),
+      sha384: hashesBy("sha384"),
+      sha512: hashesBy("sha512"),
+    },
   };
 }
 

@@ -49,6 +49,11 @@ describe("the path form of a request", () => {
     ["URL-safe", (text) => unpadded(text).replaceAll("+", "-").replaceAll("/", "_")],
     ["double slashes merged", (text) => text.replace(/\/\/+/g, "/")],
     ["double slashes merged, padding lost", (text) => unpadded(text).replace(/\/\/+/g, "/")],
+    ["lines of 64, percent-encoded", (text) => text.replace(/.{64}/g, "$&%0A")],
+    ["lines of 4 with carriage returns, in lower case", (text) => text.replace(/.{4}/g, "$&%0d%0a")],
+    ["a line break before it and within its padding", (text) => `%0A${text.replace(/=$/, "%0A=%0A")}`],
+    ["before a slash", (text) => `${text}/`],
+    ["without padding, before slashes", (text) => `${unpadded(text)}/%2F`],
     ["decoded and merged", (text) => text.replaceAll("+", " ").replace(/\/\/+/g, "/")],
   ];
 
@@ -108,9 +113,9 @@ describe("the path form of a request", () => {
         `${text}AAAA`,
         text.slice(0, -5),
         `${text}?x=1`,
-        `${text}/`,
-        `\n${text}`,
-        `${text}%0A`,
+        `${text}/A`,
+        `${text}%20`,
+        `${text}%09`,
         `A${text}`,
       ],
       ...[

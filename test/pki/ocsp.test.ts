@@ -48,8 +48,14 @@ function statusOf(run: () => unknown): string {
   return "accepted";
 }
 
+const delegated = (): OcspResponder => ({
+  id: { byKey: hashOf("sha1", keyBitsOf(ca.responderDer)) },
+  algorithmIdentifier: SHA256_WITH_ECDSA,
+  certificates: [ca.responderDer],
+});
+
 describe("requests", () => {
-  test.each(["sha1", "sha256"] as const)("openssl's own, with %s CertIDs and a nonce", (hash) => {
+  test.each(["sha1", "sha256", "sha384", "sha512"] as const)("openssl's own, with %s CertIDs and a nonce", (hash) => {
     ca.files.run(
       ...["ocsp", `-${hash}`, "-issuer", "ca.pem", "-cert", "leaf.pem", "-serial", "0x00ff", "-serial", "5"],
       ...["-reqout", "request.der"],
@@ -149,10 +155,11 @@ describe("requests", () => {
     const refused = [
       withExtensions(),
       withExtensions(sequence(unknown, TRUE, octetString())),
-      withExtensions(sequence(unknown, new Uint8Array([1, 1, 0]), octetString())),
       withExtensions(sequence(unknown, new Uint8Array([1, 1, 1]), octetString())),
+      withExtensions(sequence(unknown, new Uint8Array([1, 2, 0, 0]), octetString())),
       withExtensions(sequence(NONCE, nonce), sequence(NONCE, nonce)),
-      withExtensions(sequence(NONCE, octetString(byteString(16, 1)))),
+      withExtensions(sequence(NONCE, octetString())),
+      withExtensions(sequence(NONCE, octetString(byteString(129, 1)))),
       sequence(
         sequence(
           sequence(
@@ -162,6 +169,46 @@ describe("requests", () => {
       ),
     ];
     for (const request of refused) expect(statusOf(() => parseOcspRequest(request))).toBe("malformedRequest");
+  });
+
+  test("defaults may be written out: version v1, critical FALSE", () => {
+    const FALSE = new Uint8Array([1, 1, 0]);
+    const list = sequence(sequence(certIdFor("sha1", "01")));
+    const nonce = byteString(8, 1);
+    const extensions = context(2, true, sequence(sequence(NONCE, FALSE, octetString(octetString(nonce)))));
+    const unknown = context(2, true, sequence(sequence(oid("1.2.3.4"), FALSE, octetString())));
+    const version = (number: number): Bytes => context(0, true, integer(number));
+    const read = parseOcspRequest(sequence(sequence(version(0), list, extensions)));
+    expect(read).toMatchObject({ nonce, bareNonce: false });
+    expect(read.certIds).toHaveLength(1);
+    expect(parseOcspRequest(sequence(sequence(version(0), list, unknown))).nonce).toBeNull();
+    for (const bad of [version(1), context(0, true), context(0, true, integer(0), integer(0)), context(0, true, list)])
+      expect(statusOf(() => parseOcspRequest(sequence(sequence(bad, list))))).toBe("malformedRequest");
+  });
+
+  test("a nonce without an OCTET STRING of its own is taken, and its echo has the same form", () => {
+    const template = compileOcspTemplate(delegated());
+    const at = new Date("2026-11-01T00:00:00Z");
+    const responses = [
+      { certId: certIdFor("sha1", "01"), status: { type: "good" }, thisUpdate: at, nextUpdate: null },
+    ] as const;
+    const seen = byteString(16, 9);
+    // As long as a wrapped one says, too long, too short, a length that DER would not write, and a header alone.
+    const bare = [seen, [4, 5, 1, 2, 3, 4], [4, 3, 1, 2, 3, 4], [4, 0x81, 2, 1, 2], [4], [4, 0x81, 0x80]];
+    for (const octets of bare.map((one) => Uint8Array.from(one))) {
+      const { nonce, bareNonce } = parseOcspRequest(withExtensions(sequence(NONCE, octetString(octets))));
+      expect({ nonce, bareNonce }).toEqual({ nonce: octets, bareNonce: true });
+      const tbs = buildOcspTbs(template, { producedAt: at, responses, nonce, bareNonce });
+      expect(toHex(tbs)).toContain(toHex(sequence(NONCE, octetString(octets))));
+    }
+    for (const length of [1, 127, 128]) {
+      const extension = sequence(NONCE, octetString(octetString(byteString(length, 4))));
+      const { nonce, bareNonce } = parseOcspRequest(withExtensions(extension));
+      expect({ nonce, bareNonce }).toEqual({ nonce: byteString(length, 4), bareNonce: false });
+      expect(toHex(buildOcspTbs(template, { producedAt: at, responses, nonce, bareNonce }))).toContain(
+        toHex(extension),
+      );
+    }
   });
 
   test("what is not strict DER or not a request is malformed; an unknown hash is unauthorized", () => {
@@ -189,11 +236,11 @@ describe("requests", () => {
           integer(1),
         ),
       ]),
-      sequence(sequence(context(0, true, integer(0)), sequence(sequence(certId(integer(1)))))),
+      sequence(sequence(context(0, true, integer(1)), sequence(sequence(certId(integer(1)))))),
     ];
     for (const request of bad) expect(statusOf(() => parseOcspRequest(request))).toBe("malformedRequest");
-    const sha512 = buildOcspRequest([certId(integer(1), sequence(oid("2.16.840.1.101.3.4.2.3")))]);
-    expect(statusOf(() => parseOcspRequest(sha512))).toBe("unauthorized");
+    const sha224 = buildOcspRequest([certId(integer(1), sequence(oid("2.16.840.1.101.3.4.2.4")))]);
+    expect(statusOf(() => parseOcspRequest(sha224))).toBe("unauthorized");
   });
 });
 
@@ -214,11 +261,6 @@ describe("responses", () => {
   const now = Math.floor(Date.now() / 1000) * 1000;
   const [thisUpdate, nextUpdate] = [new Date(now - 3_600_000), new Date(now + 86_400_000)];
   const revokedAt = new Date(now - 7_200_000);
-  const delegated = (): OcspResponder => ({
-    id: { byKey: hashOf("sha1", keyBitsOf(ca.responderDer)) },
-    algorithmIdentifier: SHA256_WITH_ECDSA,
-    certificates: [ca.responderDer],
-  });
 
   test("good, revoked with reason and unknown in one, delegated, with the nonce: openssl ocsp verifies", () => {
     ca.files.run(

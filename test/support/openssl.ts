@@ -149,7 +149,7 @@ export function keyBitsOf(certificate: Bytes): Bytes {
 }
 
 /** A hash of the octets. */
-export function hashOf(algorithm: "sha1" | "sha256", data: Uint8Array): Bytes {
+export function hashOf(algorithm: "sha1" | "sha256" | "sha384" | "sha512", data: Uint8Array): Bytes {
   return new Uint8Array(createHash(algorithm).update(data).digest());
 }
 

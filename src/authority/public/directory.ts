@@ -1,5 +1,7 @@
+import { createHash } from "node:crypto";
 import { eq, or } from "drizzle-orm";
 import { type Bytes, fromHex } from "../../pki/bytes.ts";
+import { parseCertificate } from "../../pki/certificate.ts";
 import type { CertId, CertIdHash } from "../../pki/ocsp.ts";
 import { decodePem } from "../../pki/pem.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
@@ -14,7 +16,13 @@ export interface PublicCa {
   readonly serialKey: Bytes | null;
   /** DER. */
   readonly certificate: Bytes;
-  readonly hashes: Readonly<Record<CertIdHash, { readonly name: Bytes; readonly key: Bytes }>>;
+  readonly hashes: (hash: CertIdHash) => IssuerHashes;
+}
+
+/** What a CertID says of the CA: hashes of its name and of its key. */
+interface IssuerHashes {
+  readonly name: Bytes;
+  readonly key: Bytes;
 }
 
 /** What one `{ca_id}` of a public URL stands for. */
@@ -104,7 +112,7 @@ export function forgetAuthority(caId: string): void {
 /** The CA of those already known that a CertID names, or null. */
 export function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
   for (const ca of authority.all) {
-    const hashes = ca.hashes[id.hash];
+    const hashes = ca.hashes(id.hash);
     if (sameOctets(hashes.key, id.issuerKeyHash) && sameOctets(hashes.name, id.issuerNameHash)) return ca;
   }
   return null;
@@ -143,9 +151,23 @@ function publicCa(row: CaAuthorityRow): PublicCa {
     ledger_id: row.ledger_id,
     serialKey: serialKeyOf(row),
     certificate,
-    hashes: {
-      sha1: { name: fromHex(row.name_hash_sha1), key: fromHex(row.key_hash_sha1) },
-      sha256: { name: fromHex(row.name_hash_sha256), key: fromHex(row.key_hash_sha256) },
-    },
+    hashes: hashesOf(row, certificate),
+  };
+}
+
+/** The usual hashes are in the row; the others are made when somebody asks by them. */
+function hashesOf(row: CaAuthorityRow, certificate: Bytes): PublicCa["hashes"] {
+  const made = new Map<CertIdHash, IssuerHashes>([
+    ["sha1", { name: fromHex(row.name_hash_sha1), key: fromHex(row.key_hash_sha1) }],
+    ["sha256", { name: fromHex(row.name_hash_sha256), key: fromHex(row.key_hash_sha256) }],
+  ]);
+  return (hash) => {
+    const before = made.get(hash);
+    if (before) return before;
+    const { subject, publicKey } = parseCertificate(certificate);
+    const [name, key] = [subject.der, publicKey.keyBits].map((octets) => createHash(hash).update(octets).digest());
+    const hashes = { name: Uint8Array.from(name ?? []), key: Uint8Array.from(key ?? []) };
+    made.set(hash, hashes);
+    return hashes;
   };
 }

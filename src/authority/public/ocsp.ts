@@ -74,18 +74,36 @@ export async function answerOcsp(
   const signing = cas.find((ca) => ca !== null);
   // Not our certificates at all: nobody here could sign for them.
   if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
-  const own = request.certIds.filter((_, i) => cas[i] === signing).map(({ serial }) => serial);
   const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
-  const found = read ? [read.status] : await statusesOf(ctx, signing, own);
-  const statuses = cas.map((ca) => (ca === signing && found.shift()) || UNKNOWN);
+  const statuses = read ? [read.status] : await statusesBy(ctx, cas, request.certIds);
   const answer = await sign(ctx, signing, request, statuses, { asked, repeatable: key !== null });
   if (key !== null) answers.keep(key, answer);
   return answer;
 }
 
+/** The status of each CertID from the ledger of its CA; `unknown` where that is none of ours. */
+async function statusesBy(
+  ctx: PublicContext,
+  cas: readonly (PublicCa | null)[],
+  certIds: readonly CertId[],
+): Promise<SerialStatus[]> {
+  const statuses: SerialStatus[] = certIds.map(() => UNKNOWN);
+  const ask = async (ca: PublicCa) => {
+    const places = [...cas.keys()].filter((i) => cas[i] === ca);
+    const found = await statusesOf(
+      ctx,
+      ca,
+      places.map((i) => certIds[i]?.serial ?? ""),
+    );
+    for (const [at, i] of places.entries()) statuses[i] = found[at] ?? UNKNOWN;
+  };
+  await Promise.all([...new Set(cas)].map((ca) => ca && ask(ca)));
+  return statuses;
+}
+
 /** The question that a canonical CertID (hex of its DER) stands for. */
 export function questionOfCertId(der: Bytes): Question {
-  return { request: { certIds: [parseCertId(der)], nonce: null }, read: null };
+  return { request: { certIds: [parseCertId(der)], nonce: null, bareNonce: false }, read: null };
 }
 
 /**
@@ -100,7 +118,7 @@ export async function questionOfSerial(
 ): Promise<Question> {
   const asked = askedAt(ctx.clock.now().getTime());
   const { ca, status } = await issuerOf(ctx, authority, caId, serial);
-  const { name, key } = ca.hashes.sha1;
+  const { name, key } = ca.hashes("sha1");
   return { ...questionOfCertId(buildCertId("sha1", name, key, serial)), read: { status, asked } };
 }
 
@@ -144,7 +162,8 @@ async function sign(
   const nextUpdate = Math.min(thisUpdate + VALIDITY_MS, wholeSecond(notAfter));
   const [from, until] = [new Date(thisUpdate), new Date(nextUpdate)];
   const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? UNKNOWN, from, until));
-  const tbs = buildOcspTbs(template, { producedAt: from, responses, nonce: request.nonce });
+  const { nonce, bareNonce } = request;
+  const tbs = buildOcspTbs(template, { producedAt: from, responses, nonce, bareNonce });
   const body = assembleOcspResponse(template, tbs, await signer.sign(tbs));
   const etag = `"${toHex(await digest("SHA-256", body))}"`;
   if (!repeatable) {

@@ -46,7 +46,7 @@ export async function answerPublicPki(
   const [caId, tail] = split(rest);
   switch (kind) {
     case "ocsp":
-      return ocsp(ctx, request, { path, caId, tail, hasTail: rest.length > caId.length }, edge);
+      return ocsp(ctx, request, { path, caId, tail, hasTail: /[^/]/.test(tail) }, edge);
     case "crl":
       allow(request, ["GET", "HEAD"]);
       return throughEdge(ctx, request, edge, path) ?? crl(ctx, request, caId, tail);
@@ -118,8 +118,9 @@ async function askedByPath(
 ): Promise<Question> {
   const canonical = CANONICAL.exec(tail)?.[1];
   if (canonical !== undefined && canonical.length % 2 === 0) return questionOfCertId(fromHex(canonical));
-  const text = tail.replace(/^(?:\/|%2[fF])+/, "");
-  if (/^[0-9a-fA-F]+$/.test(text)) return questionOfSerial(ctx, authority, caId, serialOf(text));
+  const text = tail.replace(/^(?:\/|%2[fF]|%0[aAdD])+/, "");
+  const serial = /^([0-9a-fA-F]+)\/*$/.exec(text)?.[1];
+  if (serial !== undefined) return questionOfSerial(ctx, authority, caId, serialOf(serial));
   if (!/^(?:M|%4[dD])/.test(text)) {
     throw invalid(
       "path",
