@@ -42,6 +42,13 @@ export const idempotencyKeys = sqliteTable(
   ],
 );
 
+/** One row: how often the minute's tick has come, and since when a restore's losses are being brought back (platform/whole.ts). */
+export const inventoryState = sqliteTable("inventory_state", {
+  id: integer().primaryKey(),
+  beat: integer().notNull(),
+  recovering_since: text(),
+});
+
 /** Where a sweep stands and until when one worker holds it. */
 export const sweeps = sqliteTable("sweeps", {
   name: text().primaryKey(),
