@@ -1,4 +1,5 @@
 import { reconcileLedgers } from "../src/authority/reconcile.ts";
+import { attuneLedgers } from "../src/authority/recovery.ts";
 import { recordDenied } from "../src/identity/denied.ts";
 import { pruneSignIns } from "../src/identity/sessions/sessions.ts";
 import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
@@ -8,6 +9,7 @@ import type { Context } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
 import { dueEntries, pruneOutbox, runEntry } from "../src/platform/outbox.ts";
 import { runSweep, type SweepStep } from "../src/platform/sweep.ts";
+import { beat } from "../src/platform/whole.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import type { Env } from "./env.ts";
 import { outboxHandlers } from "./handlers.ts";
@@ -26,6 +28,9 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
     await ctx.sealer.register(ctx.db, ctx.clock.now());
     return null;
   },
+  // First of all: whether the database is as new as what it did.
+  "inventory.beat": beat,
+  "ledgers.attune": attuneLedgers,
   "jobs.resume": resumeJobs,
   "jobs.expire": expireJobs,
   "jobs.orphaned": cancelOrphanedJobs,
@@ -43,7 +48,16 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
 
 /** One schedule of wrangler.toml, its sweeps. */
 const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
-  "* * * * *": ["sealing.register", "outbox", "jobs.resume", "jobs.orphaned", "certificates.status", "denied.record"],
+  "* * * * *": [
+    "inventory.beat",
+    "ledgers.attune",
+    "sealing.register",
+    "outbox",
+    "jobs.resume",
+    "jobs.orphaned",
+    "certificates.status",
+    "denied.record",
+  ],
   "*/15 * * * *": ["jobs.expire", "sessions.keys", "sessions.prune"],
   "17 3 * * *": ["prune", "ledgers.reconcile"],
 };

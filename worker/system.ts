@@ -1,7 +1,9 @@
 import { z } from "@hono/zod-openapi";
 import { sql } from "drizzle-orm";
+import { isRecovering } from "../src/authority/recovery.ts";
 import { unavailable } from "../src/platform/errors.ts";
 import { ok, type Route, route } from "../src/platform/route.ts";
+import { recovering } from "../src/platform/whole.ts";
 
 const status = z.object({ status: z.string() });
 
@@ -23,7 +25,8 @@ export const systemRoutes: Route[] = [
     path: "/ready",
     access: { public: "a readiness probe has no credential" },
     tag: "System",
-    summary: "The database answers and everything that was sealed can be opened",
+    summary:
+      "The database answers, everything that was sealed can be opened, and nothing that a restore lost is missing",
     answers: { 200: { description: "Ready", schema: status } },
     errors: [503],
     handler: async (ctx) => {
@@ -41,6 +44,7 @@ export const systemRoutes: Route[] = [
           60,
         );
       }
+      if (await isRecovering(ctx)) throw recovering();
       return ok({ status: "ready" });
     },
   }),

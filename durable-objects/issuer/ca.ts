@@ -28,7 +28,7 @@ import { type Core, caOf, chainOf, forgetCa, keyPurpose, nowOf, refuse } from ".
 import { publishDue } from "./crl.ts";
 import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
-import { nextSeq } from "./mark.ts";
+import { markRow, nextSeq } from "./mark.ts";
 import { renewResponder } from "./responder.ts";
 import { addCrlEntry, markDirty } from "./revocation.ts";
 import { completeSerialKey, newSerial } from "./serials.ts";
@@ -46,6 +46,7 @@ export function describe(core: Core): CaDescription | null {
   if (!ca) return null;
   return {
     ok: true,
+    mark: markRow(core),
     ledger_id: ca.ledger_id,
     ca_id: ca.ca_id,
     state: ca.state,
@@ -309,6 +310,7 @@ async function store(
     writeChain(core, made.chain);
     forgetCa(core);
     if (own) currentShards(core);
+    nextSeq(core);
     also();
   });
   return describe(core) ?? refuse("ca_absent", "there is no CA here");

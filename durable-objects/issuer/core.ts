@@ -74,6 +74,7 @@ export const NO_INVENTORY: Inventory = {
   ca: async () => null,
   facts: async () => ({ facts: [], next: null }),
   certificates: async () => [],
+  restoreCa: async () => undefined,
   restoring: async () => undefined,
   restored: async () => undefined,
 };

@@ -2,7 +2,7 @@ import { type Inventory, type InventoryFact, REVOCATION_REASONS, type Refusal } 
 import { sha256Hex } from "../../src/pki/bytes.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { describeError } from "../../src/platform/log.ts";
-import { install, retire } from "./ca.ts";
+import { describe, install, retire } from "./ca.ts";
 import { type Core, caOf, NO_INVENTORY, nowOf, refuse, wakeAt } from "./core.ts";
 import { markRow } from "./mark.ts";
 import { handOverSince } from "./outbox.ts";
@@ -55,7 +55,8 @@ export async function compare(core: Core): Promise<void> {
     }
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
-      handOverSince(core, heard - OVERLAP);
+      await bringCa(core, inventory);
+      handOverSince(core, Math.max(0, heard - OVERLAP));
       core.sql.exec("update mark set known = ?", heard);
     }
     core.whole = true;
@@ -63,6 +64,16 @@ export async function compare(core: Core): Promise<void> {
     core.log.error("ledger.compare_failed", { error: describeError(error) });
     wakeAt(core, nowOf(core) + RETRY_MS);
   }
+}
+
+/** The CA's own rows come first. One that was given up before it signed anything stays unknown. */
+async function bringCa(core: Core, inventory: Inventory): Promise<void> {
+  const ca = describe(core);
+  const { leaves } = core.sql
+    .exec<{ leaves: number }>("select exists (select 1 from entries where kind = 'leaf') as leaves")
+    .one();
+  if (ca === null || (ca.state === "retired" && leaves === 0)) return;
+  if ((await inventory.ca()) === null) await inventory.restoreCa(ca);
 }
 
 /** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */

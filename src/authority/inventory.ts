@@ -4,6 +4,7 @@ import { versionCertificates, versionsAfter } from "../inventory/certificates/ve
 import { certificatesFromPem } from "../pki/pem.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
+import { restoreCa } from "./issuers/restored.ts";
 import type { Inventory, InventoryCertificate, InventoryFact, RevocationReason } from "./ledger.ts";
 import { certificateAuthorities, ledgerMarks } from "./table.ts";
 
@@ -49,6 +50,8 @@ export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
         })),
       ];
     },
+
+    restoreCa: (ca) => restoreCa(ctx, ca),
 
     async restoring() {
       await ctx.db

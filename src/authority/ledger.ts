@@ -73,6 +73,8 @@ export interface Inventory {
   /** Every serial of this ledger that it has recorded, in pages; `after` is "" at first, then the last page's `next`. */
   facts(after: string): Promise<{ readonly facts: readonly InventoryFact[]; readonly next: string | null }>;
   certificates(serials: readonly string[]): Promise<readonly InventoryCertificate[]>;
+  /** The inventory lost the CA: it takes its rows from this. */
+  restoreCa(ca: CaDescription): Promise<void>;
   /** The ledger begins to take back what it lacks, and has it. */
   restoring(): Promise<void>;
   restored(counts: { readonly added: number; readonly revised: number }): Promise<void>;
@@ -128,6 +130,8 @@ export type CaState = "awaiting_certificate" | "active" | "retiring" | "retired"
 
 export interface CaDescription {
   readonly ok: true;
+  /** Of the ledger's last fact; the CA's own creation is the first. */
+  readonly mark: Mark;
   readonly ledger_id: string;
   /** As the public URLs name it. */
   readonly ca_id: string;

@@ -2,7 +2,7 @@ import { and, eq, gte, sql } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
 import { describeError } from "../platform/log.ts";
-import { type Fact, ledgerOf, type Mark } from "./ledger.ts";
+import { type CaDescription, type Fact, ledgerOf, type Mark } from "./ledger.ts";
 import { ledgerMarks } from "./table.ts";
 
 /** A fact with the ledger that it is of. */
@@ -33,6 +33,11 @@ export function markStatements(ctx: Context, facts: readonly MarkedFact[]): Stat
         .onConflictDoUpdate({ target: ledgerMarks.ledger_id, set: { seq: sql`max(${ledgerMarks.seq}, ${seq})` } }),
     ];
   });
+}
+
+/** That a CA came to be: a fact of no serial. */
+export function creationOf({ ledger_id, mark }: Pick<CaDescription, "ledger_id" | "mark">): MarkedFact {
+  return { ledger_id, mark, serial: "" };
 }
 
 export function factOf({ serial, mark }: Pick<MarkedFact, "serial" | "mark">): Fact {

@@ -3,6 +3,7 @@ import { acknowledgeLater } from "../authority/marks.ts";
 import { type Agent, agentAtWork } from "../fleet/agents.ts";
 import { isMapped } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { keptRecord } from "../inventory/certificates/restored.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
 import { refreshStatus } from "../inventory/certificates/state.ts";
 import { type Csr, parseCsr } from "../pki/csr.ts";
@@ -139,7 +140,13 @@ async function begin(ctx: Context, job: Job, pem: string, digest: string): Promi
   checkIssuable(certificate, job);
   const { approved, csr_pem } = await approve(ctx, certificate, pem);
   const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
-  const change = { approved, csr_pem, csr_digest: digest, lease_until, last_error: null };
+  const change = {
+    approved: { ...approved, record: keptRecord(certificate) },
+    csr_pem,
+    csr_digest: digest,
+    lease_until,
+    last_error: null,
+  };
   try {
     await runBatch(ctx.db, [guard(ctx.db, unchangedSince(certificate)), ...transition(ctx, job, "Running", change)]);
   } catch (error) {
@@ -171,6 +178,7 @@ async function finish(ctx: Context, job: Job, first = false): Promise<Signed> {
     csr_pem: job.csr_pem,
     key_algorithm: approved.key_algorithm,
     key_size: approved.key_size,
+    record: approved.record,
   };
   try {
     const whose = { request_id: job.id, certificate_id: job.certificate_id, settle };

@@ -11,11 +11,11 @@ import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType, jobs } from "./t
 export { JOB_STATUSES, JOB_TYPES };
 export type Job = typeof jobs.$inferSelect;
 
-/** Whatever can follow a status. What ends is final. */
+/** Whatever can follow a status. What ends is final. (Completed without Running: the database had forgotten that it ran.) */
 const NEXT: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
-  Pending: ["Running", "Failed", "Cancelled"],
-  AwaitingApproval: ["Pending", "AwaitingCSR", "Failed", "Cancelled"],
-  AwaitingCSR: ["Running", "Failed", "Cancelled"],
+  Pending: ["Running", "Completed", "Failed", "Cancelled"],
+  AwaitingApproval: ["Pending", "AwaitingCSR", "Completed", "Failed", "Cancelled"],
+  AwaitingCSR: ["Running", "Completed", "Failed", "Cancelled"],
   Running: ["Running", "Completed", "Failed", "Cancelled"],
   Completed: [],
   Failed: [],

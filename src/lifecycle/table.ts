@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { Approved } from "../authority/gate.ts";
+import type { KeptRecord } from "../inventory/certificates/restored.ts";
 import { rowOf } from "../platform/database.ts";
 
 export const JOB_TYPES = ["Issuance", "Renewal", "Deployment", "Validation"] as const;
@@ -41,7 +42,7 @@ export const jobs = sqliteTable(
     /** Of the CSR's public key and names: says whether a second submission is the same one. */
     csr_digest: text(),
     /** What the gate allowed to be signed: a job that is taken up again asks the ledger for exactly this. */
-    approved: text({ mode: "json" }).$type<Approved>(),
+    approved: text({ mode: "json" }).$type<Approved & { readonly record?: KeptRecord }>(),
     version_id: text(),
     /** Until then whoever holds `fence` works on it. */
     lease_until: text(),

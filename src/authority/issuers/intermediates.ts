@@ -13,6 +13,7 @@ import { conflict, invalid, notFound, unavailable } from "../../platform/errors.
 import { randomId } from "../../platform/ids.ts";
 import { withdrawEntry } from "../../platform/outbox.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { mustBeWhole } from "../../platform/whole.ts";
 import {
   type CaDescription,
   caUrls,
@@ -22,7 +23,7 @@ import {
   type RevocationReason,
   type RevokedEntry,
 } from "../ledger.ts";
-import { acknowledgeLater, type MarkedFact, markStatements } from "../marks.ts";
+import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { purgeEntry } from "../revocation.ts";
@@ -56,6 +57,7 @@ export async function createIntermediate(
   asked: NewIntermediate,
 ): Promise<CaAuthorityRow> {
   const issuer = await mustFindIssuer(ctx, issuerId);
+  await mustBeWhole(ctx);
   const parent = await parentOf(ctx, issuer.id, asked.parent_ca_id ?? null);
   await refuseTakenName(ctx, issuer.id, asked.name);
   const ttl_seconds = lifetime(ctx, parent, asked.ttl_days ?? null);
@@ -108,11 +110,12 @@ export async function createIntermediate(
     ...withdrawEntry(ctx, intent),
     ctx.db.insert(certificateAuthorities).values(row),
     event(ctx, "intermediate_ca.create", id, details),
-    ...markStatements(ctx, [issued]),
+    ...markStatements(ctx, [issued, creationOf(ca)]),
   ];
   try {
     await commit(ctx, statements, { answer: { status: 201, body: viewOf(ctx, row) } });
     forgetAuthority(issuer.id);
+    acknowledgeLater(ctx, [issued, creationOf(ca)]);
   } catch (error) {
     const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, GuardFailed];
     if (kinds.some((kind) => error instanceof kind)) await withdrawNow(ctx, creation);

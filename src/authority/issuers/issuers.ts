@@ -19,7 +19,9 @@ import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { mustBeWhole } from "../../platform/whole.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
+import { acknowledgeLater, creationOf, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
@@ -41,6 +43,7 @@ const UNIQUE = { kind: "issuer", unique: ["name"] };
 /** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is never found again by anybody. */
 export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<IssuerView> {
   if (issuer.type !== "GenericCA") throw typeUnavailable(issuer.type);
+  await mustBeWhole(ctx);
   const id = issuer.id ?? (await freeId(ctx, issuers, "iss-", issuer.name));
   await refuseTaken(ctx, id, issuer.name);
   if (issuer.config.issuing_ca_id)
@@ -76,8 +79,10 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     ctx.db.insert(issuers).values(row),
     ctx.db.insert(certificateAuthorities).values(caRow),
     event(ctx, "issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
+    ...markStatements(ctx, [creationOf(ca)]),
   ];
   await save(ctx, statements, row, { status: 201, body: view });
+  acknowledgeLater(ctx, [creationOf(ca)]);
   return view;
 }
 

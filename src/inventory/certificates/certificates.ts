@@ -10,6 +10,7 @@ import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { mustBeWhole } from "../../platform/whole.ts";
 import { placeOf, visibleCertificates } from "./scope.ts";
 import { renewing } from "./state.ts";
 import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
@@ -97,6 +98,7 @@ export async function createCertificate(
   fields: CertificateFields,
 ): Promise<CertificateView> {
   mustHold(ctx.actor, "cert.issue", placeOf(fields));
+  await mustBeWhole(ctx);
   const now = timestamp(ctx);
   const { target_ids, ...own } = fields;
   const row: Certificate = {

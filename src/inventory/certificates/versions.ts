@@ -61,7 +61,7 @@ async function currentIds(ctx: Context, certificateId: string): Promise<Set<stri
 export function addVersion(ctx: Context, version: Version): Statement {
   return ctx.db
     .insert(certificateVersions)
-    .values(version)
+    .values({ ...version, agent_id: sql`(select id from agents where id = ${version.agent_id})` })
     .onConflictDoNothing({ target: [certificateVersions.ledger_id, certificateVersions.serial_number] });
 }
 

@@ -1,0 +1,52 @@
+import { isNotNull } from "drizzle-orm";
+import type { Context } from "../platform/context.ts";
+import { describeError } from "../platform/log.ts";
+import { markWhole, recoveringSince } from "../platform/whole.ts";
+import { ledgerOf } from "./ledger.ts";
+import { ledgerMarks } from "./table.ts";
+
+/** Whether the database or a ledger gets back what it lost in a restore. */
+export async function isRecovering(ctx: Context): Promise<boolean> {
+  const [ledger] = await ctx.db
+    .select({ id: ledgerMarks.ledger_id })
+    .from(ledgerMarks)
+    .where(isNotNull(ledgerMarks.restoring_since))
+    .limit(1);
+  return ledger !== undefined || (await recoveringSince(ctx)) !== null;
+}
+
+/** Ledgers of one slice. */
+const AT_ONCE = 20;
+
+/**
+ * While the inventory lacks what happened after the state that it was restored to: has every ledger that ever published a
+ * list (also those that the inventory does not know any more) compare itself and hand over the rest. A pass in which none had
+ * anything left ends it. The cursor is `{R2's cursor}|{ledgers of this pass that had something left}`.
+ */
+export async function attuneLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
+  const since = await recoveringSince(ctx);
+  if (since === null) return null;
+  const [from = "", before = "0"] = (cursor ?? "|0").split("|");
+  const page = await ctx.bindings.BYTES.list({
+    prefix: "crl/",
+    delimiter: "/",
+    limit: AT_ONCE,
+    ...(from === "" ? {} : { cursor: from }),
+  });
+  const ledgers = page.delimitedPrefixes.map((prefix) => prefix.slice("crl/".length, -1));
+  const left = await Promise.all(ledgers.map((id) => hasLeft(ctx, id)));
+  const unfinished = Number(before) + left.filter(Boolean).length;
+  if (page.truncated) return `${page.cursor}|${unfinished}`;
+  if (unfinished === 0) await markWhole(ctx, since);
+  return null;
+}
+
+async function hasLeft(ctx: Context, ledgerId: string): Promise<boolean> {
+  try {
+    const answer = await ledgerOf(ctx, ledgerId).attune();
+    return !answer.ok || answer.waiting > 0;
+  } catch (error) {
+    ctx.log.error("recovery.ledger_failed", { ledger_id: ledgerId, error: describeError(error) });
+    return true;
+  }
+}

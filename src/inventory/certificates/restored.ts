@@ -1,0 +1,64 @@
+import { type SQL, sql } from "drizzle-orm";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { rawStatement, type Statement } from "../../platform/database.ts";
+import type { Certificate } from "./certificates.ts";
+
+/**
+ * Records that were lost when the database was restored to an earlier state. With each certificate its ledger keeps what the
+ * record said when it was signed, so that the record can be written again under its own id.
+ */
+export type KeptRecord = Pick<
+  Certificate,
+  | "name"
+  | "common_name"
+  | "sans"
+  | "environment"
+  | "owner_id"
+  | "team_id"
+  | "renewal_policy_id"
+  | "certificate_profile_id"
+  | "tags"
+>;
+
+export function keptRecord(record: Certificate): KeptRecord {
+  const { name, common_name, sans, environment, owner_id, team_id, renewal_policy_id, certificate_profile_id, tags } =
+    record;
+  return { name, common_name, sans, environment, owner_id, team_id, renewal_policy_id, certificate_profile_id, tags };
+}
+
+/** What can be said of a record of which only a certificate is left: its names. */
+export function recordOfNames(id: string, common_name: string, sans: readonly string[]): KeptRecord {
+  const unknown = { environment: "restored", owner_id: "", team_id: "", renewal_policy_id: "" };
+  return { ...unknown, name: id, common_name, sans, certificate_profile_id: null, tags: {} };
+}
+
+/**
+ * The statements that write a record again unless it is there. Who owned it and is lost as well gives way to the oldest owner,
+ * team or renewal policy; its targets are to be chosen again.
+ */
+export function restoreStatements(ctx: Context, id: string, issuerId: string, kept: KeptRecord): Statement[] {
+  const now = timestamp(ctx);
+  const oldest = (table: SQL, kept: string) => sql`coalesce((select id from ${table} where id = ${kept}),
+    (select id from ${table} order by created_at, id limit 1))`;
+  return [
+    rawStatement(
+      ctx.db,
+      sql`insert into certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
+          renewal_policy_id, certificate_profile_id, tags, status, created_at, updated_at)
+        select ${id}, case when exists (select 1 from certificates where name = ${kept.name}) then ${id} else ${kept.name} end,
+          ${kept.common_name}, ${JSON.stringify(kept.sans)}, ${kept.environment}, ${oldest(sql`owners`, kept.owner_id)},
+          ${oldest(sql`teams`, kept.team_id)}, ${issuerId}, ${oldest(sql`renewal_policies`, kept.renewal_policy_id)},
+          (select id from profiles where id = ${kept.certificate_profile_id}), ${JSON.stringify(kept.tags)},
+          'Pending', ${now}, ${now}
+        where not exists (select 1 from certificates where id = ${id})`,
+    ),
+    ctx.audit({
+      id: `audit-restored-${id}`,
+      action: "certificate.restore",
+      resource_type: "certificate",
+      resource_id: id,
+      category: "cert_lifecycle",
+      details: { name: kept.name, issuer_id: issuerId },
+    }),
+  ];
+}
