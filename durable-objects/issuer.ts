@@ -210,6 +210,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     };
     await attempt("responder", () => renewResponder(core));
     if ((await attuned(core)) === null) {
+      if (!core.compared) await attempt("compare", () => compare(core));
       await attempt("crl", () => publishDue(core));
       await attempt("settle", () => settleDue(core));
     } else {

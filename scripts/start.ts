@@ -14,6 +14,9 @@ import { type Server, supervise } from "./local/supervise.ts";
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
 const EX_SOFTWARE = 70;
 
+/** So long the ready line waits for the first tick. */
+const FIRST_TICK_MS = 15_000;
+
 /** `npm start`: the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr. */
 async function start(): Promise<void> {
   const places = placesOf(process.env);
@@ -85,7 +88,7 @@ function workerVars({ settings }: Prepared, build: Build, sockets: readonly List
 }
 
 /** The runtime with the schedules of wrangler.toml, which stop with it. */
-function withSchedules(runtime: Runtime, crons: readonly string[]): Server {
+async function withSchedules(runtime: Runtime, crons: readonly string[]): Promise<Server> {
   let ended = false;
   const schedules = startSchedules(
     crons,
@@ -98,6 +101,8 @@ function withSchedules(runtime: Runtime, crons: readonly string[]): Server {
       if (!ended) note(`schedule ${cron}: ${error instanceof Error ? error.message : String(error)}`);
     },
   );
+  // The first tick notices a database that was restored to an earlier state: before anybody is told that all is ready.
+  await Promise.race([schedules.begun, new Promise((resolve) => setTimeout(resolve, FIRST_TICK_MS).unref())]);
   return {
     onDeath: (callback) => runtime.onDeath(callback),
     async stop() {

@@ -39,6 +39,8 @@ export interface Core {
   inventoryOf: (ledgerId: string) => Inventory;
   /** This ledger knows all that the inventory has heard of (issuer/restore.ts). */
   whole: boolean;
+  /** The last comparison came to its end, with what it entails. */
+  compared: boolean;
   /** One comparison with the inventory at a time, and one taking back. */
   comparing: Promise<void> | null;
   restoring: Promise<void> | null;
@@ -95,6 +97,7 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     settle: async () => [],
     inventoryOf: () => NO_INVENTORY,
     whole: false,
+    compared: false,
     comparing: null,
     restoring: null,
     ca: undefined,

@@ -44,6 +44,7 @@ export async function attuned(core: Core): Promise<Refusal | null> {
 
 /** Compares the marks. Never throws: what could not be found out is asked again with the next call. */
 export async function compare(core: Core): Promise<void> {
+  core.compared = false;
   try {
     const inventory = inventoryOf(core);
     const heard = await inventory.heard();
@@ -53,13 +54,15 @@ export async function compare(core: Core): Promise<void> {
       begin(core, inventory, heard);
       return;
     }
+    // Whatever the inventory lacks: the ledger is the truth, and answers.
+    core.whole = true;
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
       await bringCa(core, inventory);
       handOverSince(core, Math.max(0, heard - OVERLAP));
       core.sql.exec("update mark set known = ?", heard);
     }
-    core.whole = true;
+    core.compared = true;
   } catch (error) {
     core.log.error("ledger.compare_failed", { error: describeError(error) });
     wakeAt(core, nowOf(core) + RETRY_MS);
@@ -111,6 +114,7 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
   await inventory.restored({ added, revised });
   core.log.warn("ledger.restored", { added, revised });
   core.whole = true;
+  core.compared = true;
   wakeAt(core, nowOf(core));
 }
 

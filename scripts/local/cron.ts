@@ -11,6 +11,8 @@ export interface Tick {
 const LONGEST_WAIT_MS = 30_000;
 
 export interface Schedules {
+  /** Resolves when what was fired right away has ended, well or badly. */
+  readonly begun: Promise<unknown>;
   /** Fires no more; resolves when what was running has ended. */
   stop(): Promise<void>;
 }
@@ -63,9 +65,11 @@ export function startSchedules(
   };
 
   for (const schedule of schedules) if (schedule.cron === "* * * * *") run(schedule, new Date(timers.now()));
+  const begun = Promise.allSettled(schedules.map((schedule) => schedule.running));
   if (schedules.length > 0) turn();
 
   return {
+    begun,
     async stop() {
       stopped = true;
       timers.clearTimeout(handle);

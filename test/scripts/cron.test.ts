@@ -40,6 +40,20 @@ describe("schedules", () => {
     await schedules.stop();
   });
 
+  test("tell when what was fired right away has ended, also badly", async () => {
+    const timers = new FakeTimers(START);
+    let fail = (_error: Error) => {};
+    const { schedules } = watch(["* * * * *", "2 3 * * *"], timers, () => new Promise((_, reject) => (fail = reject)));
+    let begun = false;
+    void schedules.begun.then(() => (begun = true));
+    await settle();
+    expect(begun).toBe(false);
+    fail(new Error("away"));
+    await settle();
+    expect(begun).toBe(true);
+    await schedules.stop();
+  });
+
   test("do not drift, however late each timer is", async () => {
     const timers = new FakeTimers(START);
     const { fired, schedules } = watch(["* * * * *"], timers);
