@@ -5,12 +5,12 @@ import {
   checkAuthorizedParty,
   checkEmailDomain,
   checkIssuedAt,
-  groupsAt,
   personOf,
   sidOf,
   subjectOf,
 } from "../../src/identity/oidc/claims.ts";
 import { SignInFailure } from "../../src/identity/oidc/failure.ts";
+import { groupsAt } from "../../src/identity/oidc/groups.ts";
 import { type Expected, verifyIdToken } from "../../src/identity/oidc/id-token.ts";
 import { localPath } from "../../src/identity/oidc/pending.ts";
 
@@ -131,27 +131,84 @@ describe("claims", () => {
     expect(await outcome(() => checkIssuedAt({ iat: String(now) }, NOW.getTime(), 300))).toBe("iat_window");
   });
 
-  it("groups: by dots through objects, or one claim whose name is a URL; a list or a single text", async () => {
+  const texts = (claims: Claims, groups_claim_path: string) =>
+    groupsAt(claims, { groups_claim_path, groups_claim_format: "string-array" });
+  const byJsonPath = (claims: Claims, groups_claim_path: string) =>
+    groupsAt(claims, { groups_claim_path, groups_claim_format: "json-path" });
+
+  it("groups: by dots through objects, or one claim of exactly that name; a list or a single text", async () => {
     const claims: Claims = {
       groups: ["a", "b", "a", ""],
       one: "admins",
       realm_access: { roles: ["ops"] },
       "https://example.com/groups": ["url"],
+      "urn:example:v1.2:roles": ["urn"],
       nothing: null,
     };
-    expect(groupsAt(claims, "groups")).toEqual(["a", "b"]);
-    expect(groupsAt(claims, "one")).toEqual(["admins"]);
-    expect(groupsAt(claims, "realm_access.roles")).toEqual(["ops"]);
-    expect(groupsAt(claims, "https://example.com/groups")).toEqual(["url"]);
-    for (const path of ["nothing", "absent", "groups.0", "realm_access.absent", "constructor.name", "__proto__"])
-      expect(groupsAt(claims, path), path).toEqual([]);
+    for (const read of [texts, byJsonPath]) {
+      expect(read(claims, "groups")).toEqual(["a", "b"]);
+      expect(read(claims, "one")).toEqual(["admins"]);
+      expect(read(claims, "realm_access.roles")).toEqual(["ops"]);
+      expect(read(claims, "https://example.com/groups")).toEqual(["url"]);
+      expect(read(claims, "urn:example:v1.2:roles")).toEqual(["urn"]);
+      for (const path of ["nothing", "absent", "groups.0", "realm_access.absent", "constructor.name", "__proto__"])
+        expect(read(claims, path), path).toEqual([]);
+    }
   });
 
   it("groups: other types and too many are refused; a name that no mapping can have is left out", async () => {
-    expect(await outcome(() => groupsAt({ groups: [1] }, "groups"))).toBe("groups_invalid");
-    expect(await outcome(() => groupsAt({ groups: { a: 1 } }, "groups"))).toBe("groups_invalid");
-    expect(await outcome(() => groupsAt({ groups: Array(2001).fill("x") }, "groups"))).toBe("groups_invalid");
-    expect(groupsAt({ groups: ["x".repeat(513), "\ud800", "ok"] }, "groups")).toEqual(["ok"]);
+    for (const groups of [[1], 7, true, [["a"]], Array(2001).fill("x")])
+      for (const read of [texts, byJsonPath])
+        expect(await outcome(() => read({ groups }, "groups"))).toBe("groups_invalid");
+    expect(() => texts({ groups: { a: 1 } }, "groups")).toThrow("json-path reads the names in it");
+    expect(texts({ groups: ["x".repeat(513), "\ud800", "ok"] }, "groups")).toEqual(["ok"]);
+  });
+
+  it("groups by JSONPath: names with dots, colons and slashes, indexes, wildcards", () => {
+    const claims: Claims = {
+      realm_access: { roles: ["ops"] },
+      resource_access: { "app.example.com": { roles: ["web"] }, other: { roles: ["more", "ops"] } },
+      "https://example.com/groups": ["url"],
+      'it\'s "quoted"': "quoted",
+      groups: [{ name: "a" }, { name: "b" }, {}],
+    };
+    for (const [path, groups] of [
+      ["$.realm_access.roles", ["ops"]],
+      ["$['realm_access']['roles']", ["ops"]],
+      ['$["realm_access"].roles[0]', ["ops"]],
+      ["$.realm_access.roles[1]", []],
+      ["$.resource_access['app.example.com'].roles", ["web"]],
+      ["$.resource_access.*.roles", ["web", "more", "ops"]],
+      ["$['https://example.com/groups']", ["url"]],
+      ["$.https://example", []],
+      ["$['it\\'s \"quoted\"']", ["quoted"]],
+      ['$["it\'s \\"quoted\\""]', ["quoted"]],
+      ["$.groups[*].name", ["a", "b"]],
+      ["$.groups[ 1 ].name", ["b"]],
+      ["$.groups.name", []],
+      ["$.absent", []],
+      ["$['__proto__']", []],
+    ] as const)
+      expect(byJsonPath(claims, path), path).toEqual(groups);
+  });
+
+  it("groups by JSONPath: the names in an object of roles, as Zitadel sends them; not those that are off", () => {
+    const name = "urn:zitadel:iam:org:project:roles";
+    const roles = { admin: { "2931": "example.com" }, "pki.ops": {}, on: true, off: false, none: null };
+    const claims = { [name]: roles, nested: { roles } };
+    for (const path of [name, `$['${name}']`, `$.${name}`, "nested.roles", "$.nested.roles"])
+      expect(byJsonPath(claims, path), path).toEqual(["admin", "pki.ops", "on"]);
+  });
+
+  it("groups that the provider leaves out are not none", () => {
+    const elsewhere = { _claim_names: { groups: "src1" }, _claim_sources: { src1: { endpoint: "https://x.test" } } };
+    for (const claims of [elsewhere, { hasgroups: true }, { hasgroups: "true" }])
+      for (const path of ["groups", "$.groups", "$['groups']"]) expect(byJsonPath(claims, path)).toBeNull();
+    expect(texts(elsewhere, "groups")).toBeNull();
+    expect(texts({ ...elsewhere, groups: ["a"] }, "groups")).toEqual(["a"]);
+    expect(texts(elsewhere, "roles")).toEqual([]);
+    expect(texts({ hasgroups: false }, "groups")).toEqual([]);
+    expect(texts({ _claim_names: "groups" }, "groups")).toEqual([]);
   });
 
   it("email domains: exact, in any case, verified where the provider says so", async () => {
@@ -160,8 +217,9 @@ describe("claims", () => {
     expect(await verdict({}, [])).toBe("fine");
     expect(await verdict({ email: "a@EXAMPLE.com" })).toBe("fine");
     expect(await verdict({ email: "a@example.com", email_verified: true })).toBe("fine");
-    expect(await verdict({ email: "a@example.com", email_verified: false })).toBe("email_not_verified");
-    expect(await verdict({ email: "a@example.com", email_verified: "false" })).toBe("email_not_verified");
+    expect(await verdict({ email: "a@example.com", email_verified: "true" })).toBe("fine");
+    for (const email_verified of [false, "false", "False", "True", "no", "", 0, 1, null, {}, []])
+      expect(await verdict({ email: "a@example.com", email_verified })).toBe("email_not_verified");
     expect(await verdict({})).toBe("email_missing_but_required");
     for (const email of ["a@sub.example.com", "a@example.com.evil.org", "a@evil.org@example.com", "a@evil.org", "a"])
       expect(await verdict({ email }), email).toBe("email_domain_not_allowed");

@@ -124,6 +124,21 @@ describe("a provider", () => {
     expect(created.body.message).toContain(field);
   });
 
+  it("refuses a JSONPath that would read nothing, also when only the format changes", async () => {
+    const json = { groups_claim_format: "json-path" };
+    for (const groups_claim_path of ["$", "$.", "$..roles", "$[?(@.a)]", "$['a", "$.a[-1]", "$.a b", "$['\\x']"]) {
+      const created = await admin.post(PROVIDERS, { ...providerBody(), ...json, groups_claim_path });
+      expect([created.status, created.body.message], groups_claim_path).toEqual([
+        400,
+        expect.stringContaining("groups_claim_path: must be a JSONPath"),
+      ]);
+    }
+    const made = await newProvider(admin, { groups_claim_path: "$..roles" });
+    expect((await admin.put(`${PROVIDERS}/${made.id}`, json)).status).toBe(400);
+    const right = { ...json, groups_claim_path: "$['urn:x.y'].roles[*]" };
+    expect((await admin.put(`${PROVIDERS}/${made.id}`, right)).body).toMatchObject(right);
+  });
+
   it("takes loopback redirects over http, and domains in lower case", async () => {
     for (const host of ["localhost:8787", "127.0.0.1:8787", "[::1]:8787"]) {
       const redirect_uri = `http://${host}/auth/oidc/callback`;

@@ -504,6 +504,50 @@ describe("groups and roles", () => {
     ]);
   });
 
+  it("groups that the provider leaves out, as Entra ID does for many, keep what the last ones gave", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const { browser } = await signInAs(provider, "ada", ["ops"]);
+    const user = (await userOf(provider, "ada"))?.id ?? "";
+    const leftOut = { sub: "ada", groups: null, _claim_names: { groups: "src1" } };
+    const again = async (claims: object) =>
+      comeBack(provider, await begin(provider), { claims: { ...leftOut, ...claims } });
+    expect((await again({})).headers.get("Location")).toBe("/");
+    expect((await whoIs(browser))?.roles).toEqual(["r-operator"]);
+    expect((await audits("auth.oidc.login", user)).at(-1)).toMatchObject({
+      groups_overage: true,
+      roles: ["r-operator"],
+      removed: [],
+    });
+    // Whoever has nothing yet is told why, and groups that are told count again.
+    expect(reasonOf(await again({ sub: "bob" }))).toBe("groups_overage");
+    expect(await userOf(provider, "bob")).toBeNull();
+    expect(reasonOf((await signInAs(provider, "ada", ["other"])).answer)).toBe("unmapped_groups");
+    expect((await whoIs(browser))?.roles).toEqual([]);
+  });
+
+  it("groups that the ID token leaves out may come by userinfo", async () => {
+    const provider = await newProvider({ fetch_userinfo: true });
+    await newMapping(provider.id, "ops", "r-operator");
+    const claims = { sub: "ada", groups: null, hasgroups: true };
+    const signIn = async (userinfo: object) => {
+      await provider.idp.script({ userinfo: { sub: "ada", ...userinfo } });
+      return reasonOf(await comeBack(provider, await begin(provider), { claims }));
+    };
+    expect(await signIn({})).toBe("groups_overage");
+    expect(await signIn({ groups: ["ops"] })).toBeNull();
+    expect(await signIn({})).toBeNull();
+  });
+
+  it("an object of roles gives its names by json-path", async () => {
+    const groups_claim_path = "urn:zitadel:iam:org:project:roles";
+    const provider = await newProvider({ groups_claim_path, groups_claim_format: "json-path" });
+    await newMapping(provider.id, "admin", "r-operator");
+    const claims = { [groups_claim_path]: { admin: { "2931": "example.com" } } };
+    const { browser } = await signInAs(provider, "ada", [], claims);
+    expect((await whoIs(browser))?.roles).toEqual(["r-operator"]);
+  });
+
   it("a removed mapping takes its role along at the next sign-in", async () => {
     const provider = await newProvider();
     const mapping = await newMapping(provider.id, "ops", "r-operator");

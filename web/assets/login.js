@@ -18,6 +18,7 @@ const WORDS = {
   email_not_verified: "Your email address is not verified at the identity provider.",
   groups_invalid: `The identity provider tells your groups in a form that cannot be read. ${OPERATOR}`,
   groups_missing: `The identity provider tells no groups of yours, so that you have no role here. ${OPERATOR}`,
+  groups_overage: `You have more groups than the identity provider tells, so that you have no role here. ${OPERATOR}`,
   iat_window: `The identity provider's answer is too old, or a clock is wrong. ${AGAIN}`,
   id_token_invalid: `The identity provider's answer is not valid. ${OPERATOR}`,
   id_token_iss_mismatch: `The answer came from another identity provider. ${OPERATOR}`,

@@ -14,9 +14,6 @@ const MAX_SUBJECT = 255;
 const MAX_EMAIL = 254;
 const MAX_NAME = 200;
 const MAX_SID = 255;
-const MAX_GROUPS = 2000;
-/** A longer name is no group of ours: no mapping can have it. */
-const MAX_GROUP_NAME = 512;
 
 /** Who signed in, as far as the provider tells. */
 export interface Person {
@@ -87,40 +84,16 @@ export async function checkNonce(claims: Claims, nonce: string): Promise<void> {
 
 /**
  * The email against the provider's list of domains; an empty list allows all. Throws when there is none, its domain is not on
- * the list, or the provider says that nobody verified it.
+ * the list, or the provider does not call it verified: by true or "true", or by sending no `email_verified` at all.
  */
 export function checkEmailDomain(claims: Claims, allowed: readonly string[]): void {
   if (allowed.length === 0) return;
   const email = textClaim(claims, "email", MAX_EMAIL);
   if (email === null) throw new SignInFailure("email_missing_but_required", "email: is required for this provider");
-  if (claims.email_verified === false || claims.email_verified === "false")
-    throw new SignInFailure("email_not_verified", "email_verified: is false");
+  const { email_verified } = claims;
+  if (email_verified !== undefined && email_verified !== true && email_verified !== "true")
+    throw new SignInFailure("email_not_verified", 'email_verified: is neither true nor "true"');
   const domain = /^[^@\s]+@([^@\s]+)$/.exec(email)?.[1]?.toLowerCase();
   if (domain === undefined || !allowed.some((one) => one.toLowerCase() === domain))
     throw new SignInFailure("email_domain_not_allowed", "email: its domain is not allowed");
-}
-
-/**
- * The groups at `path`, each once: the path is split at dots through nested objects; one that begins with http:// or https://
- * is a single claim's name. A list of texts or a single text; empty when the claim is absent. Throws `groups_invalid` for
- * anything else and for more than 2000.
- */
-export function groupsAt(claims: Claims, path: string): readonly string[] {
-  const steps = /^https?:\/\//.test(path) ? [path] : path.split(".");
-  let value: unknown = claims;
-  for (const step of steps) {
-    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, step)) return [];
-    value = (value as Claims)[step];
-  }
-  if (value === null || value === "") return [];
-  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
-  if (list.length > MAX_GROUPS)
-    throw new SignInFailure("groups_invalid", `${path}: has ${list.length} groups, at most ${MAX_GROUPS} are read`);
-  const groups = new Set<string>();
-  for (const group of list) {
-    if (typeof group !== "string")
-      throw new SignInFailure("groups_invalid", `${path}: must be a text or a list of texts`);
-    if (group !== "" && group.length <= MAX_GROUP_NAME && group.isWellFormed()) groups.add(group);
-  }
-  return [...groups];
 }

@@ -10,6 +10,7 @@ export const REASONS = [
   "email_not_verified",
   "groups_invalid",
   "groups_missing",
+  "groups_overage",
   "iat_window",
   "id_token_invalid",
   "id_token_iss_mismatch",

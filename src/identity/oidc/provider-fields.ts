@@ -4,6 +4,7 @@ import { AppError, invalid } from "../../platform/errors.ts";
 import { checkSecureUrl } from "../../platform/outbound.ts";
 import { lineSchema, nameSchema, updateBodyOf } from "../../platform/rows.ts";
 import type { Settings } from "../../platform/settings.ts";
+import { type GroupsClaim, jsonPathSteps } from "./groups.ts";
 
 /** What an identity provider is made of on the wire, and what each field must be. */
 
@@ -63,8 +64,14 @@ export const providerFields = z.object({
   issuer_url: issuerUrl,
   client_id: lineSchema.min(1).max(255),
   redirect_uri: redirectUri,
-  groups_claim_path: lineSchema.min(1).max(255).default("groups"),
-  groups_claim_format: z.enum(["string-array", "json-path"]).default("string-array"),
+  groups_claim_path: lineSchema.min(1).max(255).default("groups").openapi({
+    description:
+      "A claim's name, or names with dots between them for nested objects; with json-path also a JSONPath of names, indexes and wildcards: $.realm_access.roles, $['urn:example:roles'], $.groups[*].name",
+  }),
+  groups_claim_format: z.enum(["string-array", "json-path"]).default("string-array").openapi({
+    description:
+      "string-array: a list of texts, or one text. json-path: these, or an object, whose names are the groups.",
+  }),
   fetch_userinfo: z.boolean().default(false),
   scopes: scopes.default(["openid", "profile", "email"]),
   allowed_email_domains: domains.default([]),
@@ -131,4 +138,10 @@ export function checkIssuerUrl(settings: Settings, issuer_url: string): void {
     throw invalid("issuer_url", error.message.replace(/^url: /, ""), error.code);
   }
   if (/[?#\s]/.test(issuer_url)) throw invalid("issuer_url", "must have neither query nor fragment nor blanks");
+}
+
+/** 400 for a path that looks like a JSONPath and is none that is read here. */
+export function checkGroupsClaim({ groups_claim_path: path, groups_claim_format: format }: GroupsClaim): void {
+  if (format === "json-path" && path.startsWith("$") && jsonPathSteps(path) === null)
+    throw invalid("groups_claim_path", "must be a JSONPath of names, indexes and *: $.a.b, $['a.b'], $.a[0], $.a[*].b");
 }

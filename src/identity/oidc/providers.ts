@@ -14,7 +14,13 @@ import { administratorComesIn, lastAdmin } from "../last-admin.ts";
 import { endSessionsOf } from "../sessions/sessions.ts";
 import { oidcGroupMappings, oidcProviderState, oidcProviders, users } from "../table.ts";
 import type { Provider } from "./discovery.ts";
-import { checkIssuerUrl, type providerCreate, providerFields, secretChange } from "./provider-fields.ts";
+import {
+  checkGroupsClaim,
+  checkIssuerUrl,
+  type providerCreate,
+  providerFields,
+  secretChange,
+} from "./provider-fields.ts";
 import { mustCoverReach } from "./reach.ts";
 
 /** Identity providers: who may vouch for people here. */
@@ -48,6 +54,7 @@ export async function mustFindProvider(ctx: Context, id: string): Promise<Provid
 /** A new provider, enabled unless told. It gives nobody anything before it has a mapping. 409 for a taken name. */
 export async function createProvider(ctx: Context, body: z.output<typeof providerCreate>): Promise<Provider> {
   checkIssuerUrl(ctx.settings, body.issuer_url);
+  checkGroupsClaim(body);
   const id = randomId(ctx.random, "op-");
   const now = timestamp(ctx);
   const row: Provider = {
@@ -126,6 +133,7 @@ async function changed(ctx: Context, before: Provider, body: Record<string, unkn
   const values = cleared(oidcProviders, providerFields, writable(providerFields, body));
   const row: Provider = { ...before, ...values, updated_at: nextUpdatedAt(ctx, before) };
   if (row.issuer_url !== before.issuer_url) checkIssuerUrl(ctx.settings, row.issuer_url);
+  checkGroupsClaim(row);
   const secret = secretChange(body.client_secret);
   if (secret !== "keep") return { ...row, sealed_client_secret: await seal(ctx, row.id, secret.value) };
   // Whoever names another issuer would be sent the secret of this one: a host may have many (realms, tenants).

@@ -20,7 +20,8 @@ type Mapping = typeof oidcGroupMappings.$inferSelect;
 export interface Arrival {
   readonly provider: Provider;
   readonly person: Person;
-  readonly groups: readonly string[];
+  /** Null: there are too many for the provider to tell them. */
+  readonly groups: readonly string[] | null;
 }
 
 export interface Resynced {
@@ -43,13 +44,15 @@ interface Plan {
 
 /**
  * Brings a user and the grants of its groups up to date: one batch with its audit row. A grant comes with a mapped group and
- * goes with it; grants by hand stay. The first administrator by group is made here too, once. Throws SignInFailure for a user
+ * goes with it; grants by hand stay, and all of them where the provider does not tell the groups. The first administrator by group is made here too, once. Throws SignInFailure for a user
  * who is deactivated, a provider that is disabled, and for one who would have no role: then no user row is left that was not
  * there before, while the roles of groups that are gone are gone.
  */
 export async function resync(ctx: Context, arrival: Arrival): Promise<Resynced> {
   const result = await repeatedly(() => attempt(ctx, arrival));
   forgetActors();
+  if (arrival.groups === null)
+    ctx.log.warn("oidc.groups_overage", { provider_id: arrival.provider.id, subject: arrival.person.subject });
   if (result instanceof SignInFailure) throw result;
   return result;
 }
@@ -69,7 +72,7 @@ async function attempt(ctx: Context, arrival: Arrival): Promise<Resynced | SignI
 }
 
 async function planOf(ctx: Context, { provider, person, groups }: Arrival): Promise<Plan> {
-  const [[enabled], [known], mappings] = await Promise.all([
+  const [[enabled], [known]] = await Promise.all([
     ctx.db
       .select({ id: oidcProviders.id })
       .from(oidcProviders)
@@ -78,10 +81,6 @@ async function planOf(ctx: Context, { provider, person, groups }: Arrival): Prom
       .select()
       .from(users)
       .where(and(eq(users.oidc_provider_id, provider.id), eq(users.oidc_subject, person.subject))),
-    ctx.db
-      .select()
-      .from(oidcGroupMappings)
-      .where(and(eq(oidcGroupMappings.provider_id, provider.id), inList(oidcGroupMappings.group_name, groups))),
   ]);
   if (!enabled) throw new SignInFailure("provider_disabled", "the provider is disabled or deleted");
   if (known?.deactivated_at) throw new SignInFailure("user_deactivated", `user ${known.id} is deactivated`);
@@ -93,14 +92,20 @@ async function planOf(ctx: Context, { provider, person, groups }: Arrival): Prom
         .where(and(eq(actorRoles.actor_id, user.id), eq(actorRoles.actor_type, "User"), unexpired(ctx)))
     : [];
   const mapped = grants.filter((grant) => grant.mapping_id !== "");
+  const held = mapped.map(({ mapping_id }) => mapping_id);
+  const given = groups === null ? inList(oidcGroupMappings.id, held) : inList(oidcGroupMappings.group_name, groups);
+  const mappings = await ctx.db
+    .select()
+    .from(oidcGroupMappings)
+    .where(and(eq(oidcGroupMappings.provider_id, provider.id), given));
   return {
     known: known ?? null,
     user,
     mappings,
     byHand: grants.filter((grant) => grant.mapping_id === ""),
-    added: mappings.filter((mapping) => !mapped.some((grant) => grant.mapping_id === mapping.id)),
+    added: mappings.filter((mapping) => !held.includes(mapping.id)),
     gone: mapped.filter((grant) => !mappings.some((mapping) => mapping.id === grant.mapping_id)),
-    becomesFirstAdmin: isBootstrapAdmin(ctx, provider, groups) && (await noAdministratorYet(ctx)),
+    becomesFirstAdmin: isBootstrapAdmin(ctx, provider, groups ?? []) && (await noAdministratorYet(ctx)),
   };
 }
 
@@ -146,6 +151,8 @@ async function carryOut(
 }
 
 function refusal({ groups }: Arrival): SignInFailure {
+  if (groups === null)
+    return new SignInFailure("groups_overage", "the provider leaves the groups out, and nobody granted a role by hand");
   return groups.length === 0
     ? new SignInFailure("groups_missing", "the provider names no group, and nobody granted a role by hand")
     : new SignInFailure("unmapped_groups", `none of ${groups.length} groups is mapped to a role`);
@@ -215,7 +222,11 @@ function audited(ctx: Context, action: string, { provider, groups }: Arrival, pl
     resource_id: plan.user.id,
     category: "auth",
     actor: plan.user,
-    details: { provider_id: provider.id, groups: groups.length, ...details },
+    details: {
+      provider_id: provider.id,
+      ...(groups === null ? { groups_overage: true } : { groups: groups.length }),
+      ...details,
+    },
   });
 }
 

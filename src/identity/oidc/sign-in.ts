@@ -12,10 +12,11 @@ import { onceFor } from "../once.ts";
 import { endReplaced, endSession, openSession, rotateCsrfOf } from "../sessions/sessions.ts";
 import { oidcProviders, oidcSessions, users } from "../table.ts";
 import { ensureBootstrapProvider } from "./bootstrap-provider.ts";
-import { type Claims, checkEmailDomain, groupsAt, personOf, sidOf, subjectOf } from "./claims.ts";
+import { type Claims, checkEmailDomain, personOf, sidOf, subjectOf } from "./claims.ts";
 import { type Discovery, discover, type Provider, ProviderError } from "./discovery.ts";
 import { type Client, exchangeCode, fetchUserinfo, type TokenSet } from "./exchange.ts";
 import { type Reason, SignInFailure } from "./failure.ts";
+import { groupsAt } from "./groups.ts";
 import { countingRejections, verifyIdToken } from "./id-token.ts";
 import { verificationKey } from "./jwks.ts";
 import { clearedPending, keepPending, localPath, type Pending, pendingCookie, takePending } from "./pending.ts";
@@ -156,7 +157,8 @@ async function enabledProvider(ctx: Context, id: string): Promise<Provider> {
 interface Vouched {
   /** Of the ID token, over those of the userinfo endpoint where it is asked. */
   readonly claims: Claims;
-  readonly groups: readonly string[];
+  /** Null: the provider left them out. */
+  readonly groups: readonly string[] | null;
   /** The provider's session, of the ID token alone; empty without. */
   readonly sid: string;
   readonly idToken: string;
@@ -211,7 +213,7 @@ async function clientOf(ctx: Context, provider: Provider): Promise<Client> {
   return { id: client_id, secret, redirectUri: redirect_uri };
 }
 
-/** The ID token is signed, so its claims win; groups come from userinfo where it has none. */
+/** The ID token is signed, so its claims win; groups come from userinfo where it has none, or leaves them out. */
 async function withUserinfo(
   ctx: Context,
   provider: Provider,
@@ -219,13 +221,13 @@ async function withUserinfo(
   tokens: TokenSet,
   told: Claims,
 ): Promise<Pick<Vouched, "claims" | "groups">> {
-  const groups = groupsAt(told, provider.groups_claim_path);
+  const groups = groupsAt(told, provider);
   if (!provider.fetch_userinfo) return { claims: told, groups };
   const more = await fetchUserinfo(ctx, discovery.userinfo_endpoint, tokens.accessToken, subjectOf(told));
-  return {
-    claims: { ...more, ...told },
-    groups: groups.length > 0 ? groups : groupsAt(more, provider.groups_claim_path),
-  };
+  const claims = { ...more, ...told };
+  if (groups !== null && groups.length > 0) return { claims, groups };
+  const others = groupsAt(more, provider);
+  return { claims, groups: others === null || others.length > 0 ? others : groups };
 }
 
 async function signIn(
