@@ -238,7 +238,7 @@ interface Common {
   readonly ledger_id: string;
   readonly ca_id: string;
   readonly crl_shards: number;
-  readonly crl_number_floor?: number;
+  readonly crl_number_floor?: string;
   readonly pss: boolean;
 }
 
@@ -285,11 +285,14 @@ async function store(
   const raced = caOf(core);
   if (raced) return again(core, raced, digest);
   const [own] = made.chain;
+  const floor = BigInt(request.crl_number_floor ?? 0);
+  const small = floor <= BigInt(Number.MAX_SAFE_INTEGER);
   core.storage.transactionSync(() => {
     core.sql.exec(
       `insert into ca (id, ledger_id, ca_id, state, algorithm, key_id, sealed_key, pss, signature_algorithm, spki, csr,
-         request_digest, path_len, not_before, not_after, crl_shards, crl_number)
-       values (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         request_digest, path_len, not_before, not_after, crl_shards, crl_number,
+         crl_base)
+       values (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       request.ledger_id,
       request.ca_id,
       own ? "active" : "awaiting_certificate",
@@ -305,7 +308,8 @@ async function store(
       own?.notBefore.getTime() ?? 0,
       own?.notAfter.getTime() ?? 0,
       request.crl_shards,
-      request.crl_number_floor ?? 0,
+      small ? Number(floor) : 0,
+      small ? "0" : floor.toString(),
     );
     writeChain(core, made.chain);
     forgetCa(core);

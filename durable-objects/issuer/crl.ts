@@ -84,6 +84,11 @@ export function nextCrlDue(core: Core): number | null {
   return core.sql.exec<{ due: number | null }>("select min(due_at) as due from crls").one().due;
 }
 
+/** The CRL number that a stored one stands for. */
+function publicNumber(core: Core, stored: number): bigint {
+  return BigInt(caOf(core)?.crl_base ?? "0") + BigInt(stored);
+}
+
 export function crlStates(core: Core): CrlState[] {
   return core.sql
     .exec<CrlRow>("select * from crls order by shard")
@@ -91,7 +96,7 @@ export function crlStates(core: Core): CrlState[] {
     .map((row) => ({
       shard: row.shard,
       url: row.url,
-      number: row.number,
+      number: row.number === null ? null : publicNumber(core, row.number).toString(),
       this_update: row.this_update === null ? null : iso(row.this_update),
       next_update: row.next_update === null ? null : iso(row.next_update),
       entries: row.entries,
@@ -136,7 +141,7 @@ async function build(core: Core, ca: CaRow, shot: Snapshot): Promise<void> {
     algorithmIdentifier: signer.algorithmIdentifier,
     thisUpdate: new Date(shot.thisUpdate),
     nextUpdate: new Date(shot.nextUpdate),
-    number: shot.number,
+    number: publicNumber(core, shot.number),
     authorityKeyId: own.subjectKeyIdentifier ?? new Uint8Array(0),
     distributionPoint: row.shard === 0 ? null : row.url,
     entriesLength: row.live_bytes,
@@ -295,7 +300,7 @@ function checkBeforePublication(core: Core, shot: Snapshot, found: CrlSummary): 
   const own = ownCertificate(core);
   const wrong =
     (!equal(found.issuer, own.subject.der) && "issuer") ||
-    (found.number !== BigInt(shot.number) && "number") ||
+    (found.number !== publicNumber(core, shot.number) && "number") ||
     (shot.row.number !== null && shot.number <= shot.row.number && "number that does not rise") ||
     (found.distributionPoint !== (shot.row.shard === 0 ? null : shot.row.url) && "distribution point") ||
     (found.entryCount !== shot.row.live_entries && "count of entries") ||

@@ -133,6 +133,10 @@ const MIGRATIONS: readonly string[] = [
   alter table crls add column earliest_at integer not null default 0;
   alter table ca drop column crl_generation;
   `,
+  // A CA that was brought in may go on above a CRL number that no integer column holds.
+  `
+  alter table ca add column crl_base text not null default '0';
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
@@ -168,6 +172,8 @@ export type CaRow = {
   not_after: number;
   crl_shards: number;
   crl_number: number;
+  /** Decimal digits: every CRL number of this CA is this one and `crl_number` together. */
+  crl_base: string;
 };
 
 export type EntryRow = {

@@ -60,7 +60,10 @@ const listState = z.object({
   ca_id: z.string(),
   shard: z.number().int(),
   url: z.string(),
-  crl_number: z.number().int().nullable(),
+  crl_number: z.number().nullable().openapi({ type: "integer" }),
+  crl_number_text: z.string().nullable().openapi({
+    description: "The same in decimal digits: exact, also above 2^53",
+  }),
   this_update: dateTime.nullable(),
   next_update: dateTime.nullable(),
   entries: z.number().int(),
@@ -109,7 +112,8 @@ async function listStates(ctx: Context): Promise<z.output<typeof listState>[]> {
       });
     for (const { number, ...list } of lists) {
       const age = list.this_update === null ? null : Math.floor((now - Date.parse(list.this_update)) / 1000);
-      rows.push({ issuer_id: ca.issuer_id, ca_id: ca.ca_id, ...list, crl_number: number, age_seconds: age });
+      const numbers = { crl_number: number === null ? null : Number(number), crl_number_text: number };
+      rows.push({ issuer_id: ca.issuer_id, ca_id: ca.ca_id, ...list, ...numbers, age_seconds: age });
     }
   }
   return rows;

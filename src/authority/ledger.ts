@@ -153,8 +153,8 @@ interface CreateCommon {
   readonly crl_shards: number;
   /** RSA keys: sign with RSASSA-PSS instead of PKCS#1 v1.5. */
   readonly pss: boolean;
-  /** The first CRL number is above this one. */
-  readonly crl_number_floor?: number;
+  /** Decimal digits: the first CRL number is above this one. */
+  readonly crl_number_floor?: string;
 }
 
 export interface CreateRoot extends CreateCommon {
@@ -330,7 +330,8 @@ export interface SerialKnowledge {
 export interface CrlState {
   readonly shard: number;
   readonly url: string;
-  readonly number: number | null;
+  /** Decimal digits. */
+  readonly number: string | null;
   readonly this_update: string | null;
   readonly next_update: string | null;
   readonly entries: number;

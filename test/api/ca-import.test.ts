@@ -1,8 +1,9 @@
-import { env } from "cloudflare:workers";
-import { beforeAll, describe, expect, it } from "vitest";
+import { env, exports } from "cloudflare:workers";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
+import { parseCrl } from "../../src/pki/crl.ts";
 import { integer, octetString, oid, sequence } from "../../src/pki/der.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { encodePem } from "../../src/pki/pem.ts";
@@ -73,6 +74,48 @@ async function leafOf(caId: string, days = 90) {
   if (!issued?.ok) throw new Error(JSON.stringify(issued));
   return parseCertificate(issued.der);
 }
+
+describe("the CRL numbers of a CA that was brought in", () => {
+  const numberOf = async (id: string) => {
+    const response = await exports.default.fetch(new Request(`http://localhost/.well-known/pki/crl/${id}`));
+    return parseCrl(new Uint8Array(await response.arrayBuffer())).number ?? 0n;
+  };
+
+  it.each([
+    ["decimal text above 2^64", "18446744073709551617", 2n ** 64n + 1n],
+    ["decimal text of 20 octets", (2n ** 158n).toString(), 2n ** 158n],
+    ["a JSON number that is not exact", 1e19, 10n ** 19n + 1n],
+    ["a JSON number", 2 ** 52, 2n ** 52n],
+  ])("go on above %s", async (_what, crl_number_floor, floor) => {
+    const name = `Floor ${++n}`;
+    const root = await outsideCa({ name });
+    const made = await importing([root], { crl_number_floor });
+    expect(made, JSON.stringify(made.body)).toMatchObject({ status: 201, body: { config: { crl_number_floor } } });
+    const first = await numberOf(made.body.id);
+    expect(first).toBeGreaterThan(floor);
+    const again = await api.put(`/api/v1/issuers/${made.body.id}`, made.body);
+    expect(again, JSON.stringify(again.body)).toMatchObject({ status: 200 });
+    const longer = await outsideCa({ name, keys: root.keys, days: 2000 });
+    expect((await install(made.body.id, longer)).status).toBe(200);
+    const second = await vi.waitFor(
+      async () => {
+        const number = await numberOf(made.body.id);
+        expect(number).toBeGreaterThan(first);
+        return number;
+      },
+      { timeout: 30_000, interval: 200 },
+    );
+    const listed = await api.get<{ cache_rows: Record<string, unknown>[] }>("/api/v1/admin/crl/cache");
+    expect(listed.body.cache_rows).toContainEqual(
+      expect.objectContaining({ ca_id: made.body.id, crl_number: Number(second), crl_number_text: `${second}` }),
+    );
+  });
+
+  it.each([-1, 1.5, "12a", "", (2n ** 159n).toString(), "9".repeat(50)])("refuse %s as floor", async (floor) => {
+    const answer = await importing([await outsideCa()], { crl_number_floor: floor });
+    expect(answer).toMatchObject({ status: 400, body: { message: expect.stringContaining("crl_number_floor") } });
+  });
+});
 
 describe("a CA that outlives one above it", () => {
   it("issues nothing that outlives any CA above, and renews within the same bound", async () => {

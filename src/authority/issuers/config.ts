@@ -57,7 +57,16 @@ export const originShape = {
     description:
       "The key is made inside and `ca_csr_pem` answers its request; the certificate comes in as `ca_cert_pem` by PUT",
   }),
-  crl_number_floor: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+  crl_number_floor: z
+    .union([z.number().min(0).refine(Number.isInteger), z.string().regex(/^[0-9]{1,49}$/)], {
+      error: "must be a whole number of at most 20 octets, or its decimal digits as text",
+    })
+    .optional()
+    .openapi({
+      type: ["integer", "string"],
+      description:
+        "Every CRL number is above this one: the last of the old CA. As text it is exact at any size; a JSON number above 2^53 is rounded up",
+    }),
   revocations: z.array(revocation).max(20_000).optional(),
 };
 

@@ -55,7 +55,7 @@ export async function makeCa(
     ...place,
     crl_shards: config.crl_shards ?? 1,
     pss: config.rsa_pss ?? false,
-    crl_number_floor: config.crl_number_floor ?? 0,
+    crl_number_floor: floorOf(config.crl_number_floor ?? 0).toString(),
   };
   if (config.ca_cert_pem !== undefined || config.ca_key_pem !== undefined) {
     const { chain, pkcs8 } = readMaterial(config);
@@ -85,6 +85,17 @@ export async function makeCa(
     throw invalid("config.rsa_pss", "only RSA keys sign with RSASSA-PSS");
   if (config.subordinate) return ledger.createSubordinate(made);
   return ledger.createRoot({ ...made, ttl_seconds: (config.ca_validity_days ?? DEFAULT_CA_DAYS) * DAY });
+}
+
+/** RFC 5280 section 5.2.3: 20 octets at most, some of which are left for the numbers to come. */
+const HIGHEST_FLOOR = 2n ** 159n - 2n ** 64n;
+
+/** At least the number that was sent: one that a double does not hold exactly is rounded up. */
+function floorOf(value: number | string): bigint {
+  const rounding = typeof value === "number" && !Number.isSafeInteger(value) ? BigInt(value) >> 52n : 0n;
+  const floor = BigInt(value) + rounding;
+  if (floor <= HIGHEST_FLOOR) return floor;
+  throw invalid("config.crl_number_floor", "leaves no room for further CRL numbers, which have 20 octets at most");
 }
 
 /** A CA that is brought in says itself what it is: settings that would contradict it are refused. */
