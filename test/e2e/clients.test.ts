@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type RunningServer, startServer } from "../support/server.ts";
 import { bootstrap } from "./support/api.ts";
@@ -117,6 +118,37 @@ describeWith("Java", ["java", "javac", "keytool"], () => {
     ]);
     expect(text).toMatch(/contains 2 entries/);
     expect(text.match(/trustedCertEntry/g)).toHaveLength(2);
+  });
+});
+
+describeWith("NSS", ["certutil", "crlutil", "vfychain", "curl"], () => {
+  it("knows no partitioned list, as docs/revocation.md says; by OCSP and by the whole list it is right", async () => {
+    const config = { ca_common_name: "NSS Root", key_algorithm: "ECDSA-P256", crl_shards: 2 };
+    await createIssuer(scene, "iss-nss", config);
+    const [good, bad] = [await issue(scene, "iss-nss", "nss-good"), await issue(scene, "iss-nss", "nss-bad")];
+    await revoke(scene, bad, "superseded");
+    const database = scratch.file("nss");
+    mkdirSync(database);
+    const nss = (program: string, ...args: string[]) => run(program, ["-d", database, ...args]);
+    await nss("certutil", "-N", "--empty-password");
+    await nss("certutil", "-A", "-n", "root", "-t", "CT,C,C", "-i", good.root);
+    const judge = async (issued: Issued, by: "ocsp" | "crl") => {
+      const how = ["-pp", "-u", "1", "-g", "leaf", "-h", "requireFreshInfo", "-m", by];
+      return (await nss("vfychain", ...how, "-a", issued.leaf)).text.match(/Chain is good|has been revoked/)?.[0];
+    };
+    const load = async (list: string) => {
+      const { bytes } = await scene.admin.send("GET", `/.well-known/pki/crl/iss-nss${list}`);
+      return (await nss("crlutil", "-I", "-t", "1", "-i", scratch.write("nss.crl", bytes))).text;
+    };
+    expect(await judge(good, "ocsp")).toBe("Chain is good");
+    await eventually(async () => expect(await judge(bad, "ocsp")).toBe("has been revoked"));
+    expect(await load("/1")).toContain("SEC_ERROR_CRL_UNKNOWN_CRITICAL_EXTENSION");
+    expect(await judge(good, "crl")).toBe("has been revoked");
+    await eventually(async () => {
+      expect(await load("")).toBe("");
+      expect(await judge(bad, "crl")).toBe("has been revoked");
+    });
+    expect(await judge(good, "crl")).toBe("Chain is good");
   });
 });
 
