@@ -23,10 +23,10 @@ import type {
 } from "../src/authority/ledger.ts";
 import type { Bytes } from "../src/pki/bytes.ts";
 import type { Clock, Random } from "../src/platform/context.ts";
-import { describeError } from "../src/platform/log.ts";
 import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
 import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
+import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
 import { acknowledge, markOf } from "./issuer/mark.ts";
 import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
@@ -46,7 +46,7 @@ import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
  * - List: the number is durable before anything is signed; see issuer/crl.ts.
  * - Whatever a method answers waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
  * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: what fails is due
- *   again in seconds.
+ *   again ever more seldom (issuer/failures.ts).
  * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts.
  * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they live in this object's memory, not extractable.
  */
@@ -191,37 +191,43 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
 
   /** When the next list, responder or settlement is due, Unix milliseconds; null when nothing is. */
   #nextDue(): number | null {
-    const { core } = this;
-    const due = [nextCrlDue(core), nextResponderDue(core), nextSettleDue(core)].filter((at) => at !== null);
+    const due = [nextCrlDue(this.core), this.#responderDue(), nextSettleDue(this.core)].filter((at) => at !== null);
     return due.length === 0 ? null : Math.min(...due);
+  }
+
+  /** For the alarm: whoever needs a responder at once does not wait for this. */
+  #responderDue(): number | null {
+    const due = nextResponderDue(this.core);
+    return due === null ? null : Math.max(due, retryAt(this.core, "ocsp_responder") ?? 0);
   }
 
   override async alarm(): Promise<void> {
     const { core } = this;
     core.alarmAt = null;
-    const failed: string[] = [];
-    const attempt = async (name: string, work: () => Promise<unknown>) => {
-      try {
-        if ((await work()) === false) failed.push(name);
-      } catch (error) {
-        failed.push(name);
-        core.log.error("ledger.alarm", { name, error: describeError(error) });
-      }
-    };
-    await attempt("responder", () => renewResponder(core));
+    await this.#renewResponder();
     if ((await attuned(core)) === null) {
-      if (!core.compared) await attempt("compare", () => compare(core));
-      await attempt("crl", () => publishDue(core));
-      await attempt("settle", () => settleDue(core));
-    } else {
-      failed.push("attune");
-      await core.restoring;
+      if (!core.compared) await compare(core);
+      await publishDue(core);
+      await settleDue(core);
+    } else await core.restoring;
+    await reportProblems(core);
+    const due = this.#nextDue();
+    // Before it is whole again, this ledger does nothing of what is due.
+    const wait = core.whole ? 0 : (retryAt(core, "inventory") ?? nowOf(core) + RESTORE_RETRY_MS);
+    if (due !== null) wakeAt(core, Math.max(due, wait));
+  }
+
+  async #renewResponder(): Promise<void> {
+    const { core } = this;
+    if ((this.#responderDue() ?? 0) > nowOf(core)) return;
+    try {
+      await renewResponder(core);
+      if (core.responderRefused) throw new Error(core.responderRefused.refusal.message);
+      succeeded(core, "ocsp_responder");
+    } catch (error) {
+      failed(core, "ocsp_responder", error);
     }
-    const soonest = this.#nextDue();
-    if (soonest === null) return;
-    // What is overdue has failed just now: again in a moment, for as long as it takes.
-    wakeAt(core, failed.length > 0 ? Math.max(soonest, nowOf(core) + ALARM_RETRY_MS) : soonest);
   }
 }
 
-const ALARM_RETRY_MS = 5_000;
+const RESTORE_RETRY_MS = 5_000;

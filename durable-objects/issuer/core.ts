@@ -79,6 +79,7 @@ export const NO_INVENTORY: Inventory = {
   restoreCa: async () => undefined,
   restoring: async () => undefined,
   restored: async () => undefined,
+  report: async () => undefined,
 };
 
 export function makeCore(state: DurableObjectState, env: Readonly<Record<string, unknown>>): Core {
@@ -121,6 +122,12 @@ export function nowOf(core: Core): number {
 
 export function refuse(code: RefusalCode, message: string): Refusal {
   return { ok: false, code, message };
+}
+
+/** What the inventory has heard of this ledger. */
+export function inventoryOf(core: Core): Inventory {
+  const id = caOf(core)?.ledger_id ?? core.name;
+  return id === null ? NO_INVENTORY : core.inventoryOf(id);
 }
 
 /** The CA of this ledger, or null while there is none. */

@@ -13,6 +13,7 @@ import { importStreamSigner } from "../../src/pki/keys.ts";
 import { importStreamVerifier } from "../../src/pki/stream-verifier.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, nowOf, openCaKey, wakeAt } from "./core.ts";
+import { failed, succeeded } from "./failures.ts";
 import { ownCertificate } from "./issue.ts";
 import { CRL_DEBOUNCE_MS, count } from "./revocation.ts";
 import { type CaRow, type CrlRow, iso } from "./storage.ts";
@@ -39,7 +40,6 @@ const WRITTEN_AT_ONCE = 2;
 const LARGE_BYTES = SLICE_ROWS * 64;
 /** From the beginning of one build of a large list to the next: two a minute. */
 const LARGE_LIST_GAP_MS = 30_000;
-const RETRY_MS = 5_000;
 const PRUNE_ROWS = 2_000;
 
 /** A list with a higher number is published: begin again with one above that. */
@@ -66,13 +66,17 @@ async function publishAll(core: Core, atMost: number): Promise<void> {
     if (!row) return;
     try {
       await publish(core, ca, row);
+      succeeded(core, `list:${row.shard}`);
     } catch (error) {
-      const again = nowOf(core) + (error instanceof Outdated ? 0 : RETRY_MS);
-      const text = describeError(error);
-      if (!(error instanceof Outdated)) core.log.error("crl.failed", { shard: row.shard, error: text });
-      core.sql.exec("update crls set due_at = ?, last_error = ? where shard = ?", again, text, row.shard);
+      const again = error instanceof Outdated ? nowOf(core) : failed(core, `list:${row.shard}`, error);
+      core.sql.exec(
+        "update crls set due_at = ?, earliest_at = max(earliest_at, ?), last_error = ? where shard = ?",
+        again,
+        again,
+        describeError(error),
+        row.shard,
+      );
       wakeAt(core, again);
-      if (!(error instanceof Outdated)) return;
     }
   }
 }

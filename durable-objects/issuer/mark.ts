@@ -32,7 +32,8 @@ export function noteFact(core: Core, cursor: number): number {
   const seq = nextSeq(core);
   const now = nowOf(core);
   core.sql.exec(
-    "update entries set seq = ?, acknowledged = case when kind in ('leaf', 'ca') then 0 else 1 end, settle_at = ? where cursor = ?",
+    `update entries set seq = ?, acknowledged = case when kind in ('leaf', 'ca') then 0 else 1 end, settle_at = ?,
+       settle_tries = 0 where cursor = ?`,
     seq,
     now,
     cursor,

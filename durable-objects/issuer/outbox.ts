@@ -1,5 +1,6 @@
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
+import { failed, retryAt, succeeded } from "./failures.ts";
 import { issuedOf, signOnce } from "./issue.ts";
 import { acknowledge, SETTLE_AFTER_MS } from "./mark.ts";
 import type { EntryRow } from "./storage.ts";
@@ -7,6 +8,7 @@ import type { EntryRow } from "./storage.ts";
 /** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
 
 const BATCH = 100;
+const LAST_RETRY_MS = 3_600_000;
 
 /** What was acknowledged and is missing all the same goes the way of what never was. */
 export function handOverAgain(core: Core, requestIds: readonly string[]): void {
@@ -27,23 +29,26 @@ export function waiting(core: Core): number {
   return core.sql.exec<{ n: number }>("select count(*) as n from entries where acknowledged = 0").one().n;
 }
 
-/** When the first entry is to be handed over; null when there is none. */
+/** When the next attempt is due; null when the inventory has everything. */
 export function nextSettleDue(core: Core): number | null {
   const { oldest } = core.sql
     .exec<{ oldest: number | null }>(
       "select min(coalesce(settle_at, created_at)) as oldest from entries where acknowledged = 0",
     )
     .one();
-  return oldest === null ? null : oldest + SETTLE_AFTER_MS;
+  // Where nothing waits any more, what was not taken has been told some other way: it is no problem from then on.
+  if (oldest === null) return retryAt(core, "outbox");
+  return Math.max(oldest + SETTLE_AFTER_MS, retryAt(core, "inventory") ?? 0);
 }
 
 /**
- * Signs what was left reserved and hands what happened to the inventory, which answers the facts that it has now.
- * Answers false when something stays for later.
+ * Signs what was left reserved and hands what happened to the inventory, which answers the facts that it has now. What it does
+ * not take is handed over again ever more seldom, once an hour in the end.
  */
-export async function settleDue(core: Core): Promise<boolean> {
+export async function settleDue(core: Core): Promise<void> {
   const ca = caOf(core);
-  if (!ca) return true;
+  const due = nextSettleDue(core);
+  if (!ca || due === null || due > nowOf(core)) return;
   const rows = core.sql
     .exec<EntryRow>(
       `select * from entries where acknowledged = 0 and coalesce(settle_at, created_at) <= ?
@@ -51,11 +56,13 @@ export async function settleDue(core: Core): Promise<boolean> {
       nowOf(core) - SETTLE_AFTER_MS,
     )
     .toArray();
-  if (rows.length === 0) return true;
   const ids = JSON.stringify(rows.map((row) => row.cursor));
   // Behind all others first, whatever comes of it: what is not settled now waits its turn again.
   core.sql.exec("update entries set settle_at = ? where cursor in (select value from json_each(?))", nowOf(core), ids);
-  await Promise.all(rows.filter((row) => row.state === 0).map((row) => signOnce(core, ca, row)));
+  const reserved = rows.filter((row) => row.state === 0);
+  const signed = await Promise.allSettled(reserved.map((row) => signOnce(core, ca, row)));
+  for (const one of signed)
+    if (one.status === "rejected") core.log.error("ledger.sign_failed", { error: describeError(one.reason) });
   const issued = core.sql
     .exec<EntryRow>(
       "select * from entries where cursor in (select value from json_each(?)) and acknowledged = 0 and state = 1",
@@ -63,13 +70,28 @@ export async function settleDue(core: Core): Promise<boolean> {
     )
     .toArray()
     .map((row) => issuedOf(core, ca, row));
-  if (issued.length === 0) return true;
   try {
-    const settled = await core.settle(issued);
-    acknowledge(core, settled);
-    return settled.length === issued.length;
+    if (issued.length > 0) acknowledge(core, await core.settle(issued));
+    succeeded(core, "inventory");
   } catch (error) {
-    core.log.error("ledger.settle_failed", { error: describeError(error), count: issued.length });
-    return false;
+    failed(core, "inventory", error);
+    return;
   }
+  postpone(core, ids);
+}
+
+/** What was not taken of these comes again later: after 5, 10, 20, ... seconds, after an hour at most. */
+function postpone(core: Core, ids: string): void {
+  core.sql.exec(
+    `update entries set settle_tries = settle_tries + 1,
+       settle_at = ? - ${SETTLE_AFTER_MS} + min(${LAST_RETRY_MS}, ${SETTLE_AFTER_MS} << min(settle_tries, 20))
+     where cursor in (select value from json_each(?)) and acknowledged = 0`,
+    nowOf(core),
+    ids,
+  );
+  const { left } = core.sql
+    .exec<{ left: number }>("select count(*) as left from entries where acknowledged = 0 and settle_tries > 0")
+    .one();
+  if (left === 0) succeeded(core, "outbox");
+  else failed(core, "outbox", new Error(`the inventory does not take over ${left} entries; the log says why`));
 }

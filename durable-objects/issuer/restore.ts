@@ -3,7 +3,8 @@ import { sha256Hex } from "../../src/pki/bytes.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { describe, install, retire } from "./ca.ts";
-import { type Core, caOf, NO_INVENTORY, nowOf, refuse, wakeAt } from "./core.ts";
+import { type Core, caOf, inventoryOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { failed, succeeded } from "./failures.ts";
 import { markRow } from "./mark.ts";
 import { handOverSince } from "./outbox.ts";
 import { addCrlEntry, dropCrlEntry, markDirty } from "./revocation.ts";
@@ -23,11 +24,6 @@ const CERTIFICATES_AT_ONCE = 50;
 /** Facts are recorded in an order of their own: so many below the inventory's mark are handed over once more. */
 const OVERLAP = 1_000;
 const RETRY_MS = 5_000;
-
-function inventoryOf(core: Core): Inventory {
-  const id = caOf(core)?.ledger_id ?? core.name;
-  return id === null ? NO_INVENTORY : core.inventoryOf(id);
-}
 
 /** Null when this ledger knows all that its inventory has heard of; else the refusal of everything that depends on it. */
 export async function attuned(core: Core): Promise<Refusal | null> {
@@ -63,9 +59,9 @@ export async function compare(core: Core): Promise<void> {
       core.sql.exec("update mark set known = ?", heard);
     }
     core.compared = true;
+    succeeded(core, "inventory");
   } catch (error) {
-    core.log.error("ledger.compare_failed", { error: describeError(error) });
-    wakeAt(core, nowOf(core) + RETRY_MS);
+    wakeAt(core, failed(core, "inventory", error));
   }
 }
 

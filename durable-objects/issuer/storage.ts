@@ -9,6 +9,7 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  *              `tagged`: the serial carries the tag of serial_key; the others are in the filter (issuer/serials.ts).
  * serial_key   the key of those tags; `imports` is 1 for a CA that was brought in, whose serials may come without a tag.
  *              `seq`: the number of the last fact about it (issuer/mark.ts). `acknowledged`: the inventory has that fact.
+ *              `settle_tries`: how often the inventory did not take it (issuer/outbox.ts).
  * mark         `seq`: the number of the last fact; `known`: the highest that the inventory has said it recorded.
  * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
  *              that was published after the certificate had expired.
@@ -17,6 +18,7 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries` and `live_bytes` count what the next
  *              list will hold, `newest` is the latest revocation date that it has held, `changes` rises with everything that a
  *              list must show. It is due at `due_at`, which a change brings forward to `earliest_at` at most.
+ * failures     what the alarm could not do, until it can; `reported`: what of it the inventory was told (issuer/failures.ts).
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -136,6 +138,18 @@ const MIGRATIONS: readonly string[] = [
   // A CA that was brought in may go on above a CRL number that no integer column holds.
   `
   alter table ca add column crl_base text not null default '0';
+  `,
+  // What fails is tried again ever more seldom, and somebody sees it.
+  `
+  create table failures (
+    task text primary key,
+    attempts integer not null,
+    since integer not null,
+    next_at integer not null,
+    error text not null
+  );
+  create table reported (problems text not null);
+  alter table entries add column settle_tries integer not null default 0;
   `,
 ];
 

@@ -6,7 +6,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
 import { restoreCa } from "./issuers/restored.ts";
 import type { Inventory, InventoryCertificate, InventoryFact, RevocationReason } from "./ledger.ts";
-import { certificateAuthorities, ledgerMarks } from "./table.ts";
+import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
 /** What the inventory has heard of a ledger: what that needs when it was restored to an earlier state. */
 
@@ -58,6 +58,14 @@ export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
         .update(ledgerMarks)
         .set({ restoring_since: sql`coalesce(${ledgerMarks.restoring_since}, ${timestamp(ctx)})` })
         .where(eq(ledgerMarks.ledger_id, ledgerId));
+    },
+
+    async report(problems) {
+      const found = problems.length === 0 ? null : [...problems];
+      await ctx.db
+        .insert(ledgers)
+        .values({ id: ledgerId, created_at: timestamp(ctx), problems: found })
+        .onConflictDoUpdate({ target: ledgers.id, set: { problems: found } });
     },
 
     async restored(counts) {

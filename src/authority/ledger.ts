@@ -78,6 +78,16 @@ export interface Inventory {
   /** The ledger begins to take back what it lacks, and has it. */
   restoring(): Promise<void>;
   restored(counts: { readonly added: number; readonly revised: number }): Promise<void>;
+  /** What the ledger has failed to do for a while; none: all is well again. */
+  report(problems: readonly LedgerProblem[]): Promise<void>;
+}
+
+/** Something that a ledger goes on trying in vain. */
+export interface LedgerProblem {
+  /** `list:<shard>`, `ocsp_responder`, `inventory` (does not answer) or `outbox` (does not take over what it is told). */
+  readonly task: string;
+  readonly since: string;
+  readonly error: string;
 }
 
 export interface InventoryFact {

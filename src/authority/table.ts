@@ -1,6 +1,6 @@
 import { type AnySQLiteColumn, index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { SubjectName } from "../pki/names.ts";
-import type { CaState, NameConstraintValues } from "./ledger.ts";
+import type { CaState, LedgerProblem, NameConstraintValues } from "./ledger.ts";
 
 /** An outside or inside CA that certificates come from. `config` holds no secret: those are sealed in the ledger. */
 export const issuers = sqliteTable("issuers", {
@@ -81,6 +81,15 @@ export const ledgerMarks = sqliteTable("ledger_marks", {
   seq: integer().notNull(),
   /** While the ledger takes back what it lost in a restore; null else. */
   restoring_since: text(),
+});
+
+/** Every ledger that was ever begun and has not ended: those of CAs, and those whose CA never came to be or is gone. */
+export const ledgers = sqliteTable("ledgers", {
+  /** Random and never used again. */
+  id: text().primaryKey(),
+  created_at: text().notNull(),
+  /** What it goes on trying in vain; null: nothing. */
+  problems: text({ mode: "json" }).$type<LedgerProblem[]>(),
 });
 
 /** Keys that are refused for ever: those of certificates revoked for keyCompromise. */

@@ -27,6 +27,7 @@ const managed = {
   created_at: dateTime.nullish(),
   updated_at: dateTime.nullish(),
   warnings: z.array(z.string()).nullish(),
+  problems: z.array(z.unknown()).nullish(),
 };
 
 const answer = z
@@ -43,6 +44,13 @@ const answer = z
     warnings: z.array(z.string()).optional().openapi({
       description: "What of the CA's chain should be known, as a root without keyUsage; absent where nothing is",
     }),
+    problems: z
+      .array(z.object({ ca_id: z.string(), task: z.string(), since: dateTime, error: z.string() }))
+      .optional()
+      .openapi({
+        description:
+          "What its CAs have failed to do for two minutes and more, and go on trying: `list:<shard>`, `ocsp_responder`, `inventory`, `outbox`; absent where that is nothing",
+      }),
   })
   .openapi("Issuer");
 

@@ -28,6 +28,7 @@ import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } 
 import { caStatements, chainBelow } from "./below.ts";
 import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
 import { makeCa, type NewIssuer, parsed, sameCa, subjectOf } from "./origin.ts";
+import { type CaProblem, problemsOf } from "./problems.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { typeUnavailable } from "./signing.ts";
 
@@ -36,6 +37,8 @@ export interface IssuerView extends Omit<IssuerRow, "config"> {
   readonly config: Record<string, unknown>;
   /** What of the CA's chain should be known; absent where nothing is. */
   readonly warnings?: readonly string[];
+  /** What the ledgers of its CAs go on trying in vain; absent where that is nothing. */
+  readonly problems?: readonly CaProblem[];
 }
 
 const UNIQUE = { kind: "issuer", unique: ["name"] };
@@ -133,7 +136,8 @@ function ownOf(condition: SQL) {
 }
 
 export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
-  return show(await mustFindIssuer(ctx, id), await ownCaOf(ctx, id));
+  const view = await show(await mustFindIssuer(ctx, id), await ownCaOf(ctx, id));
+  return { ...view, ...(await problemsOf(ctx, [id])).get(id) };
 }
 
 /** One page of what the actor may see, and its total. */
@@ -147,7 +151,11 @@ export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ da
     .select()
     .from(certificateAuthorities)
     .where(ownOf(inList(certificateAuthorities.issuer_id, ids)));
-  const shown = data.map((row) => show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null));
+  const problems = await problemsOf(ctx, ids);
+  const shown = data.map(async (row) => {
+    const view = await show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null);
+    return { ...view, ...problems.get(row.id) };
+  });
   return { data: await Promise.all(shown), total };
 }
 
