@@ -12,6 +12,7 @@ import { prepareState } from "./local/prepare.ts";
 import { processId } from "./local/process.ts";
 import { readProject, workerdEnvironment, workerdPath } from "./local/runtime.ts";
 import { PROJECT, placesOf, StartError } from "./local/settings.ts";
+import { checkState } from "./local/state.ts";
 import { wranglerScript } from "./local/wrangler.ts";
 
 /**
@@ -20,8 +21,10 @@ import { wranglerScript } from "./local/wrangler.ts";
  * /cdn-cgi/handler/scheduled.
  */
 async function dev(): Promise<void> {
+  process.umask(0o077);
   const places = placesOf(process.env);
   const lock = await lockState(places.stateDir, "run dev");
+  checkState(places);
   buildAssets();
   const { settings } = await prepareState(readProject(), process.env);
   const warning = demoWarning(settings.auth, Date.now());

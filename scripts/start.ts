@@ -9,6 +9,7 @@ import { type Prepared, prepareState } from "./local/prepare.ts";
 import { type Runtime, readProject, startWorker } from "./local/runtime.ts";
 import { readSecrets } from "./local/secrets.ts";
 import { localSettings, type Places, placesOf } from "./local/settings.ts";
+import { checkState } from "./local/state.ts";
 import { type Server, supervise } from "./local/supervise.ts";
 
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
@@ -19,6 +20,8 @@ const FIRST_TICK_MS = 15_000;
 
 /** `npm start`: the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr. */
 async function start(): Promise<void> {
+  // Of this process and all that it starts: what they write is their owner's alone.
+  process.umask(0o077);
   const places = placesOf(process.env);
   const ending = makeEnding();
   const lock = await lockState(places.stateDir, "start");
@@ -27,6 +30,7 @@ async function start(): Promise<void> {
     ending.end(`process ${pid}, which ran this, has ended`, 1),
   );
   ending.first = () => parents.stop();
+  checkState(places);
 
   buildAssets();
   const build = await buildWorker();

@@ -1,8 +1,9 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { isAlive, type ProcessId, poll, processId } from "./process.ts";
 import { StartError } from "./settings.ts";
+import { openStateDir } from "./state.ts";
 
 /** What the holder of a state says about itself; the lock itself is not in this file. */
 export interface Holder {
@@ -29,7 +30,7 @@ export class StateLockedError extends StartError {}
  * Throws StateLockedError naming the holder.
  */
 export async function lockState(stateDir: string, command: string, now = new Date()): Promise<StateLock> {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  openStateDir(stateDir);
   const database = tryLock(path.join(stateDir, "lock"));
   const told = path.join(stateDir, "lock.json");
   if (!database) throw await lockedError(stateDir, told);
@@ -57,14 +58,16 @@ export async function lockState(stateDir: string, command: string, now = new Dat
 }
 
 function tryLock(file: string): DatabaseSync | null {
-  const database = new DatabaseSync(file);
+  let database: DatabaseSync | null = null;
   try {
+    database = new DatabaseSync(file);
     database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
     return database;
   } catch (error) {
-    database.close();
+    database?.close();
     if (error instanceof Error && /locked|busy/i.test(error.message)) return null;
-    throw new StartError(`cannot lock ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    const why = error instanceof Error ? error.message : String(error);
+    throw new StartError(`cannot lock ${file}: ${why}; nothing is stored in it: remove it while no server runs`);
   }
 }
 

@@ -1,0 +1,165 @@
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type Places, StartError } from "./settings.ts";
+
+/** A database up to this size is read whole at each start; of a larger one only the schema. */
+const CHECKED_BYTES = 256 * 1024 * 1024;
+
+/** Makes a state directory where there is none. Throws StartError when it cannot be read and written. */
+export function openStateDir(stateDir: string): void {
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    accessSync(stateDir, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw unusable(stateDir, codeOf(error) === "ENOENT" ? whyNotMade(stateDir, error) : error);
+  }
+}
+
+/** Node says ENOENT of a directory that cannot be made on a read-only file system; the nearest directory above says why. */
+function whyNotMade(directory: string, otherwise: unknown): unknown {
+  let above = path.dirname(directory);
+  while (!existsSync(above)) above = path.dirname(above);
+  try {
+    accessSync(above, constants.W_OK | constants.X_OK);
+    return otherwise;
+  } catch (error) {
+    return error;
+  }
+}
+
+/**
+ * Looks at everything that a start is going to work with, and takes it away from everybody but its owner. The caller holds the
+ * state's lock. Throws StartError with the file that cannot be read and written, the database that is damaged or the
+ * inventory that is missing, and with what to do.
+ */
+export function checkState(places: Places): void {
+  const { stateDir, persistDir } = places;
+  for (const name of ["lock", "lock.json", ".dev.vars"]) ownFile(path.join(stateDir, name));
+  const databases = [...filesUnder(persistDir)].filter((file) => file.endsWith(".sqlite"));
+  for (const file of databases) {
+    const damage = damageOf(file);
+    if (damage !== null) throw damaged(file, damage, places);
+  }
+  const ledgers = databases.filter((file) => partOf(file, places) === LEDGER && !file.endsWith("metadata.sqlite"));
+  const inventories = databases.filter((file) => partOf(file, places) === INVENTORY);
+  if (ledgers.length > 0 && !inventories.some((file) => hasTable(file, "d1_migrations"))) {
+    throw new StartError(
+      `${path.join(persistDir, "d1")} holds no inventory, but there are ledgers of CAs (${ledgers[0]}): ${restore(places)}`,
+    );
+  }
+}
+
+/** A file or directory that this process cannot work with, and what to do about it. */
+export function unusable(file: string, error: unknown): StartError {
+  const why = REASONS[codeOf(error)] ?? (() => (error instanceof Error ? error.message : String(error)));
+  return new StartError(`cannot use ${file}: ${why(file)}`, { cause: error });
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+const REASONS: Readonly<Record<string, (file: string) => string>> = {
+  EACCES: denied,
+  EPERM: denied,
+  EROFS: () => "its file system is read-only (EROFS); mount it writable, or set another STATE_DIR",
+  ENOSPC: () => "its disk is full (ENOSPC); make space, or set another STATE_DIR",
+  EDQUOT: () => "the disk quota of this user is used up (EDQUOT); make space, or set another STATE_DIR",
+  EEXIST: () => "it is no directory; remove it, or set another STATE_DIR",
+  ENOTDIR: () => "a part of its path is no directory; set another STATE_DIR",
+};
+
+function denied(file: string): string {
+  const user = process.getuid?.() ?? "another";
+  const advice = "run as its owner, or give it to this user with chown and chmod u+rwX";
+  try {
+    const { uid, mode } = statSync(file);
+    const bits = (mode & 0o777).toString(8).padStart(4, "0");
+    return `permission denied: it belongs to user ${uid} with mode ${bits}, and this runs as user ${user}; ${advice}`;
+  } catch {
+    return `permission denied for user ${user}; ${advice}`;
+  }
+}
+
+/** Every file of a directory tree, each looked at as it comes; nothing where there is no such directory. */
+function* filesUnder(directory: string): Generator<string> {
+  if (!ownFile(directory, constants.X_OK)) return;
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const file = path.join(directory, entry.name);
+    if (entry.isDirectory()) yield* filesUnder(file);
+    else if (ownFile(file)) yield file;
+  }
+}
+
+/** Whether there is such a file; it can be read and written then, and by its owner alone. */
+function ownFile(file: string, more = 0): boolean {
+  try {
+    const mode = statSync(file, { throwIfNoEntry: false })?.mode;
+    if (mode === undefined) return false;
+    accessSync(file, constants.R_OK | constants.W_OK | more);
+    if ((mode & 0o077) !== 0) chmodSync(file, mode & 0o700);
+    return true;
+  } catch (error) {
+    throw unusable(file, error);
+  }
+}
+
+/** What SQLite finds wrong with a database; null when it is whole. */
+function damageOf(file: string): string | null {
+  try {
+    return withDatabase(file, (database) => {
+      if (statSync(file).size > CHECKED_BYTES) {
+        database.prepare("SELECT count(*) FROM sqlite_schema").get();
+        return null;
+      }
+      const found = database.prepare("PRAGMA quick_check(1)").get()?.quick_check;
+      return found === "ok" ? null : String(found).replaceAll(/\s+/g, " ");
+    });
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function hasTable(file: string, table: string): boolean {
+  return (
+    withDatabase(file, (database) =>
+      database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?").get(table),
+    ) !== undefined
+  );
+}
+
+function withDatabase<T>(file: string, use: (database: DatabaseSync) => T): T {
+  const database = new DatabaseSync(file, { readOnly: true });
+  try {
+    // A value that a rule forbids is no damage to the file.
+    database.exec("PRAGMA ignore_check_constraints = ON");
+    return use(database);
+  } finally {
+    database.close();
+  }
+}
+
+const INVENTORY = "the inventory";
+const LEDGER = "the ledger of a CA";
+
+/** What a database holds, by its place; null for what may be lost. */
+function partOf(file: string, { persistDir }: Places): string | null {
+  const [kind = "", owner = ""] = path.relative(persistDir, file).split(path.sep);
+  if (kind === "d1") return INVENTORY;
+  if (kind === "do" && owner.endsWith("-Issuer")) return LEDGER;
+  return kind === "cache" || kind === "ratelimit" ? null : "a part of the state";
+}
+
+function damaged(file: string, damage: string, places: Places): StartError {
+  const part = partOf(file, places);
+  const advice =
+    part === null
+      ? `nothing in it has to last: delete ${path.dirname(file)} and start again`
+      : `keep a copy of it for whoever looks into this, and ${restore(places)}`;
+  return new StartError(`the database ${file} (${part ?? "scratch space"}) is damaged: ${damage}; ${advice}`);
+}
+
+function restore({ stateDir }: Places): string {
+  return `put ${stateDir} back from your backup (docs/operations.md, "Back up and restore")`;
+}
