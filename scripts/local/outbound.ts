@@ -59,7 +59,9 @@ export function makeOutbound(options: OutboundOptions): (request: OutboundReques
         throw new Refused("no upgrade of the connection goes out");
       }
       const addresses = await checkedAddresses(url, options.allow, resolve);
-      return await exchange(url, request, addresses, limits);
+      const signal = AbortSignal.timeout(limits.timeoutMs);
+      const body = await bodyOf(request, limits.maxRequestBytes, url.host, signal);
+      return await exchange(url, request, body, addresses, limits, signal);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       if (error instanceof Refused) return ownAnswer(403, "refused", "outbound_refused", why);
@@ -85,11 +87,27 @@ async function checkedAddresses(
   return addresses;
 }
 
+/** The whole body: its length goes out with it, because some servers take no chunked request (Entra ID answers 404). */
+async function bodyOf(
+  { body }: OutboundRequest,
+  maxBytes: number,
+  host: string,
+  signal: AbortSignal,
+): Promise<Buffer | null> {
+  if (body === null || body === undefined) return null;
+  const chunks: Uint8Array[] = [];
+  const source = Readable.fromWeb(body as NodeStream, { signal });
+  for await (const chunk of bounded(source, maxBytes, host)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
 function exchange(
   url: URL,
   request: OutboundRequest,
+  body: Buffer | null,
   addresses: readonly LookupAddress[],
   limits: typeof DEFAULTS,
+  signal: AbortSignal,
 ): Promise<OutboundAnswer> {
   const headers: Record<string, string | string[]> = {};
   for (const [name, value] of request.headers) {
@@ -97,7 +115,7 @@ function exchange(
     const before = headers[name];
     headers[name] = before === undefined ? value : [before, value].flat();
   }
-  const signal = AbortSignal.timeout(limits.timeoutMs);
+  if (body !== null) headers["Content-Length"] = String(body.length);
   const client = url.protocol === "https:" ? https : http;
   return new Promise((resolve, reject) => {
     const outgoing = client.request(url, {
@@ -116,27 +134,17 @@ function exchange(
       const status = incoming.statusCode ?? 502;
       const bodyless = status === 204 || status === 205 || status === 304 || request.method === "HEAD";
       if (bodyless) incoming.resume();
-      const body = bodyless
+      const answered = bodyless
         ? null
         : Readable.from(bounded(incoming, limits.maxResponseBytes, url.host), { objectMode: false });
-      resolve({ status, headers: headerPairs(incoming.rawHeaders), body });
+      resolve({ status, headers: headerPairs(incoming.rawHeaders), body: answered });
     });
     outgoing.on("error", (cause) => {
       const why = signal.aborted ? `no answer within ${limits.timeoutMs} ms` : cause.message;
       reject(cause instanceof Refused ? cause : new Error(`${url.host}: ${why}`, { cause }));
     });
-    sendBody(request.body, outgoing, limits.maxRequestBytes, url.host);
+    outgoing.end(body ?? undefined);
   });
-}
-
-function sendBody(body: unknown, outgoing: http.ClientRequest, maxBytes: number, host: string): void {
-  if (body === null || body === undefined) {
-    outgoing.end();
-    return;
-  }
-  const source = Readable.from(bounded(Readable.fromWeb(body as NodeStream), maxBytes, host), { objectMode: false });
-  source.on("error", (error) => outgoing.destroy(error));
-  source.pipe(outgoing);
 }
 
 async function* bounded(source: AsyncIterable<Uint8Array>, maxBytes: number, host: string): AsyncGenerator<Uint8Array> {

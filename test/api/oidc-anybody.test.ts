@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { eq } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
-import { discover, MAX_WAITING, refetchForUnknownKey } from "../../src/identity/oidc/discovery.ts";
+import { discover, MAX_WAITING, refetchKeys } from "../../src/identity/oidc/discovery.ts";
 import { finishSignIn, startSignIn } from "../../src/identity/oidc/sign-in.ts";
 import { oidcProviders } from "../../src/identity/table.ts";
 import { context } from "../support/browser.ts";
@@ -31,7 +31,7 @@ describe("what anybody can cause at the sign-in", () => {
         .bind(time.toISOString(), failed, id)
         .run();
     await attempt(new Date(Date.now() + 1), null);
-    const ask = () => refetchForUnknownKey(ctx, provider);
+    const ask = () => refetchKeys(ctx, provider);
     for (let round = 0; round < 2; round++) {
       const waiters = Array.from({ length: MAX_WAITING }, ask);
       await expect.poll(() => ask().then(String, (error) => error.reason)).toBe("jwks_unreachable");

@@ -65,6 +65,14 @@ describe("back-channel logout", () => {
     });
   });
 
+  it("believes a key that was replaced under its id", async () => {
+    const idp = await provider();
+    const { browser } = await signInAs(idp, "ada", ["ops"]);
+    await idp.idp.rotate("the same id");
+    expect((await logOut(idp, { claims: { sub: "ada" } })).status).toBe(200);
+    expect(await alive(browser)).toEqual([false]);
+  });
+
   it("by sid: that session of the provider ends, and with a sub what has no sid of its own", async () => {
     const idp = await provider();
     const [one, two, without] = [

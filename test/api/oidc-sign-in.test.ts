@@ -430,6 +430,30 @@ describe("what the provider answers", () => {
     expect((await signInAs(provider, "ada", ["ops"])).answer.headers.get("Location")).toBe("/");
   });
 
+  it("a key that was replaced under its id is fetched and signs in; strangers' signatures fetch once in half a minute", async () => {
+    const provider = await newProvider();
+    await newMapping(provider.id, "ops", "r-operator");
+    const strangers = async () =>
+      reasonOf(await comeBack(provider, await begin(provider), { claims, by: "a stranger" }));
+    const rejected = () =>
+      env.DB.prepare("select rejected_jws_count as n from oidc_provider_state where provider_id = ?")
+        .bind(provider.id)
+        .first<number>("n");
+    await signInAs(provider, "ada", ["ops"]);
+    await provider.idp.rotate("the same id");
+    expect((await signInAs(provider, "ada", ["ops"])).answer.headers.get("Location")).toBe("/");
+    expect([await provider.idp.asked("/jwks"), await rejected()]).toEqual([2, 0]);
+    for (let i = 0; i < 3; i++) expect(await strangers()).toBe("signature_invalid");
+    expect([await provider.idp.asked("/jwks"), await rejected()]).toEqual([2, 3]);
+    // Whatever ails the provider, a signature that does not hold is told as that.
+    await env.DB.prepare("update oidc_provider_state set attempted_at = null where provider_id = ?")
+      .bind(provider.id)
+      .run();
+    await provider.idp.script({ misbehave: { jwks: "error" } });
+    expect(await strangers()).toBe("signature_invalid");
+    expect([await provider.idp.asked("/jwks"), await rejected()]).toEqual([3, 4]);
+  });
+
   it("email domains: each verdict by name, for a person who is known by then and on record", async () => {
     const provider = await newProvider({ allowed_email_domains: ["example.com"] });
     await newMapping(provider.id, "ops", "r-operator");

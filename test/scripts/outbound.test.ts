@@ -9,12 +9,13 @@ const LOOPBACK = parseRanges("127.0.0.1");
 
 let server: http.Server;
 let port: number;
-const seen: { url: string; host: string; body: string }[] = [];
+const seen: { url: string; host: string; body: string; headers: http.IncomingHttpHeaders }[] = [];
 
 beforeAll(async () => {
   server = http.createServer(async (request, response) => {
     const body = await text(request);
-    seen.push({ url: request.url ?? "", host: request.headers.host ?? "", body });
+    const { url = "", headers } = request;
+    seen.push({ url, host: headers.host ?? "", body, headers });
     if (request.url === "/redirect") response.writeHead(302, { Location: "http://169.254.169.254/" }).end();
     else if (request.url === "/large") response.end(Buffer.alloc(100_000));
     else if (request.url === "/silent") return;
@@ -123,6 +124,37 @@ describe("the exchange", () => {
     expect(answer).toMatchObject({ status: 201, body: "PUT back", mark: null });
     expect(answer.header("set-cookie")).toEqual(["a=1", "b=2"]);
     expect(seen.at(-1)).toMatchObject({ url: "/put?x=%2F", body: "there" });
+  });
+
+  test("a body goes out with its length and never chunked; without a body a POST says so", async () => {
+    const streamed = new ReadableStream({
+      start(controller) {
+        for (const part of ["grant_type=", "authorization_code"]) controller.enqueue(new TextEncoder().encode(part));
+        controller.close();
+      },
+    });
+    for (const [body, length] of [
+      ["text", "4"],
+      [streamed, "29"],
+      ["", "0"],
+      [undefined, "0"],
+    ] as const) {
+      const init = { method: "POST", duplex: "half" as const, ...(body === undefined ? {} : { body }) };
+      expect((await ask(`http://127.0.0.1:${port}/length`, allowed, init)).status).toBe(201);
+      const headers = seen.at(-1)?.headers;
+      expect([headers?.["content-length"], headers?.["transfer-encoding"]]).toEqual([length, undefined]);
+    }
+    await ask(`http://127.0.0.1:${port}/get`, allowed);
+    expect(seen.at(-1)?.headers).not.toHaveProperty("content-length");
+  });
+
+  test("a body that never ends is given up in time", async () => {
+    const body = new ReadableStream({ pull: () => new Promise(() => undefined) });
+    const init = { method: "POST", duplex: "half" as const, body };
+    expect(await ask(`http://127.0.0.1:${port}/`, { ...allowed, timeoutMs: 300 }, init)).toMatchObject({
+      status: 502,
+      mark: "failed",
+    });
   });
 
   test("a redirect is handed back, not followed; another's mark is not passed on", async () => {

@@ -40,7 +40,8 @@ export function testIdp(name: string = crypto.randomUUID()) {
     /** Changes what it does; answers the ids of its own keys. */
     script: async (script: Script): Promise<string[]> => (await post("/__script", script)).kids as string[],
     /** Replaces its key; answers the new one's id. */
-    rotate: async (): Promise<string[]> => (await post("/__script", { rotate: true })).kids as string[],
+    rotate: async (to: "another id" | "the same id" = "another id"): Promise<string[]> =>
+      (await post("/__script", { rotate: to })).kids as string[],
     sign: async (token: Token): Promise<string> => String((await post("/__sign", token)).token),
     /** What was asked of it so far, the test's own requests apart. */
     requests: async (): Promise<IdpRequest[]> => (await fetch(`${issuer}/__requests`)).json(),

@@ -56,14 +56,15 @@ async function begin(issuer: string): Promise<Idp> {
 }
 
 /** The new key alone is published, as after a compromise. */
-async function rotate(idp: Idp): Promise<void> {
+async function rotate(idp: Idp, kid = `k-${crypto.randomUUID()}`): Promise<void> {
   const { privateKey, publicKey } = await generateKeyPair("ES256");
-  const kid = `k-${crypto.randomUUID()}`;
   idp.keys = [{ kid, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg: "ES256", use: "sig" } }];
 }
 
-async function changed(idp: Idp, { rotate: wanted, ...script }: Script & { rotate?: boolean }): Promise<Response> {
-  if (wanted) await rotate(idp);
+type Rotation = "another id" | "the same id";
+
+async function changed(idp: Idp, { rotate: to, ...script }: Script & { rotate?: Rotation }): Promise<Response> {
+  if (to) await rotate(idp, to === "the same id" ? idp.keys[0]?.kid : undefined);
   idp.script = { ...idp.script, ...script, codes: { ...idp.script.codes, ...script.codes } };
   return Response.json({ kids: idp.keys.map(({ kid }) => kid) });
 }

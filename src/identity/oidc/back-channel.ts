@@ -10,8 +10,8 @@ import { oidcProviders, oidcSessions, users } from "../table.ts";
 import { type Claims, SKEW_SECONDS } from "./claims.ts";
 import { type Provider, ProviderError } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
-import { countingRejections } from "./id-token.ts";
-import { ALGORITHMS, verificationKey } from "./jwks.ts";
+import { verifiedByKeysOf } from "./id-token.ts";
+import { ALGORITHMS } from "./jwks.ts";
 
 /** OpenID Connect Back-Channel Logout 1.0: a provider tells that somebody has signed out, and their sessions here end. */
 
@@ -88,7 +88,7 @@ async function signatureFirst(
     requiredClaims: ["iss", "aud", "iat", "jti"],
   };
   try {
-    return await countingRejections(ctx, provider, () => jwtVerify(token, verificationKey(ctx, provider), options));
+    return await verifiedByKeysOf(ctx, provider, (key) => jwtVerify(token, key, options));
   } catch (error) {
     if (error instanceof SignInFailure) throw bad(error.message, error);
     if (error instanceof ProviderError) throw unavailable("provider_failed", error.message, 5, error);

@@ -33,8 +33,8 @@ const ATTEMPT_MS = 10_000;
 const LOOK_MS = 250;
 export const MAX_WAITING = 16;
 
-/** Unknown key ids make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
-const UNKNOWN_KEY_BRAKE_MS = 30_000;
+/** Tokens that no kept key verifies make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
+const KEY_BRAKE_MS = 30_000;
 
 /** What failed is not tried again for so long: a sign-in page that is hammered does not hammer the provider. */
 const FAILURE_BRAKE_MS = 5_000;
@@ -77,11 +77,11 @@ export async function providerDocuments(
 }
 
 /**
- * Fetches again because a token names a key that is not kept. A conditional update lets one of any number of callers through
+ * Fetches again because a token's key is not among those that are kept, or is another one of that name. A conditional update lets one of any number of callers through
  * in half a minute; who comes while it is at it waits for what it finds. Null when there is nothing newer.
  */
-export async function refetchForUnknownKey(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
-  const before = new Date(ctx.clock.now().getTime() - UNKNOWN_KEY_BRAKE_MS).toISOString();
+export async function refetchKeys(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
+  const before = new Date(ctx.clock.now().getTime() - KEY_BRAKE_MS).toISOString();
   const claimed = await ctx.db
     .update(oidcProviderState)
     .set({ attempted_at: timestamp(ctx) })
@@ -96,7 +96,7 @@ export async function refetchForUnknownKey(ctx: Context, provider: Provider): Pr
 }
 
 /**
- * What the last attempt for an unknown key brought, once it is over; null when it failed or nobody ends it. A few may wait
+ * What the last attempt for a token's key brought, once it is over; null when it failed or nobody ends it. A few may wait
  * for it (ProviderError for the others): anybody can name an unknown key, and a provider that hangs must not gather a crowd
  * that asks the database over and over.
  */

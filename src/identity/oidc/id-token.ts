@@ -2,9 +2,9 @@ import { errors, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "j
 import type { Context } from "../../platform/context.ts";
 import { base64url, constantTimeEqual, utf8 } from "../../platform/text.ts";
 import { type Claims, checkAuthorizedParty, checkIssuedAt, checkNonce, SKEW_SECONDS } from "./claims.ts";
-import type { Provider } from "./discovery.ts";
+import { type Provider, ProviderError, refetchKeys } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
-import { recordRejected } from "./jwks.ts";
+import { recordRejected, verificationKey } from "./jwks.ts";
 
 /** What an ID token is checked against. */
 export interface Expected {
@@ -55,20 +55,43 @@ const CLAIM_REASONS = {
   iat: "iat_window",
 } as const;
 
-/** Runs a verification by jose; what fails for its signature or algorithm is counted for the provider (its JWKS status shows it). */
-export async function countingRejections<T>(
+/**
+ * Runs a verification by jose with the provider's keys. Where the signature does not hold, the provider may have another key
+ * under that id by now: the keys are fetched once more, under the brake. What fails in the end for its signature or algorithm is
+ * counted for the provider (its JWKS status shows it).
+ */
+export async function verifiedByKeysOf<T>(
   ctx: Context,
-  provider: Pick<Provider, "id" | "issuer_url">,
-  work: () => Promise<T>,
+  provider: Provider,
+  verify: (key: JWTVerifyGetKey) => Promise<T>,
 ): Promise<T> {
+  const key = verificationKey(ctx, provider);
   try {
-    return await work();
+    return await verify(key).catch(async (error: unknown) => {
+      if (!(isForged(error) && (await haveNewKeys(ctx, provider)))) throw error;
+      return verify(key);
+    });
   } catch (thrown) {
     const error = translated(thrown);
     // Only jose's own verdict: what the look-up of the key refuses it has counted itself.
     const isVerdict = error instanceof SignInFailure && error.cause instanceof errors.JOSEError;
     if (isVerdict && (error.reason === "signature_invalid" || error.reason === "alg_rejected"))
       await recordRejected(ctx, provider);
+    throw error;
+  }
+}
+
+function isForged(error: unknown): boolean {
+  const verdict = error instanceof SignInFailure ? error.cause : error;
+  return verdict instanceof errors.JWSSignatureVerificationFailed;
+}
+
+async function haveNewKeys(ctx: Context, provider: Provider): Promise<boolean> {
+  try {
+    return (await refetchKeys(ctx, provider)) !== null;
+  } catch (error) {
+    // The signature does not hold, whatever ails the provider.
+    if (error instanceof ProviderError) return false;
     throw error;
   }
 }

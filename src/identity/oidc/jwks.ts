@@ -2,7 +2,7 @@ import { eq, sql } from "drizzle-orm";
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTHeaderParameters } from "jose";
 import type { Context } from "../../platform/context.ts";
 import { oidcProviderState, oidcProviders } from "../table.ts";
-import { type Provider, providerDocuments, refetchForUnknownKey } from "./discovery.ts";
+import { type Provider, providerDocuments, refetchKeys } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
 import { ALGORITHMS } from "./metadata.ts";
 
@@ -25,7 +25,7 @@ export function verificationKey(ctx: Context, provider: Provider): (header: KeyH
     const { keys } = await providerDocuments(ctx, provider);
     const kept = await keyIn(keys, header);
     if (kept) return kept;
-    const refetched = await refetchForUnknownKey(ctx, provider);
+    const refetched = await refetchKeys(ctx, provider);
     const found = refetched && (await keyIn(refetched.keys, header));
     if (found) return found;
     await recordRejected(ctx, provider);

@@ -17,8 +17,7 @@ import { type Discovery, discover, type Provider, ProviderError } from "./discov
 import { type Client, exchangeCode, fetchUserinfo, type TokenSet } from "./exchange.ts";
 import { type Reason, SignInFailure } from "./failure.ts";
 import { groupsAt } from "./groups.ts";
-import { countingRejections, verifyIdToken } from "./id-token.ts";
-import { verificationKey } from "./jwks.ts";
+import { verifiedByKeysOf, verifyIdToken } from "./id-token.ts";
 import { clearedPending, keepPending, localPath, type Pending, pendingCookie, takePending } from "./pending.ts";
 import { resync } from "./resync.ts";
 
@@ -189,9 +188,7 @@ async function vouchedFor(
     accessToken: tokens.accessToken,
     now: ctx.clock.now(),
   };
-  const told = await countingRejections(ctx, provider, () =>
-    verifyIdToken(tokens.idToken, verificationKey(ctx, provider), expected),
-  );
+  const told = await verifiedByKeysOf(ctx, provider, (key) => verifyIdToken(tokens.idToken, key, expected));
   const known = await withUserinfo(ctx, provider, discovery, tokens, told);
   return { ...known, sid: sidOf(told), idToken: tokens.idToken };
 }

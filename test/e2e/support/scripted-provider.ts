@@ -71,6 +71,11 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
         return;
       }
       case "/token": {
+        // As Entra ID does.
+        if (request.headers["transfer-encoding"] !== undefined) {
+          response.writeHead(404).end();
+          return;
+        }
         const id_token = await idToken(nonces.get(form.get("code") ?? ""));
         return json(response, { access_token: "x", token_type: "Bearer", expires_in: 300, id_token });
       }
