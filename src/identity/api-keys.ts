@@ -1,4 +1,5 @@
 import { and, asc, eq, isNull, ne, or, sql } from "drizzle-orm";
+import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard } from "../platform/database.ts";
@@ -308,8 +309,8 @@ function sameLifeFromNow(ctx: Context, { created_at, expires_at }: ApiKey): stri
 }
 
 /**
- * Ends one key (`ak-`), or all keys of an actor, at once. Again is no error. 404 for an unknown one, 409 for the last
- * administrator's.
+ * Ends one key (`ak-`), or all keys of an actor, at once. Again is no error. Somebody else's is ended by who holds all that it
+ * holds (403): nobody shuts out who may do more. 404 for an unknown one, 409 for the last administrator's.
  */
 export async function deleteKeys(ctx: Context, id: string): Promise<void> {
   const actor = await keyActor(ctx, id);
@@ -318,6 +319,10 @@ export async function deleteKeys(ctx: Context, id: string): Promise<void> {
   const named = keys.filter((key) => key.id === id);
   const ending = (named.length > 0 ? named : keys).filter(({ revoked_at }) => revoked_at === null);
   if (ending.length === 0) return;
+  if (!isOwn(ctx, actor)) {
+    const held = await permissionsOf(ctx, await grantsOf(ctx, actor));
+    mustCover(ctx.actor, held, `the key of ${JSON.stringify(actor.id)}`, "holds");
+  }
   const which = named.length > 0 ? eq(apiKeys.id, id) : ofActor(actor);
   await commitAdministered(
     ctx,

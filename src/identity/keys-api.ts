@@ -128,6 +128,7 @@ export const keyRoutes: Route[] = [
     access: "auth.key.delete",
     tag,
     summary: "Revoke a key (ak-), or all keys of an actor, at once; again is no error",
+    description: "One's own always; for another's, every right of its actor is needed.",
     params,
     answers: { 204: { description: "Revoked" } },
     errors: [409],

@@ -86,15 +86,17 @@ export function lacking(actor: Actor, wanted: readonly EffectivePermission[]): E
   return wanted.find((one) => !held.has(`${one.permission} global `) && !held.has(key(one))) ?? null;
 }
 
-/** Throws 403 when the actor lacks one of `wanted`: giving it, in whatever way, would be an escalation. */
-export function mustCover(actor: Actor, wanted: readonly EffectivePermission[], what: string): void {
+/** Throws 403 when the actor lacks one of `wanted`: giving it, in whatever way, would be an escalation. `what` `does` say why. */
+export function mustCover(
+  actor: Actor,
+  wanted: readonly EffectivePermission[],
+  what: string,
+  does: "would give" | "holds" = "would give",
+): void {
   const lack = lacking(actor, wanted);
   if (!lack) return;
   const where = lack.scope_type === "global" ? "everywhere" : `for ${lack.scope_type} ${lack.scope_id}`;
-  throw forbidden(
-    `${what} would give ${lack.permission} ${where}, which you do not hold yourself`,
-    "privilege_exceeded",
-  );
+  throw forbidden(`${what} ${does} ${lack.permission} ${where}, which you do not hold yourself`, "privilege_exceeded");
 }
 
 /** What a permission of a role amounts to under a grant of that role: the narrower scope; null when they have nothing in common. */

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { actorWith, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
+import { actorWith, newActor, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
 import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
 
 const KEYS = "/api/v1/auth/keys";
@@ -373,6 +373,33 @@ describe("deletion", () => {
     for (const { id } of [first, second, third]) expect(await auditCount("auth.key.delete", id)).toBe(1);
     for (const id of ["ak-none", "nobody"])
       expect(told(await admin.delete(`${KEYS}/${id}`))).toEqual([404, "not_found"]);
+  });
+
+  it("somebody else's needs all that it holds, where it holds it; one's own needs nothing more", async () => {
+    const deletes = await roleWith(["auth.key.delete"]);
+    const both = await roleWith(["auth.key.delete", "team.read"]);
+    const reads = await roleWith(["team.read"]);
+    const scope = { scope_type: "issuer", scope_id: "iss-scope" } as const;
+    const scoped = await roleWith([{ permission: "team.read", ...scope }]);
+    const bare = await newActor([{ role_id: deletes }]);
+    const holder = await actorWith([{ role_id: both }]);
+    const victim = await newActor([{ role_id: reads }]);
+    const refused = [403, "privilege_exceeded"];
+    for (const id of [victim.actorId, victim.keyId, "root-admin"])
+      expect([id, ...told(await bare.client.delete(`${KEYS}/${id}`))]).toEqual([id, ...refused]);
+    expect(told(await holder.delete(`${KEYS}/root-admin`))).toEqual(refused);
+    const inScope = await actorWith([{ role_id: deletes }, { role_id: scoped }]);
+    const refusal = await inScope.delete<{ message: string }>(`${KEYS}/${victim.keyId}`);
+    expect(refusal.body.message).toBe(
+      `the key of "${victim.actorId}" holds team.read everywhere, which you do not hold yourself`,
+    );
+    expect((await victim.client.get("/api/v1/teams")).status).toBe(200);
+    expect((await holder.delete(`${KEYS}/${victim.keyId}`)).status).toBe(204);
+    expect((await victim.client.get("/api/v1/teams")).status).toBe(401);
+    // It has ended: there is nothing more to take.
+    expect((await bare.client.delete(`${KEYS}/${victim.keyId}`)).status).toBe(204);
+    expect((await bare.client.delete(`${KEYS}/${(await newActor([{ role_id: scoped }])).keyId}`)).status).toBe(403);
+    expect((await bare.client.delete(`${KEYS}/${bare.actorId}`)).status).toBe(204);
   });
 
   it("by the key itself is its last act, and a rotation that it raced leaves it no other", async () => {
