@@ -6,6 +6,8 @@ import type {
   CrlState,
   Fact,
   ImportCa,
+  ImportedEntry,
+  ImportOutcome,
   Inventory,
   IssueCaRequest,
   Issued,
@@ -27,6 +29,7 @@ import { configure, createRoot, createSubordinate, describe, importCa, install, 
 import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
+import { importEntries } from "./issuer/imports.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
 import { acknowledge, markOf } from "./issuer/mark.ts";
 import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
@@ -97,6 +100,10 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
 
   importCa(request: ImportCa): Promise<CaDescription | Refusal> {
     return importCa(this.core, request);
+  }
+
+  async importEntries(entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal> {
+    return (await attuned(this.core)) ?? importEntries(this.core, entries);
   }
 
   createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal> {

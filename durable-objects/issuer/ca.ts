@@ -3,8 +3,6 @@ import {
   type CreateRoot,
   type CreateSubordinate,
   type ImportCa,
-  type ImportedRevocation,
-  REVOCATION_REASONS,
   type Refusal,
   wholeSecond,
 } from "../../src/authority/ledger.ts";
@@ -19,6 +17,7 @@ import {
   endOfChain,
   parseCertificate,
 } from "../../src/pki/certificate.ts";
+import { CrlError, HIGHEST_CRL_FLOOR } from "../../src/pki/crl.ts";
 import { PkiError } from "../../src/pki/errors.ts";
 import { generateKeyPair, importSigner, isKeyPair, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
@@ -26,11 +25,12 @@ import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, chainOf, forgetCa, keyPurpose, nowOf, refuse } from "./core.ts";
 import { publishDue } from "./crl.ts";
+import { entriesOfCrl, readOldCrl, takeEntries } from "./imports.ts";
 import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
 import { markRow, nextSeq } from "./mark.ts";
 import { renewResponder } from "./responder.ts";
-import { addCrlEntry, markDirty } from "./revocation.ts";
+import { markDirty } from "./revocation.ts";
 import { completeSerialKey, newSerial } from "./serials.ts";
 import { currentShards } from "./shards.ts";
 import { type CaRow, iso } from "./storage.ts";
@@ -122,13 +122,26 @@ export async function importCa(core: Core, request: ImportCa): Promise<Answer> {
     if (!(await isKeyPair(own.publicKey, request.pkcs8))) {
       return refuse("ca_invalid", "ca_key_pem: is not the private key of the first certificate in ca_cert_pem");
     }
+    const crl = request.crl && (await oldCrl(own, request.crl));
+    const floor = [BigInt(request.crl_number_floor ?? 0), crl?.number ?? 0n].reduce((a, b) => (a > b ? a : b));
+    if (floor > HIGHEST_CRL_FLOOR)
+      return refuse("ca_invalid", "crl_number_floor: leaves no room for further CRL numbers of 20 octets");
+    const entries = [...request.entries, ...(crl ? entriesOfCrl(crl) : [])];
     const key = await sealKey(core, request.ledger_id, request.pkcs8);
     const made = { ...key, algorithm: own.publicKey.name, spki: own.publicKey.spki, csr: null, chain };
-    return store(core, request, digest, made, () => {
-      core.sql.exec("update serial_key set imports = 1");
-      for (const revocation of request.revocations) addImported(core, own, revocation);
+    const above = { ...request, crl_number_floor: floor.toString() };
+    return store(core, above, digest, made, () => {
+      takeEntries(core, own.notAfter.getTime(), entries);
     });
   });
+}
+
+async function oldCrl(own: Certificate, der: Bytes) {
+  try {
+    return await readOldCrl(own, der);
+  } catch (error) {
+    throw error instanceof PkiError ? new CrlError(`crl: ${error.message}`) : error;
+  }
 }
 
 /** A subordinate that waits for its certificate. */
@@ -334,27 +347,6 @@ async function firstProducts(core: Core): Promise<void> {
   } catch (error) {
     core.log.error("ledger.first_products", { error: describeError(error) });
   }
-}
-
-function addImported(core: Core, own: Certificate, revocation: ImportedRevocation): void {
-  const row = {
-    serial: revocation.serial,
-    shard: 0,
-    not_after: own.notAfter.getTime(),
-    revoked_at: wholeSecond(Date.parse(revocation.revoked_at)),
-    reason: REVOCATION_REASONS[revocation.reason],
-  };
-  core.sql.exec(
-    `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
-       spki_sha256, settle, acknowledged, revoked_at, reason) values (?, ?, '', 'imported', '', 1, 0, 0, ?, ?, '', '{}', 1, ?, ?)`,
-    row.serial,
-    `imported|${row.serial}`,
-    row.not_after,
-    nowOf(core),
-    row.revoked_at,
-    row.reason,
-  );
-  addCrlEntry(core, row);
 }
 
 /** A CA's chain that may be used here. */

@@ -119,7 +119,7 @@ function entriesOf(core: Core, target: RevocationTarget): EntryRow[] {
 }
 
 /** Whether a request for the reason `to` changes the entry; `asked` is false where no reason was given. */
-function mayBecome(row: EntryRow, to: number, asked: boolean): boolean {
+export function mayBecome(row: EntryRow, to: number, asked: boolean): boolean {
   if (row.revoked_at === null) return true;
   if (!asked || row.reason === to) return false;
   return row.reason === HOLD || to === KEY_COMPROMISE;

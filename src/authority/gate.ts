@@ -13,7 +13,7 @@ import type { Context } from "../platform/context.ts";
 import { invalid, unavailable } from "../platform/errors.ts";
 import { findCaOfLedger, findSigningCa, type SigningCa } from "./issuers/signing.ts";
 import { type Issued, ledgerOf } from "./ledger.ts";
-import { refusalError } from "./refusals.ts";
+import { refusalError, translate, translated } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
 /**
@@ -307,17 +307,4 @@ function checkEkus(chain: readonly ParsedCertificate[], ekus: readonly string[],
 function lifetime(ca: SigningCa, profile: Profile | null): number {
   const own = ca.validity_days * DAY;
   return profile && profile.max_ttl_seconds > 0 ? Math.min(own, profile.max_ttl_seconds) : own;
-}
-
-/** Runs a parser of ours: what the sender caused becomes a 400 that names the field. */
-function translate<T>(field: string, code: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw translated(field, code, error);
-  }
-}
-
-function translated(field: string, code: string, error: unknown): unknown {
-  return error instanceof PkiError ? invalid(field, error.message, code) : error;
 }

@@ -18,6 +18,8 @@ export interface Ledger {
   createRoot(request: CreateRoot): Promise<CaDescription | Refusal>;
   /** A CA brought in: chain (issuing CA first, up to the root where it is known) and its key in PKCS#8. */
   importCa(request: ImportCa): Promise<CaDescription | Refusal>;
+  /** What the CA had issued and revoked elsewhere; each batch is one step, and may be repeated. A few thousand at once. */
+  importEntries(entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal>;
   /** A subordinate whose key is made inside: it waits for its certificate and answers with its CSR. */
   createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal>;
   /**
@@ -177,13 +179,34 @@ export interface CreateRoot extends CreateCommon {
 export interface ImportCa extends CreateCommon {
   readonly chain: readonly Bytes[];
   readonly pkcs8: Bytes;
-  readonly revocations: readonly ImportedRevocation[];
+  readonly entries: readonly ImportedEntry[];
+  /** DER of the last CRL of the CA: its entries and its number count too. */
+  readonly crl: Bytes | null;
 }
 
-export interface ImportedRevocation {
+/** What a CA had issued before it was brought in. */
+export interface ImportedEntry {
   readonly serial: string;
-  readonly revoked_at: string;
-  readonly reason: RevocationReason;
+  readonly not_before: string | null;
+  /** Null: not known, it may be valid as long as the CA. */
+  readonly not_after: string | null;
+  /** What the old CA knew of it, as text: shown to people, and used for nothing. */
+  readonly names: readonly string[];
+  readonly subject: string | null;
+  readonly revoked: { readonly at: string; readonly reason: RevocationReason } | null;
+}
+
+export interface ImportOutcome {
+  readonly ok: true;
+  /** Serials that were not known. */
+  readonly added: number;
+  /** Known ones whose revocation is new. */
+  readonly revoked: number;
+  readonly known: number;
+  /** By their place in the batch. */
+  readonly refused: readonly { readonly index: number; readonly message: string }[];
+  /** Of the whole batch. */
+  readonly mark: Mark;
 }
 
 export interface CreateSubordinate extends CreateCommon {

@@ -1,4 +1,5 @@
-import { AppError, conflict, unavailable } from "../platform/errors.ts";
+import { PkiError } from "../pki/errors.ts";
+import { AppError, conflict, invalid, unavailable } from "../platform/errors.ts";
 import type { Refusal } from "./ledger.ts";
 
 /** What a ledger's refusal means to the caller of the API. */
@@ -21,4 +22,17 @@ export function refusalError(refusal: Refusal): AppError {
     case "already_revoked":
       return new AppError(400, refusal.code, refusal.message);
   }
+}
+
+/** Runs a parser of ours: what the sender caused becomes a 400 that names the field. */
+export function translate<T>(field: string, code: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw translated(field, code, error);
+  }
+}
+
+export function translated(field: string, code: string, error: unknown): unknown {
+  return error instanceof PkiError ? invalid(field, error.message, code) : error;
 }

@@ -53,6 +53,9 @@ export interface CrlPlan {
 /** Entries one after another, cut anywhere. */
 export type CrlEntries = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
+/** Leaves room for more numbers than a CA can use. */
+export const HIGHEST_CRL_FLOOR = 2n ** 159n - 2n ** 64n;
+
 const VERSION_2 = integer(1);
 
 function extension(id: string, critical: boolean, value: Bytes): Bytes {

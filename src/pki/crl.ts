@@ -2,3 +2,4 @@
 export * from "./crl-build.ts";
 export * from "./crl-entry.ts";
 export * from "./crl-read.ts";
+export * from "./foreign-crl.ts";

@@ -1,9 +1,8 @@
-import { env, exports } from "cloudflare:workers";
+import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
-import { parseCrl } from "../../src/pki/crl.ts";
 import { integer, octetString, oid, sequence } from "../../src/pki/der.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { encodePem } from "../../src/pki/pem.ts";
@@ -12,6 +11,7 @@ import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type OutsideCa, outsideCa } from "../support/outside-ca.ts";
+import { publishedCrl } from "../support/public-pki.ts";
 
 const bindings = env as unknown as Bindings;
 const DAY = 86_400_000;
@@ -76,10 +76,7 @@ async function leafOf(caId: string, days = 90) {
 }
 
 describe("the CRL numbers of a CA that was brought in", () => {
-  const numberOf = async (id: string) => {
-    const response = await exports.default.fetch(new Request(`http://localhost/.well-known/pki/crl/${id}`));
-    return parseCrl(new Uint8Array(await response.arrayBuffer())).number ?? 0n;
-  };
+  const numberOf = async (id: string) => (await publishedCrl(id)).number ?? 0n;
 
   it.each([
     ["decimal text above 2^64", "18446744073709551617", 2n ** 64n + 1n],

@@ -66,7 +66,7 @@ describe("telling a CA's own serials", () => {
       await importSigner(pkcs8),
     );
     const place = { ledger_id: brought.id, ca_id: "iss-brought", crl_shards: 1, pss: false };
-    const imported = expectOk(await brought.ledger.importCa({ ...place, chain: [der], pkcs8, revocations: [] }));
+    const imported = expectOk(await brought.ledger.importCa({ ...place, chain: [der], pkcs8, entries: [], crl: null }));
     expect(imported.serial_key).toBeNull();
     expect((await known(brought.ledger)).filter.has("0a")).toBe(false);
   });

@@ -1,6 +1,7 @@
-import { type Bytes, toHex } from "../../src/pki/bytes.ts";
+import { type Bytes, fromHex, toHex } from "../../src/pki/bytes.ts";
 import { assembleCertificate, parseCertificate, randomSerial } from "../../src/pki/certificate.ts";
-import { octetString } from "../../src/pki/der.ts";
+import { encodeCrlEntry } from "../../src/pki/crl.ts";
+import { bitString, context, integer, octetString, sequence, time } from "../../src/pki/der.ts";
 import {
   EXTENSION,
   encodeBasicConstraints,
@@ -83,6 +84,32 @@ export async function outsideCa(options: OutsideCaOptions = {}): Promise<Outside
   );
   const der = assembleCertificate(tbs, signatureAlgorithmIdentifier, await by.sign(tbs));
   return { der, signer, keys, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", keys.pkcs8) };
+}
+
+/** A CRL of an outside CA, DER: of version 2 where it has a number, else of version 1. */
+export async function outsideCrl(
+  ca: OutsideCa,
+  revoked: readonly { readonly serial: string; readonly at: string; readonly reason?: number }[],
+  options: { readonly number?: bigint; readonly delta?: boolean } = {},
+): Promise<Bytes> {
+  const { number, delta = false } = options;
+  const now = Math.floor(Date.now() / 1000) * 1000;
+  const own = parseCertificate(ca.der);
+  const entries = revoked.map(({ serial, at, reason = 0 }) => encodeCrlEntry(serial, new Date(at), reason));
+  const numbered = (of: bigint) => [
+    extension("2.5.29.20", false, integer(fromHex(of.toString(16).padStart(40, "0")))),
+    ...(delta ? [extension("2.5.29.27", true, integer(1))] : []),
+  ];
+  const tbs = sequence(
+    ...(number === undefined ? [] : [integer(1)]),
+    ca.signer.algorithmIdentifier,
+    own.subject.der,
+    time(new Date(now - DAY)),
+    time(new Date(now + DAY)),
+    ...(entries.length > 0 ? [sequence(...entries)] : []),
+    ...(number === undefined ? [] : [context(0, true, sequence(...numbered(number)))]),
+  );
+  return sequence(tbs, ca.signer.algorithmIdentifier, bitString(await ca.signer.sign(tbs)));
 }
 
 /** An issuer whose CA was brought in, with so many certificates that were revoked before. */

@@ -93,6 +93,9 @@ function configOf<T>(schema: z.ZodType<T>, value: unknown): T {
   throw invalid(path, (issue?.message ?? "is not valid").replace(/^Invalid input: /, ""));
 }
 
+/** A CA that is brought in comes with its past. */
+const CREATE_LIMIT = 16 * 1024 * 1024;
+
 const answered = (view: IssuerView) => ({ ETag: etagOf(view) });
 
 const ownRoutes: Route[] = [
@@ -122,6 +125,7 @@ const ownRoutes: Route[] = [
     description:
       "Type GenericCA: a root made inside, a CA brought in (`ca_cert_pem`, `ca_key_pem`), or a subordinate whose request `config.ca_csr_pem` answers. The other types are not available in this version.",
     body: createBody,
+    bodyLimit: CREATE_LIMIT,
     location: "/api/v1/issuers",
     answers: { 201: { description: "Created", schema: answer } },
     errors: [409],

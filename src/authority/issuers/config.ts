@@ -37,11 +37,36 @@ export const caSubject = z.strictObject({
     .optional(),
 });
 
-const revocation = z.strictObject({
-  serial_number: z.string().regex(/^[0-9a-fA-F]{1,40}$/, "must be a serial number in hex"),
-  revoked_at: z.iso.datetime({ offset: true }),
-  reason: revocationReason.default("unspecified"),
-});
+export const serialNumber = z
+  .string()
+  .regex(/^(?:[0-9a-fA-F]{1,48}|[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,23})$/, "must be a serial number in hex");
+const time = z.iso.datetime({ offset: true });
+
+/** Either name does for the serial. */
+const anyEntry = {
+  serial: serialNumber.optional(),
+  serial_number: serialNumber.optional(),
+  not_before: time.nullish(),
+  not_after: time.nullish(),
+};
+
+/** A certificate that a CA issued before it was brought in. */
+export const issuedBefore = z
+  .strictObject({
+    ...anyEntry,
+    names: z.array(z.string().max(512)).max(1_000).nullish(),
+    subject: z.string().max(2_048).nullish(),
+  })
+  .openapi("IssuedBefore");
+
+/** A revocation by a CA before it was brought in. */
+export const revokedBefore = z
+  .strictObject({ ...anyEntry, revoked_at: time, reason: revocationReason.default("unspecified") })
+  .openapi("RevokedBefore");
+
+/** Of a list inside a JSON body; more lines go to the streamed operations. */
+const MAX_LISTED = 20_000;
+const MAX_CRL_TEXT = 8 * 1024 * 1024;
 
 /** How a GenericCA's own CA comes to be; fixed once it is there. */
 export const originShape = {
@@ -67,7 +92,15 @@ export const originShape = {
       description:
         "Every CRL number is above this one: the last of the old CA. As text it is exact at any size; a JSON number above 2^53 is rounded up",
     }),
-  revocations: z.array(revocation).max(20_000).optional(),
+  issued: z.array(issuedBefore).max(MAX_LISTED).optional().openapi({
+    description: "What a CA that is brought in has issued so far; more by `POST /api/v1/issuers/{id}/issued`",
+  }),
+  revocations: z.array(revokedBefore).max(MAX_LISTED).optional().openapi({
+    description: "What it has revoked so far; more by `POST /api/v1/issuers/{id}/revocations`",
+  }),
+  crl: z.string().min(1).max(MAX_CRL_TEXT).optional().openapi({
+    description: "Its last CRL, PEM or DER in base64: its entries count as revocations, its number as crl_number_floor",
+  }),
 };
 
 /** What may change later. */

@@ -23,11 +23,11 @@ import { mustBeWhole } from "../../platform/whole.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
 import { acknowledgeLater, creationOf, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
-import { refusalError } from "../refusals.ts";
+import { refusalError, translate } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 import { caStatements, chainBelow } from "./below.ts";
 import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS } from "./config.ts";
-import { makeCa, type NewIssuer, parsed, sameCa, subjectOf } from "./origin.ts";
+import { makeCa, type NewIssuer, PAST_FIELDS, sameCa, subjectOf } from "./origin.ts";
 import { type CaProblem, problemsOf } from "./problems.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { typeUnavailable } from "./signing.ts";
@@ -91,8 +91,11 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
 
 /** What the row keeps: no secret, nothing that the CA's own row has. */
 function storedConfig(config: GenericCaConfig, ca: CaDescription): Record<string, unknown> {
-  const { ca_cert_pem: _cert, ca_key_pem, ca_csr_pem: _csr, revocations: _revocations, ...rest } = config;
-  const kept = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined && value !== null));
+  const { ca_cert_pem: _cert, ca_key_pem, ca_csr_pem: _csr, ...rest } = config;
+  const past: readonly string[] = PAST_FIELDS;
+  const kept = Object.fromEntries(
+    Object.entries(rest).filter(([name, value]) => value !== undefined && value !== null && !past.includes(name)),
+  );
   return {
     ...kept,
     key_algorithm: ca.algorithm,
@@ -190,7 +193,7 @@ export async function updateIssuer(
   }
   if (typeof config.ca_cert_pem === "string" && config.ca_cert_pem !== own.cert_pem + own.chain_pem) {
     const pem = config.ca_cert_pem;
-    const chain = parsed("config.ca_cert_pem", () => certificatesFromPem(pem));
+    const chain = translate("config.ca_cert_pem", "ca_invalid", () => certificatesFromPem(pem));
     ca = okOr400(await ledger.install(chain, { force: changes.force ?? false }), "config");
     await chainBelow(ctx, own, ca.chain);
   }
@@ -238,7 +241,11 @@ function checkFixed(
     const value = config[field];
     if (value === undefined || value === null) continue;
     if (JSON.stringify(value) !== JSON.stringify(before.config[field])) {
-      throw invalid(`config.${field}`, "cannot change: it belongs to the CA that exists; make another issuer");
+      const further = PAST_FIELDS.some((past) => past === field);
+      const remedy = further
+        ? "comes with the CA; further ones go to POST /api/v1/issuers/{id}/issued and /revocations"
+        : "cannot change: it belongs to the CA that exists; make another issuer";
+      throw invalid(`config.${field}`, remedy);
     }
   }
   const key = config.ca_key_pem;

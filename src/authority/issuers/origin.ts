@@ -1,14 +1,16 @@
 import { and, eq } from "drizzle-orm";
 import { type Bytes, sha256Hex } from "../../pki/bytes.ts";
 import { parseCertificate } from "../../pki/certificate.ts";
-import { PkiError } from "../../pki/errors.ts";
+import { HIGHEST_CRL_FLOOR } from "../../pki/crl.ts";
 import { isKeyPair } from "../../pki/keys.ts";
 import { certificatesFromPem, privateKeyFromPem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { conflict, invalid } from "../../platform/errors.ts";
 import type { CaDescription, Ledger, Refusal } from "../ledger.ts";
+import { translate } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import type { GenericCaConfig } from "./config.ts";
+import { crlOfConfig, entriesOfConfig } from "./imported.ts";
 
 /** How an issuer's own CA comes to be: made inside, brought in, or a subordinate that waits for its certificate. */
 
@@ -23,6 +25,9 @@ export interface NewIssuer {
 const DAY = 86_400;
 const DEFAULT_CA_DAYS = 3_650;
 
+/** What a CA that is brought in did before. It goes to the ledger, and the configuration does not keep it. */
+export const PAST_FIELDS = ["issued", "revocations", "crl"] as const;
+
 /** Two ledgers of one name and key would each publish a list that lacks what the other revoked. */
 export function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_sha256">) {
   return and(
@@ -33,7 +38,7 @@ export function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_s
 
 /** 409 where an issuer has this CA. What is wrong with certificate or key is for the ledger to say. */
 async function refuseSecondHome(ctx: Context, der: Bytes, pkcs8: Bytes): Promise<void> {
-  const { subject, publicKey } = parsed("config.ca_cert_pem", () => parseCertificate(der));
+  const { subject, publicKey } = translate("config.ca_cert_pem", "ca_invalid", () => parseCertificate(der));
   const [name_hash_sha256, key_hash_sha256] = await Promise.all([sha256Hex(subject.der), sha256Hex(publicKey.keyBits)]);
   const [known] = await ctx.db
     .select({ issuer_id: certificateAuthorities.issuer_id })
@@ -59,22 +64,13 @@ export async function makeCa(
   };
   if (config.ca_cert_pem !== undefined || config.ca_key_pem !== undefined) {
     const { chain, pkcs8 } = readMaterial(config);
-    const revocations = (config.revocations ?? []).map((one) => ({
-      serial: serialOf(one.serial_number),
-      revoked_at: new Date(one.revoked_at).toISOString(),
-      reason: one.reason,
-    }));
-    const seen = new Set<string>();
-    const twice = revocations.findIndex(({ serial }) => seen.size === seen.add(serial).size);
-    if (twice >= 0) throw invalid(`config.revocations.${twice}.serial_number`, "stands in the list twice");
-    const now = timestamp(ctx);
-    const ahead = revocations.findIndex(({ revoked_at }) => revoked_at > now);
-    if (ahead >= 0) throw invalid(`config.revocations.${ahead}.revoked_at`, "lies in the future");
+    const entries = entriesOfConfig(config, timestamp(ctx));
+    const crl = crlOfConfig(config);
     if (chain[0]) await refuseSecondHome(ctx, chain[0], pkcs8);
-    return ledger.importCa({ ...common, chain, pkcs8, revocations });
+    return ledger.importCa({ ...common, chain, pkcs8, entries, crl });
   }
-  if (config.revocations?.length)
-    throw invalid("config.revocations", "only a CA that is brought in has revocations already");
+  const before = PAST_FIELDS.find((field) => config[field]?.length);
+  if (before) throw invalid(`config.${before}`, "only a CA that is brought in has a past");
   const made = {
     ...common,
     subject: subjectOf(issuer),
@@ -87,14 +83,11 @@ export async function makeCa(
   return ledger.createRoot({ ...made, ttl_seconds: (config.ca_validity_days ?? DEFAULT_CA_DAYS) * DAY });
 }
 
-/** RFC 5280 section 5.2.3: 20 octets at most, some of which are left for the numbers to come. */
-const HIGHEST_FLOOR = 2n ** 159n - 2n ** 64n;
-
 /** At least the number that was sent: one that a double does not hold exactly is rounded up. */
 function floorOf(value: number | string): bigint {
   const rounding = typeof value === "number" && !Number.isSafeInteger(value) ? BigInt(value) >> 52n : 0n;
   const floor = BigInt(value) + rounding;
-  if (floor <= HIGHEST_FLOOR) return floor;
+  if (floor <= HIGHEST_CRL_FLOOR) return floor;
   throw invalid("config.crl_number_floor", "leaves no room for further CRL numbers, which have 20 octets at most");
 }
 
@@ -118,24 +111,9 @@ function readMaterial(config: GenericCaConfig) {
   if (ca_key_pem === undefined)
     throw invalid("config.ca_key_pem", "ca_cert_pem needs the private key (PKCS#8) beside it");
   return {
-    chain: parsed("config.ca_cert_pem", () => certificatesFromPem(ca_cert_pem)),
-    pkcs8: parsed("config.ca_key_pem", () => privateKeyFromPem(ca_key_pem)),
+    chain: translate("config.ca_cert_pem", "ca_invalid", () => certificatesFromPem(ca_cert_pem)),
+    pkcs8: translate("config.ca_key_pem", "ca_invalid", () => privateKeyFromPem(ca_key_pem)),
   };
-}
-
-/** Runs a parser of ours: what the sender caused becomes a 400 that names the field. */
-export function parsed<T>(field: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof PkiError) throw invalid(field, error.message, "ca_invalid");
-    throw error;
-  }
-}
-
-function serialOf(text: string): string {
-  const digits = text.toLowerCase().replace(/^0+(?=.)/, "");
-  return digits.length % 2 === 0 ? digits : `0${digits}`;
 }
 
 /** The subject of a CA that is made here. */

@@ -1,0 +1,117 @@
+import {
+  type ImportedEntry,
+  type ImportOutcome,
+  REVOCATION_REASONS,
+  type Refusal,
+  wholeSecond,
+} from "../../src/authority/ledger.ts";
+import { type Bytes, equal } from "../../src/pki/bytes.ts";
+import type { Certificate } from "../../src/pki/certificate.ts";
+import { CrlError, type ForeignCrl, parseForeignCrl } from "../../src/pki/crl.ts";
+import { verify } from "../../src/pki/keys.ts";
+import { type Core, caOf, nowOf, refuse } from "./core.ts";
+import { markOf, nextSeq } from "./mark.ts";
+import { addCrlEntry, dropCrlEntry, markDirty, mayBecome } from "./revocation.ts";
+import { type EntryRow, iso, reasonName } from "./storage.ts";
+
+/**
+ * What a CA that was brought in had issued and revoked before it came here. Such serials carry no tag of ours, so from the
+ * first of them on this ledger's serials are told by the filter too (issuer/serials.ts).
+ */
+
+/** Takes a batch over, in one step. May be repeated: what is known stays, but that a good one may be revoked now. */
+export function importEntries(core: Core, entries: readonly ImportedEntry[]): ImportOutcome | Refusal {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
+  return core.storage.transactionSync(() => takeEntries(core, ca.not_after, entries));
+}
+
+/** The same inside a transaction of the caller's. `end`: when the CA ends, and with it what has no end of its own. */
+export function takeEntries(core: Core, end: number, entries: readonly ImportedEntry[]): ImportOutcome {
+  core.sql.exec("update serial_key set imports = 1");
+  const seq = nextSeq(core);
+  const counts = { added: 0, revoked: 0, known: 0 };
+  const refused: { index: number; message: string }[] = [];
+  let listed = false;
+  entries.forEach((entry, index) => {
+    const row = core.sql.exec<EntryRow>("select * from entries where serial = ?", entry.serial).toArray()[0];
+    const outcome = row ? update(core, seq, row, entry) : insert(core, seq, end, entry);
+    if (outcome === "foreign")
+      refused.push({ index, message: `serial ${entry.serial} was issued here: revoke it here` });
+    else counts[outcome]++;
+    listed ||= outcome === "revoked" || (outcome === "added" && entry.revoked !== null);
+  });
+  if (listed) markDirty(core, new Set([0]), nowOf(core));
+  return { ok: true, ...counts, refused, mark: markOf(core, seq) };
+}
+
+function insert(core: Core, seq: number, end: number, entry: ImportedEntry): "added" {
+  const { serial, revoked, names, subject } = entry;
+  const row = {
+    serial,
+    shard: 0,
+    not_after: entry.not_after === null ? end : Date.parse(entry.not_after),
+    revoked_at: revoked && wholeSecond(Date.parse(revoked.at)),
+    reason: revoked && REVOCATION_REASONS[revoked.reason],
+  };
+  core.sql.exec(
+    `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
+       spki_sha256, settle, seq, acknowledged, revoked_at, reason)
+     values (?, ?, '', 'imported', '', 1, 0, ?, ?, ?, '', ?, ?, 1, ?, ?)`,
+    serial,
+    `imported|${serial}`,
+    entry.not_before === null ? 0 : Date.parse(entry.not_before),
+    row.not_after,
+    nowOf(core),
+    names.length > 0 || subject !== null ? JSON.stringify({ names, subject }) : "{}",
+    seq,
+    row.revoked_at,
+    row.reason,
+  );
+  if (revoked && row.not_after >= nowOf(core)) addCrlEntry(core, row);
+  return "added";
+}
+
+/** The first revocation date stands, as it does for what was issued here. */
+function update(core: Core, seq: number, row: EntryRow, { revoked }: ImportedEntry): "revoked" | "known" | "foreign" {
+  if (revoked === null) return "known";
+  if (row.kind !== "imported") return "foreign";
+  const reason = REVOCATION_REASONS[revoked.reason];
+  if (!mayBecome(row, reason, true)) return "known";
+  const revoked_at = row.revoked_at ?? wholeSecond(Date.parse(revoked.at));
+  if (row.revoked_at !== null) dropCrlEntry(core, row);
+  core.sql.exec(
+    "update entries set revoked_at = ?, reason = ?, seq = ? where cursor = ?",
+    revoked_at,
+    reason,
+    seq,
+    row.cursor,
+  );
+  if (row.not_after >= nowOf(core)) addCrlEntry(core, { ...row, revoked_at, reason });
+  return "revoked";
+}
+
+/** The last CRL of the CA that is brought in, its signature checked; throws PkiError. */
+export async function readOldCrl(own: Certificate, der: Bytes): Promise<ForeignCrl> {
+  const crl = parseForeignCrl(der);
+  if (!equal(crl.issuer, own.subject.der)) throw new CrlError("is of another CA: its issuer is not this CA's subject");
+  if (!(await verify(own.publicKey, crl.algorithmIdentifier, crl.signature, crl.tbs)))
+    throw new CrlError("its signature is not by this CA's key");
+  return crl;
+}
+
+/** What a CRL says, in the form of a list. removeFromCRL says that nothing is revoked. */
+export function entriesOfCrl({ entries }: ForeignCrl): ImportedEntry[] {
+  return entries
+    .filter(({ reason }) => reason !== REMOVE_FROM_CRL)
+    .map(({ serial, revokedAt, reason }) => ({
+      serial,
+      not_before: null,
+      not_after: null,
+      names: [],
+      subject: null,
+      revoked: { at: iso(revokedAt.getTime()), reason: reasonName(reason) },
+    }));
+}
+
+const REMOVE_FROM_CRL = 8;

@@ -1,0 +1,101 @@
+import { type Bytes, toHex } from "./bytes.ts";
+import { type CrlEntry, CrlError } from "./crl-read.ts";
+import { bitStringOf, decode, type Element, integerBytes, Reader, smallInteger, TAG, timeOf } from "./der.ts";
+import { UnsupportedError } from "./errors.ts";
+import { type Extension, parseExtensions } from "./extensions.ts";
+
+/**
+ * Reads a CRL that another program made, of version 1 or 2, to take over what it says. Ours are read by `CrlChecker`, which is
+ * stricter.
+ */
+export interface ForeignCrl {
+  /** DER Name. */
+  readonly issuer: Bytes;
+  /** cRLNumber, or null. */
+  readonly number: bigint | null;
+  readonly entries: readonly CrlEntry[];
+  /** TBSCertList, whole: what the signature is over. */
+  readonly tbs: Bytes;
+  readonly algorithmIdentifier: Bytes;
+  readonly signature: Bytes;
+}
+
+const MAX_BYTES = 32 * 1024 * 1024;
+const CRL_NUMBER = "2.5.29.20";
+const REASON_CODE = "2.5.29.21";
+const INVALIDITY_DATE = "2.5.29.24";
+const DELTA_CRL_INDICATOR = "2.5.29.27";
+const ISSUING_DISTRIBUTION_POINT = "2.5.29.28";
+/** Extensions that may be critical and yet say nothing against taking the entries over. */
+const HARMLESS: ReadonlySet<string> = new Set([CRL_NUMBER, REASON_CODE, INVALIDITY_DATE, ISSUING_DISTRIBUTION_POINT]);
+const INDIRECT_CRL = 0x84;
+const LENIENT = { explicitDefaults: true };
+
+/** CertificateList (RFC 5280 section 5.1), at most 32 MiB. Throws DerError, CrlError, UnsupportedError; checks no signature. */
+export function parseForeignCrl(der: Bytes): ForeignCrl {
+  const outer = new Reader(decode(der, { maxBytes: MAX_BYTES }));
+  const tbsElement = outer.next(TAG.SEQUENCE);
+  const algorithmIdentifier = outer.next(TAG.SEQUENCE).bytes;
+  const { bytes: signature } = bitStringOf(outer.next(TAG.BIT_STRING));
+  outer.end();
+  const tbs = new Reader(tbsElement);
+  const version = tbs.optional(TAG.INTEGER);
+  if (version !== null && smallInteger(version) !== 1) throw new CrlError("unknown version of the CRL");
+  tbs.next(TAG.SEQUENCE);
+  const issuer = tbs.next(TAG.SEQUENCE).bytes;
+  timeOf(tbs.next());
+  if (tbs.optional(TAG.UTC_TIME) === null) tbs.optional(TAG.GENERALIZED_TIME);
+  const list = tbs.optional(TAG.SEQUENCE);
+  const wrapper = tbs.optional(0xa0);
+  tbs.end();
+  return {
+    issuer,
+    number: wrapper === null ? null : readNumber(wrapper),
+    entries: list === null ? [] : readEntries(new Reader(list)),
+    tbs: tbsElement.bytes,
+    algorithmIdentifier,
+    signature,
+  };
+}
+
+function readNumber(wrapper: Element): bigint | null {
+  const reader = new Reader(wrapper);
+  const extensions = understood(reader.next(TAG.SEQUENCE));
+  reader.end();
+  for (const { oid, value } of extensions) {
+    if (oid === DELTA_CRL_INDICATOR) throw new CrlError("a delta CRL lacks most entries: give the complete one");
+    if (oid === ISSUING_DISTRIBUTION_POINT && isIndirect(value)) {
+      throw new CrlError("an indirect CRL has entries of several CAs: give a list of revocations instead");
+    }
+  }
+  const number = extensions.find(({ oid }) => oid === CRL_NUMBER);
+  return number === undefined ? null : BigInt(`0x${toHex(integerBytes(decode(number.value)))}`);
+}
+
+function isIndirect(value: Bytes): boolean {
+  const reader = new Reader(decode(value));
+  while (reader.more) if (reader.next().tag === INDIRECT_CRL) return true;
+  return false;
+}
+
+function understood(element: Element): Extension[] {
+  const extensions = parseExtensions(element, LENIENT);
+  const strange = extensions.find(({ oid, critical }) => critical && oid !== DELTA_CRL_INDICATOR && !HARMLESS.has(oid));
+  if (strange) throw new UnsupportedError(`critical extension ${strange.oid} that is not known here`);
+  return extensions;
+}
+
+function readEntries(list: Reader): CrlEntry[] {
+  const entries: CrlEntry[] = [];
+  while (list.more) {
+    const reader = new Reader(list.next(TAG.SEQUENCE));
+    const serial = toHex(integerBytes(reader.next(TAG.INTEGER)));
+    if (serial.length > 40) throw new CrlError("serial is longer than 20 octets");
+    const revokedAt = timeOf(reader.next());
+    const extensions = reader.optional(TAG.SEQUENCE);
+    reader.end();
+    const code = extensions && understood(extensions).find(({ oid }) => oid === REASON_CODE);
+    entries.push({ serial, revokedAt, reason: code ? smallInteger(decode(code.value)) : 0 });
+  }
+  return entries;
+}
