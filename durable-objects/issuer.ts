@@ -14,6 +14,7 @@ import type {
   IssueRequest,
   IssueResult,
   Ledger,
+  LedgerEnd,
   LedgerEntry,
   Refusal,
   ResponderMaterial,
@@ -28,6 +29,7 @@ import type { Clock, Random } from "../src/platform/context.ts";
 import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
 import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
+import { end } from "./issuer/end.ts";
 import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
 import { importEntries } from "./issuer/imports.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
@@ -173,6 +175,10 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     return crlStates(this.core);
   }
 
+  end(): Promise<LedgerEnd | Refusal> {
+    return end(this.core);
+  }
+
   async entries(cursor: number, limit: number): Promise<LedgerEntry[]> {
     return this.core.sql
       .exec<EntryRow>(
@@ -211,6 +217,13 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
   override async alarm(): Promise<void> {
     const { core } = this;
     core.alarmAt = null;
+    if (core.ended) return;
+    core.ringing = this.#doWhatIsDue();
+    await core.ringing;
+  }
+
+  async #doWhatIsDue(): Promise<void> {
+    const { core } = this;
     await this.#renewResponder();
     if ((await attuned(core)) === null) {
       if (!core.compared) await compare(core);

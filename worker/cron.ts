@@ -1,3 +1,4 @@
+import { endLedgers, recordLedgers } from "../src/authority/ledgers.ts";
 import { reconcileLedgers } from "../src/authority/reconcile.ts";
 import { attuneLedgers } from "../src/authority/recovery.ts";
 import { recordDenied } from "../src/identity/denied.ts";
@@ -36,6 +37,8 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   "jobs.orphaned": cancelOrphanedJobs,
   "certificates.status": refreshCertificates,
   "ledgers.reconcile": reconcileLedgers,
+  "ledgers.record": recordLedgers,
+  "ledgers.end": endLedgers,
   "denied.record": recordDenied,
   "sessions.keys": rotateSigningKeys,
   "sessions.prune": pruneSignIns,
@@ -58,8 +61,8 @@ const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
     "certificates.status",
     "denied.record",
   ],
-  "*/15 * * * *": ["jobs.expire", "sessions.keys", "sessions.prune"],
-  "17 3 * * *": ["prune", "ledgers.reconcile"],
+  "*/15 * * * *": ["ledgers.end", "jobs.expire", "sessions.keys", "sessions.prune"],
+  "17 3 * * *": ["prune", "ledgers.reconcile", "ledgers.record"],
 };
 
 export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {

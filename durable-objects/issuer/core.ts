@@ -60,10 +60,14 @@ export interface Core {
   turn: Promise<void> | null;
   /** When the alarm is set for, in this clock's milliseconds; null when it is not set. */
   alarmAt: number | null;
+  /** What the alarm does at present. */
+  ringing: Promise<void> | null;
   /** One build of lists at a time. */
   publishing: Promise<void> | null;
   /** The last sequence number of crl_entries that the list which is being built shows; null between two builds. */
   building: number | null;
+  /** It has ended, or is ending: nothing is done or stored any more. */
+  ended: boolean;
   /** One renewal of the OCSP responder at a time. */
   renewing: Promise<void> | null;
   /** Why the OCSP responder has no certificate; the next attempt is after `until`. */
@@ -109,8 +113,10 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     serialFilter: null,
     turn: null,
     alarmAt: null,
+    ringing: null,
     publishing: null,
     building: null,
+    ended: false,
     renewing: null,
     responderRefused: null,
   };
@@ -202,7 +208,7 @@ export function commonTurn(core: Core): Promise<void> {
 
 /** The alarm rings at `at` or earlier. */
 export function wakeAt(core: Core, at: number): void {
-  if (core.alarmAt !== null && core.alarmAt <= at) return;
+  if (core.ended || (core.alarmAt !== null && core.alarmAt <= at)) return;
   core.alarmAt = at;
   // Relative to the real clock, which is the alarm's: a clock that stands elsewhere must not make it ring in a loop.
   void core.storage.setAlarm(Date.now() + Math.max(0, at - nowOf(core)));

@@ -59,7 +59,7 @@ async function publishAll(core: Core, atMost: number): Promise<void> {
   for (let done = 0; done < atMost; done++) {
     const now = nowOf(core);
     const ca = caOf(core);
-    if (!ca || ca.state === "awaiting_certificate" || now >= ca.not_after) return;
+    if (core.ended || !ca || ca.state === "awaiting_certificate" || now >= ca.not_after) return;
     const row = core.sql
       .exec<CrlRow>("select * from crls where due_at <= ? order by due_at, shard limit 1", now)
       .toArray()[0];

@@ -62,6 +62,8 @@ export interface Ledger {
   serials(have: number | null): Promise<SerialKnowledge>;
   /** The state of each list of this CA. */
   crls(): Promise<CrlState[]>;
+  /** Where nobody has its CA: signs no more, goes on until its last certificate has expired, then leaves nothing behind. */
+  end(): Promise<LedgerEnd | Refusal>;
   /** Entries in the order in which they were made, after `cursor` (0 at first): for the reconciliation with the inventory. */
   entries(cursor: number, limit: number): Promise<LedgerEntry[]>;
 }
@@ -262,6 +264,12 @@ export interface Fact {
   readonly seq: number;
 }
 
+/** `ends_at` null: it has ended. */
+export interface LedgerEnd {
+  readonly ok: true;
+  readonly ends_at: string | null;
+}
+
 /** What the inventory records with a fact, so that each side sees when the other was restored to an earlier state. */
 export interface Mark {
   readonly seq: number;
@@ -393,9 +401,16 @@ export function ledgerOf(ctx: Pick<Context, "bindings">, ledgerId: string): Ledg
   return ctx.bindings.ISSUER.getByName(ledgerId) as unknown as Ledger;
 }
 
+/** Below it lie the lists of all ledgers in R2, those of each in a folder of its own. */
+export const CRL_PREFIX = "crl/";
+
+export function crlPrefix(ledgerId: string): string {
+  return `${CRL_PREFIX}${ledgerId}/`;
+}
+
 /** Where a list lies in R2. */
 export function crlKey(ledgerId: string, shard: number): string {
-  return `crl/${ledgerId}/${shard}.crl`;
+  return `${crlPrefix(ledgerId)}${shard}.crl`;
 }
 
 /**

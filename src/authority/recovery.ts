@@ -2,7 +2,7 @@ import { isNotNull } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
 import { describeError } from "../platform/log.ts";
 import { markWhole, recoveringSince } from "../platform/whole.ts";
-import { ledgerOf } from "./ledger.ts";
+import { CRL_PREFIX, ledgerOf } from "./ledger.ts";
 import { ledgerMarks } from "./table.ts";
 
 /** Whether the database or a ledger gets back what it lost in a restore. */
@@ -27,18 +27,24 @@ export async function attuneLedgers(ctx: Context, cursor: string | null): Promis
   const since = await recoveringSince(ctx);
   if (since === null) return null;
   const [from = "", before = "0"] = (cursor ?? "|0").split("|");
-  const page = await ctx.bindings.BYTES.list({
-    prefix: "crl/",
-    delimiter: "/",
-    limit: AT_ONCE,
-    ...(from === "" ? {} : { cursor: from }),
-  });
-  const ledgers = page.delimitedPrefixes.map((prefix) => prefix.slice("crl/".length, -1));
-  const left = await Promise.all(ledgers.map((id) => hasLeft(ctx, id)));
+  const { ids, next } = await publishedLedgers(ctx, from === "" ? null : from, AT_ONCE);
+  const left = await Promise.all(ids.map((id) => hasLeft(ctx, id)));
   const unfinished = Number(before) + left.filter(Boolean).length;
-  if (page.truncated) return `${page.cursor}|${unfinished}`;
+  if (next !== null) return `${next}|${unfinished}`;
   if (unfinished === 0) await markWhole(ctx, since);
   return null;
+}
+
+/** Ledgers that have lists in R2, also those that the inventory does not know; `next` null at the end. */
+export async function publishedLedgers(
+  ctx: Context,
+  cursor: string | null,
+  limit: number,
+): Promise<{ ids: string[]; next: string | null }> {
+  const from = cursor === null ? {} : { cursor };
+  const page = await ctx.bindings.BYTES.list({ prefix: CRL_PREFIX, delimiter: "/", limit, ...from });
+  const ids = page.delimitedPrefixes.map((prefix) => prefix.slice(CRL_PREFIX.length, -1));
+  return { ids, next: page.truncated ? page.cursor : null };
 }
 
 async function hasLeft(ctx: Context, ledgerId: string): Promise<boolean> {

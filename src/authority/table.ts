@@ -74,7 +74,7 @@ export type CaAuthorityRow = typeof certificateAuthorities.$inferSelect;
 
 /**
  * How far the inventory has heard of each ledger: the number of the highest fact that it has recorded (`Mark`). Rows stay when
- * an issuer goes.
+ * an issuer goes, until its ledger has ended.
  */
 export const ledgerMarks = sqliteTable("ledger_marks", {
   ledger_id: text().primaryKey(),
@@ -88,6 +88,8 @@ export const ledgers = sqliteTable("ledgers", {
   /** Random and never used again. */
   id: text().primaryKey(),
   created_at: text().notNull(),
+  /** Null: it has a CA, or one is being made. Else when it is asked to end: nobody has its CA. */
+  ending_at: text(),
   /** What it goes on trying in vain; null: nothing. */
   problems: text({ mode: "json" }).$type<LedgerProblem[]>(),
 });

@@ -10,7 +10,6 @@ import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound, unavailable } from "../../platform/errors.ts";
-import { randomId } from "../../platform/ids.ts";
 import { withdrawEntry } from "../../platform/outbox.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
@@ -23,6 +22,7 @@ import {
   type RevocationReason,
   type RevokedEntry,
 } from "../ledger.ts";
+import { beginLedger, ledgerStands } from "../ledgers.ts";
 import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
@@ -64,7 +64,7 @@ export async function createIntermediate(
   const name_constraints = constraintsOf(asked);
   const subject = asked.subject ?? { common_name: asked.name.slice(0, 64).trim() };
   const id = await freeCaId(ctx, asked.name);
-  const ledger_id = randomId(ctx.random, "led-");
+  const ledger_id = await beginLedger(ctx);
   await ctx.sealer.register(ctx.db, ctx.clock.now());
   const child = ledgerOf(ctx, ledger_id);
   const waiting = orThrow(
@@ -108,6 +108,7 @@ export async function createIntermediate(
   const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
   const statements = [
     ...withdrawEntry(ctx, intent),
+    ledgerStands(ctx, ledger_id),
     ctx.db.insert(certificateAuthorities).values(row),
     event(ctx, "intermediate_ca.create", id, details),
     ...markStatements(ctx, [issued, creationOf(ca)]),

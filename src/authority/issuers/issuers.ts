@@ -15,12 +15,12 @@ import {
   UniqueViolation,
 } from "../../platform/database.ts";
 import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
-import { randomId } from "../../platform/ids.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
 import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
+import { beginLedger, ledgerStands } from "../ledgers.ts";
 import { acknowledgeLater, creationOf, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError, translate } from "../refusals.ts";
@@ -43,7 +43,7 @@ export interface IssuerView extends Omit<IssuerRow, "config"> {
 
 const UNIQUE = { kind: "issuer", unique: ["name"] };
 
-/** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is never found again by anybody. */
+/** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is ended by a sweep. */
 export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<IssuerView> {
   if (issuer.type !== "GenericCA") throw typeUnavailable(issuer.type);
   await mustBeWhole(ctx);
@@ -51,7 +51,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
   await refuseTaken(ctx, id, issuer.name);
   if (issuer.config.issuing_ca_id)
     throw invalid("config.issuing_ca_id", "a new issuer has no intermediate yet: set it later");
-  const ledger_id = randomId(ctx.random, "led-");
+  const ledger_id = await beginLedger(ctx);
   await ctx.sealer.register(ctx.db, ctx.clock.now());
   const ca = okOr400(await makeCa(ctx, ledgerOf(ctx, ledger_id), { ledger_id, ca_id: id }, issuer), "config");
   const now = timestamp(ctx);
@@ -79,6 +79,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     ...(caRow.cert_pem === ""
       ? []
       : [guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${sameCa(caRow)})`)]),
+    ledgerStands(ctx, ledger_id),
     ctx.db.insert(issuers).values(row),
     ctx.db.insert(certificateAuthorities).values(caRow),
     event(ctx, "issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),

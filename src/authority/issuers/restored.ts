@@ -5,6 +5,7 @@ import { encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
 import { type CaDescription, ledgerOf } from "../ledger.ts";
+import { keepLedger } from "../ledgers.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
 import { freeCaId, newCaRow } from "./rows.ts";
@@ -42,6 +43,7 @@ export async function restoreCa(ctx: Context, ca: CaDescription): Promise<void> 
             .values(await issuerRow(ctx, ca, name))
             .onConflictDoNothing(),
         ]),
+    keepLedger(ctx, ca.ledger_id),
     ctx.db.insert(certificateAuthorities).values(row).onConflictDoNothing({ target: certificateAuthorities.ledger_id }),
     ctx.audit({
       action: parent ? "intermediate_ca.restore" : "issuer.restore",

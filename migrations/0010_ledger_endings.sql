@@ -1,0 +1,1 @@
+ALTER TABLE `ledgers` ADD `ending_at` text;
