@@ -3,12 +3,13 @@ import { DurableObject } from "cloudflare:workers";
 /**
  * Gathers the purges of the edge cache in front of PublicPki and spends the small purge budget well.
  *
- * Protocol: `add` writes the tags and sets an alarm two seconds on, so that a burst becomes one call. The alarm takes up
- * to 100 tags a call while the token bucket (25, refilled by 5 a minute: what Cloudflare allows whatever the plan) has
- * tokens, and deletes the tags only after the call has succeeded: by their sequence numbers, for a tag that is added again
- * while it is being purged gets a new one and is purged again. What is over budget waits for the next token, what failed for
- * fifteen seconds; when more tags wait than the bucket can carry in a minute, each CA's own tags give way to the one tag of
- * all its answers. All of it may be lost or repeated without harm: `max-age` bounds what a cache may hold.
+ * Protocol: `add` writes the tags, each to be purged two seconds on: by then no isolate repeats an answer from before, which the
+ * cache would take in again. The alarm takes up to 100 tags a call while the token bucket (25, refilled by 5 a minute: what
+ * Cloudflare allows whatever the plan) has tokens, and runs every two seconds at most, so that a burst becomes one call. A tag is
+ * deleted only after its call has succeeded; one that is added again meanwhile is purged again, two seconds after that. What is
+ * over budget waits for the next token, what failed for fifteen seconds; when more tags wait than the bucket can carry in a
+ * minute, each CA's own tags give way to the one tag of all its answers. All of it may be lost or repeated without harm:
+ * `max-age` bounds what a cache may hold.
  */
 export class Purge extends DurableObject {
   /** Tests set it. */
@@ -21,10 +22,12 @@ export class Purge extends DurableObject {
     const { PublicPki } = state.exports as unknown as { PublicPki: { purge(tags: string[]): Promise<boolean> } };
     this.purge = (tags) => PublicPki.purge(tags);
     const { sql } = state.storage;
-    // Tags had no sequence numbers once. What waited there may be lost.
+    // Where tags stood in earlier versions. What waited there may be lost.
     sql.exec("drop table if exists tag");
+    sql.exec("drop table if exists waiting");
+    // `again`: when it is due once more, for it was added again while it waited.
     sql.exec(
-      "create table if not exists waiting (seq integer primary key autoincrement, tag text not null unique, whole text not null)",
+      "create table if not exists purges (tag text primary key, whole text not null, due integer not null, again integer)",
     );
     sql.exec(
       "create table if not exists bucket (id integer primary key check (id = 1), tokens real not null, at integer not null)",
@@ -34,40 +37,50 @@ export class Purge extends DurableObject {
 
   /** Each tag with the coarser one that covers it. */
   async add(tags: readonly PurgeTag[]): Promise<void> {
-    for (const { tag, whole } of tags)
-      this.ctx.storage.sql.exec("insert or replace into waiting (tag, whole) values (?, ?)", tag, whole);
-    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(this.now() + GATHER_MS);
+    const due = this.now() + GATHER_MS;
+    for (const { tag, whole } of tags) {
+      this.ctx.storage.sql.exec(
+        "insert into purges (tag, whole, due) values (?, ?, ?) on conflict (tag) do update set again = excluded.due",
+        ...[tag, whole, due],
+      );
+    }
+    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(due);
   }
 
   override async alarm(): Promise<void> {
+    const { sql } = this.ctx.storage;
     this.#coarsen();
-    let again: number | null = null;
-    for (;;) {
-      const rows = this.ctx.storage.sql
-        .exec<{ seq: number; tag: string }>("select seq, tag from waiting order by seq limit ?", TAGS_A_CALL)
-        .toArray();
-      if (rows.length === 0) break;
-      const wait = this.#take();
-      if (wait > 0) {
-        again = this.now() + wait;
-        break;
-      }
-      if (!(await this.#attempt(rows.map((row) => row.tag)))) {
-        again = this.now() + RETRY_MS;
-        break;
-      }
-      const done = JSON.stringify(rows.map((row) => row.seq));
-      this.ctx.storage.sql.exec("delete from waiting where seq in (select value from json_each(?))", done);
+    let wait = 0;
+    while (wait === 0) {
+      const tags = sql
+        .exec<{ tag: string }>("select tag from purges where due <= ? order by due limit ?", this.now(), TAGS_A_CALL)
+        .toArray()
+        .map((row) => row.tag);
+      if (tags.length === 0) break;
+      wait = this.#take();
+      if (wait === 0 && !(await this.#attempt(tags))) wait = RETRY_MS;
+      if (wait === 0) this.#done(tags);
     }
-    if (again !== null) await this.ctx.storage.setAlarm(again);
+    const { next } = sql.exec<{ next: number | null }>("select min(due) as next from purges").one();
+    if (next !== null) await this.ctx.storage.setAlarm(Math.max(next, this.now() + Math.max(wait, GATHER_MS)));
+  }
+
+  #done(tags: readonly string[]): void {
+    const these = "tag in (select value from json_each(?))";
+    const list = JSON.stringify(tags);
+    this.ctx.storage.sql.exec(`delete from purges where again is null and ${these}`, list);
+    this.ctx.storage.sql.exec(`update purges set due = again, again = null where ${these}`, list);
   }
 
   /** More than a minute's budget waits: one tag for each CA instead of one for each certificate. */
   #coarsen(): void {
     const { sql } = this.ctx.storage;
-    if (sql.exec<{ n: number }>("select count(*) as n from waiting").one().n <= TAGS_A_CALL * CALLS_A_MINUTE) return;
-    sql.exec("insert or ignore into waiting (tag, whole) select distinct whole, whole from waiting");
-    sql.exec("delete from waiting where tag <> whole");
+    if (sql.exec<{ n: number }>("select count(*) as n from purges").one().n <= TAGS_A_CALL * CALLS_A_MINUTE) return;
+    sql.exec(
+      `insert into purges (tag, whole, due) select whole, whole, max(coalesce(again, due)) from purges where tag <> whole group by whole
+       on conflict (tag) do update set again = max(coalesce(again, due), excluded.due)`,
+    );
+    sql.exec("delete from purges where tag <> whole");
   }
 
   /** Takes a token; else how many milliseconds until there is one. */

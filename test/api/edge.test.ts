@@ -1,10 +1,13 @@
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Purge } from "../../durable-objects/purge.ts";
 import { type Bytes, toBase64 } from "../../src/pki/bytes.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { buildOcspRequest, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import worker from "../../worker/index.ts";
-import { administrator } from "../support/api.ts";
+import { type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
+import { ledgerStub } from "../support/rewind.ts";
 
 /**
  * The door in front of the cached entrypoint, as on Cloudflare: the entrypoint is the real one. In place of the cache stands
@@ -12,6 +15,7 @@ import { administrator } from "../support/api.ts";
  */
 
 const PKI = "/.well-known/pki";
+let fleet: Fleet;
 let issuer: string;
 let asked: Request[] = [];
 const kept = new Map<string, Response>();
@@ -20,8 +24,8 @@ let first: Bytes;
 let second: Bytes;
 
 beforeAll(async () => {
-  const api = await administrator();
-  issuer = (await api.create<{ id: string }>("/api/v1/issuers", { name: "Edge", type: "GenericCA" })).id;
+  fleet = await makeFleet();
+  issuer = fleet.issuerId;
   [first, second] = [await certIdOf("01"), await certIdOf("02")];
 });
 
@@ -199,5 +203,62 @@ describe("what the client gets of the cache's answer", () => {
     kept.set(url, new Response("bad gateway", { status: 502, headers: { ETag: '"bad"' } }));
     const response = await visit(`ca/${issuer}`, { headers: { "If-None-Match": '"bad"' } });
     expect([response.status, await response.text()]).toEqual([502, "bad gateway"]);
+  });
+});
+
+describe("a revocation", () => {
+  const { PURGE } = env as unknown as { PURGE: DurableObjectNamespace<Purge> };
+  const edge = PURGE.getByName("edge");
+
+  /** Has the Purge object empty this file's cache by the tags of its answers; answers the tags, which come in later. */
+  async function purgeHere(): Promise<Set<string>> {
+    const tags = new Map([...kept].map(([url, { headers }]) => [url, headers.get("Cache-Tag")?.split(",") ?? []]));
+    const purged = new Set<string>();
+    await runInDurableObject(edge, (purge) => {
+      purge.purge = async (gone) => {
+        for (const tag of gone) purged.add(tag);
+        for (const [url, its] of tags) if (its.some((tag) => gone.includes(tag))) kept.delete(url);
+        return true;
+      };
+    });
+    return purged;
+  }
+
+  const statusOf = async (serial: string) => {
+    const { basic } = parseOcspResponse(await bytes(await visit(`ocsp/${issuer}/${serial}`)));
+    return basic?.responses[0]?.status.type;
+  };
+  const listed = async () => parseCrl(await bytes(await visit(`crl/${issuer}`))).entries.map(({ serial }) => serial);
+
+  it("inv 4: purges exactly the answers that became wrong: that certificate's, and the list", async () => {
+    const [revoked, other] = [await issueFor(fleet, "edge-revoked"), await issueFor(fleet, "edge-other")];
+    const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
+      .bind(issuer)
+      .first<{ ledger_id: string }>();
+    const ledgerId = row?.ledger_id ?? "";
+    expect([await statusOf(revoked.serial), await statusOf(other.serial), await listed()]).toEqual([
+      "good",
+      "good",
+      [],
+    ]);
+    const ca = await visit(`ca/${issuer}`);
+    await ca.body?.cancel();
+    const [urls, purged] = [[...kept.keys()], await purgeHere()];
+    expect(urls).toHaveLength(4);
+    await fleet.admin.post(`/api/v1/certificates/${revoked.id}/revoke`, { reason: "superseded" });
+    // The purge comes by itself, when no isolate can repeat the old answer any more. As long as it is cached, it is what everybody gets.
+    expect(await statusOf(revoked.serial)).toBe("good");
+    await expect
+      .poll(
+        async () => {
+          await runDurableObjectAlarm(ledgerStub(ledgerId));
+          return [...purged].sort();
+        },
+        { timeout: 30_000 },
+      )
+      .toEqual([`crl-${ledgerId}-0`, `ocsp-${ledgerId}-${revoked.serial}`]);
+    expect(urls.filter((url) => !kept.has(url))).toHaveLength(2);
+    expect([await statusOf(revoked.serial), await statusOf(other.serial)]).toEqual(["revoked", "good"]);
+    expect(await listed()).toEqual([revoked.serial]);
   });
 });

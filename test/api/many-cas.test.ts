@@ -4,8 +4,7 @@ import { revokeCertificate } from "../../src/authority/revocation.ts";
 import { toHex } from "../../src/pki/bytes.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { contextAhead } from "../support/context.ts";
-import { makeCsr } from "../support/csr.ts";
-import { type Fleet, makeFleet } from "../support/fleet.ts";
+import { type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
 
 /** An issuer may have a thousand CAs; what concerns one of them does not ask the others. */
 
@@ -36,22 +35,9 @@ beforeAll(async () => {
     .run();
 });
 
-/** Issues one certificate by the agent's way; answers its record's id and its serial. */
-async function issue(name: string): Promise<{ id: string; serial: string }> {
-  const { admin, agent, agentId, record, targetId } = fleet;
-  const body = { name, common_name: `${name}.example.test`, ...record, target_ids: [targetId] };
-  const { id } = await admin.create<{ id: string }>("/api/v1/certificates", body);
-  await admin.post(`/api/v1/certificates/${id}/renew`);
-  const csr_pem = await makeCsr({ commonName: body.common_name });
-  const signed = await agent.post(`/api/v1/agents/${agentId}/csr`, { certificate_id: id, csr_pem });
-  expect(signed.status).toBe(202);
-  const versions = await admin.get<{ data: { serial_number: string }[] }>(`/api/v1/certificates/${id}/versions`);
-  return { id, serial: versions.body.data[0]?.serial_number ?? "" };
-}
-
 describe("an issuer with a thousand CAs", () => {
   it("revokes a certificate by asking the ledger that issued it, and no other", async () => {
-    const { id, serial } = await issue("many-1");
+    const { id, serial } = await issueFor(fleet, "many-1");
     const asked = new Set<string>();
     const ctx = contextAhead();
     const ISSUER = {
@@ -72,7 +58,7 @@ describe("an issuer with a thousand CAs", () => {
   });
 
   it("answers for a serial in hex, its own and a made-up one", async () => {
-    const { serial } = await issue("many-2");
+    const { serial } = await issueFor(fleet, "many-2");
     for (const asked of [serial, toHex(crypto.getRandomValues(new Uint8Array(17)))]) {
       const answer = await fleet.admin.send("GET", `/.well-known/pki/ocsp/${fleet.issuerId}/${asked}`);
       expect(answer.status).toBe(200);

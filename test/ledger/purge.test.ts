@@ -12,7 +12,7 @@ function tagsOf(count: number) {
 function state(stub: DurableObjectStub<Purge>): Promise<{ tags: string[]; tokens: number; alarm: number | null }> {
   return runInDurableObject(stub, async (_, { storage }) => ({
     tags: storage.sql
-      .exec<{ tag: string }>("select tag from waiting order by tag")
+      .exec<{ tag: string }>("select tag from purges order by tag")
       .toArray()
       .map((row) => row.tag),
     tokens: storage.sql.exec<{ tokens: number }>("select tokens from bucket").one().tokens,
@@ -20,23 +20,51 @@ function state(stub: DurableObjectStub<Purge>): Promise<{ tags: string[]; tokens
   }));
 }
 
+/** Runs the alarm as if so many seconds more had passed. */
+async function alarmAfter(stub: DurableObjectStub<Purge>, seconds: number): Promise<void> {
+  await runInDurableObject(stub, (purge) => {
+    const at = purge.now() + seconds * 1000;
+    purge.now = () => at;
+  });
+  await runDurableObjectAlarm(stub);
+}
+
 describe("purges of the edge cache", () => {
   it("gather for two seconds and go in calls of 100 tags", async () => {
     const stub = PURGE.getByName("gather");
     await stub.add(tagsOf(150));
-    await stub.add(tagsOf(150));
-    expect((await state(stub)).tags).toHaveLength(150);
     expect((await state(stub)).tokens).toBe(25);
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 2);
     const after = await state(stub);
     expect(after.tags).toEqual([]);
     expect(Math.round(after.tokens)).toBe(23);
   });
 
+  it("each wait for their own two seconds, and a tag that is added again for two more", async () => {
+    const stub = PURGE.getByName("own");
+    const calls: string[][] = [];
+    await runInDurableObject(stub, (purge) => {
+      const at = Date.now();
+      purge.now = () => at;
+      purge.purge = async (tags) => calls.push(tags) > 0;
+    });
+    const [first, second] = tagsOf(2).map(({ tag }) => tag);
+    await stub.add(tagsOf(1));
+    await alarmAfter(stub, 1);
+    await stub.add(tagsOf(2));
+    expect(calls).toEqual([]);
+    await alarmAfter(stub, 1);
+    expect(calls).toEqual([[first]]);
+    expect((await state(stub)).tags).toEqual([first, second]);
+    await alarmAfter(stub, 1);
+    expect(calls.map((tags) => tags.sort())).toEqual([[first], [first, second]]);
+    expect(await state(stub)).toMatchObject({ tags: [], alarm: null });
+  });
+
   it("beyond a minute's budget give way to one tag for each CA", async () => {
     const stub = PURGE.getByName("coarse");
     await stub.add(tagsOf(501));
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 2);
     const after = await state(stub);
     expect(after.tags).toEqual([]);
     expect(Math.round(after.tokens)).toBe(24);
@@ -49,14 +77,11 @@ describe("purges of the edge cache", () => {
       stub,
       (_, { storage }) => void storage.sql.exec("update bucket set tokens = 0, at = ?", Date.now()),
     );
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 2);
     const waiting = await state(stub);
     expect(waiting.tags).toHaveLength(10);
     expect(waiting.alarm).not.toBeNull();
-    await runInDurableObject(stub, (purge) => {
-      purge.now = () => Date.now() + 60_000;
-    });
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 60);
     expect((await state(stub)).tags).toEqual([]);
   });
 
@@ -73,13 +98,13 @@ describe("purges of the edge cache", () => {
     await stub.add(tagsOf(2));
     const tags = tagsOf(2).map(({ tag }) => tag);
     for (let failures = 1; failures <= 2; failures++) {
-      await runDurableObjectAlarm(stub);
+      await alarmAfter(stub, 15);
       expect(calls).toHaveLength(failures);
       const waiting = await state(stub);
       expect(waiting.tags).toEqual(tags);
       expect(waiting.alarm).toBeGreaterThan(Date.now());
     }
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 15);
     expect(calls).toEqual([tags, tags, tags]);
     expect(await state(stub)).toMatchObject({ tags: [], alarm: null });
   });
@@ -96,8 +121,11 @@ describe("purges of the edge cache", () => {
       };
     });
     await stub.add(tagsOf(2));
-    await runDurableObjectAlarm(stub);
+    await alarmAfter(stub, 2);
     const [first, second] = tagsOf(2).map(({ tag }) => tag);
+    expect(calls).toEqual([[first, second]]);
+    expect((await state(stub)).tags).toEqual([first]);
+    await alarmAfter(stub, 2);
     expect(calls).toEqual([[first, second], [first]]);
     expect((await state(stub)).tags).toEqual([]);
   });
