@@ -6,7 +6,7 @@ import { type Answer, IdempotencyRace, recordedAnswer } from "../src/platform/co
 import { ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
 import { AppError, invalid } from "../src/platform/errors.ts";
 import { type Reply, type Route, readBody } from "../src/platform/route.ts";
-import { sha256Hex } from "../src/platform/text.ts";
+import { utf8 } from "../src/platform/text.ts";
 import { authenticate, authorize } from "./authenticate.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import type { Env } from "./env.ts";
@@ -129,7 +129,7 @@ async function answer(
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
     // Whoever takes their time to send a body is asked again who they are: an open request must not outlive a revocation.
     if (Math.abs(ctx.clock.now().getTime() - since) > SLOW_BODY_MS) await letIn();
-    const idempotency = entry.creates ? await idempotencyOf(entry, request, body) : null;
+    const idempotency = entry.creates ? idempotencyOf(entry, request, body) : null;
     if (idempotency) ctx = { ...ctx, idempotency };
     const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
@@ -178,16 +178,15 @@ function repeated(entry: Route, answer: Answer): Reply {
   return { ...answer, headers: { ...entry.createdHeaders(answer.body), "Idempotency-Replayed": "true" } };
 }
 
-async function idempotencyOf(entry: Route, request: Request, body: Uint8Array): Promise<Context["idempotency"]> {
+function idempotencyOf(entry: Route, request: Request, body: Uint8Array): Context["idempotency"] {
   const key = request.headers.get("Idempotency-Key");
   if (key === null) return null;
   if (!IDEMPOTENCY_KEY.test(key)) throw invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters");
-  return {
-    key,
-    digest: await sha256Hex(
-      `${entry.operationId}\n${new URL(request.url).pathname}\n${new TextDecoder().decode(body)}`,
-    ),
-  };
+  const head = utf8(`${entry.operationId}\n${new URL(request.url).pathname}\n`);
+  const whole = new Uint8Array(head.length + body.length);
+  whole.set(head);
+  whole.set(body, head.length);
+  return { key, request: whole };
 }
 
 function openApi({ settings, requestId }: Context): Response {

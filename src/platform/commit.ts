@@ -32,7 +32,7 @@ export async function commit(
       ctx.db.insert(idempotencyKeys).values({
         actor: actorKey(ctx),
         key: ctx.idempotency.key,
-        digest: ctx.idempotency.digest,
+        digest: await ctx.sealer.mac(ctx.idempotency.request, sealPurpose(ctx)),
         status: options.answer.status,
         answer: await ctx.sealer.seal(text, sealPurpose(ctx)),
         created_at: timestamp(ctx),
@@ -63,7 +63,7 @@ export async function recordedAnswer(ctx: Context): Promise<Answer | null> {
     .from(idempotencyKeys)
     .where(and(eq(idempotencyKeys.actor, actorKey(ctx)), eq(idempotencyKeys.key, ctx.idempotency.key)));
   if (!row) return null;
-  if (row.digest !== ctx.idempotency.digest) {
+  if (!(await ctx.sealer.isMac(row.digest, ctx.idempotency.request, sealPurpose(ctx)))) {
     throw conflict("idempotency_key_reused", "this Idempotency-Key was used with another request; choose a new one");
   }
   const text = await ctx.sealer.open(row.answer, sealPurpose(ctx));

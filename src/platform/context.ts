@@ -107,8 +107,8 @@ export interface Context {
   readonly settings: Settings;
   readonly bindings: Bindings;
   readonly sealer: Sealer;
-  /** The Idempotency-Key of a creating request with the digest of what was asked; null where none was sent. */
-  readonly idempotency: { readonly key: string; readonly digest: string } | null;
+  /** The Idempotency-Key of a creating request with all that was asked, secrets included; null where none was sent. */
+  readonly idempotency: { readonly key: string; readonly request: Uint8Array } | null;
   /** The statement that writes this audit event; it belongs into the batch of the change (invariant 3). */
   audit(entry: AuditEntry): Statement;
   /** Runs on after the answer; for what may be lost without harm (a wake-up, a last-used time). */

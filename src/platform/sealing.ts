@@ -1,7 +1,7 @@
 import type { Database } from "./database.ts";
 import type { SealingKey } from "./settings.ts";
 import { sealingKeys } from "./tables.ts";
-import { base64url, fromBase64url, hex, utf8 } from "./text.ts";
+import { base64url, constantTimeEqual, fromBase64url, hex, utf8 } from "./text.ts";
 
 export class SealingError extends Error {
   readonly code = "sealing_failed";
@@ -16,27 +16,49 @@ export interface Sealer {
   seal(plaintext: Uint8Array<ArrayBuffer>, purpose: string): Promise<string>;
   /** Throws SealingError when the key is not configured or the envelope is not what was sealed for this purpose. */
   open(envelope: string, purpose: string): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * A keyed digest, `<key id>.<HMAC-SHA256>`: whoever has it without the key cannot try guesses at the data. For what is only
+   * compared, with `isMac`, which knows it under each configured key.
+   */
+  mac(data: Uint8Array, purpose: string): Promise<string>;
+  /** Whether it is the keyed digest of the data for this purpose. Throws SealingError when the key is not configured. */
+  isMac(mac: string, data: Uint8Array, purpose: string): Promise<boolean>;
   /** Puts the id of the key that seals on record, before anything sealed by it is stored. */
   register(db: Database, now: Date): Promise<void>;
 }
 
 export function makeSealer(keys: readonly SealingKey[]): Sealer {
   const imported = new Map<string, CryptoKey>();
+  const configured = (id: string): SealingKey => {
+    const key = keys.find((candidate) => candidate.id === id);
+    if (!key) throw new SealingError(`CERTCTL_SEALING_KEYS has no key ${JSON.stringify(id)}`);
+    return key;
+  };
+  const sealingKey = (): SealingKey => {
+    const [first] = keys;
+    if (!first) throw new SealingError("CERTCTL_SEALING_KEYS is not set: nothing can be sealed");
+    return first;
+  };
   const keyOf = async (id: string): Promise<CryptoKey> => {
     const known = imported.get(id);
     if (known) return known;
-    const key = keys.find((candidate) => candidate.id === id);
-    if (!key) throw new SealingError(`CERTCTL_SEALING_KEYS has no key ${JSON.stringify(id)}`);
-    const fresh = await crypto.subtle.importKey("raw", key.bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
+    const { bytes } = configured(id);
+    const fresh = await crypto.subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
     imported.set(id, fresh);
     return fresh;
+  };
+  const macBy = async (key: SealingKey, data: Uint8Array, purpose: string): Promise<string> => {
+    const prefix = utf8(`certctl-edge mac\0${purpose}\0`);
+    const message = new Uint8Array(prefix.length + data.length);
+    message.set(prefix);
+    message.set(data, prefix.length);
+    return `${key.id}.${base64url(await hmac(key, message))}`;
   };
   let registered = false;
 
   return {
     async seal(plaintext, purpose) {
-      const first = keys[0];
-      if (!first) throw new SealingError("CERTCTL_SEALING_KEYS is not set: nothing can be sealed");
+      const first = sealingKey();
       const iv = crypto.getRandomValues(new Uint8Array(12));
       const algorithm = { name: "AES-GCM", iv, additionalData: associatedData(first.id, purpose) };
       const sealed = await crypto.subtle.encrypt(algorithm, await keyOf(first.id), plaintext);
@@ -57,10 +79,17 @@ export function makeSealer(keys: readonly SealingKey[]): Sealer {
       }
     },
 
+    mac: async (data, purpose) => macBy(sealingKey(), data, purpose),
+
+    async isMac(mac, data, purpose) {
+      const [id, digest, ...rest] = mac.split(".");
+      if (!id || !digest || rest.length > 0) return false;
+      return constantTimeEqual(mac, await macBy(configured(id), data, purpose));
+    },
+
     async register(db, now) {
       if (registered) return;
-      const first = keys[0];
-      if (!first) throw new SealingError("CERTCTL_SEALING_KEYS is not set: nothing can be sealed");
+      const first = sealingKey();
       const row = { id: first.id, check_value: await checkValue(first), created_at: now.toISOString() };
       await db.insert(sealingKeys).values(row).onConflictDoNothing();
       registered = true;
@@ -70,9 +99,12 @@ export function makeSealer(keys: readonly SealingKey[]): Sealer {
 
 /** Tells two keys of one id apart without telling anything of the key: 128 bits of an HMAC-SHA256 under it. */
 export async function checkValue(key: SealingKey): Promise<string> {
-  const hmac = await crypto.subtle.importKey("raw", key.bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  const mac = await crypto.subtle.sign("HMAC", hmac, utf8("certctl-edge sealing key check"));
-  return hex(new Uint8Array(mac, 0, 16));
+  return hex((await hmac(key, utf8("certctl-edge sealing key check"))).subarray(0, 16));
+}
+
+async function hmac({ bytes }: SealingKey, message: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  return new Uint8Array(await crypto.subtle.sign("HMAC", key, message));
 }
 
 function associatedData(keyId: string, purpose: string): Uint8Array<ArrayBuffer> {

@@ -25,7 +25,10 @@ export const outbox = sqliteTable(
   (table) => [index("outbox_due").on(table.state, table.due_at)],
 );
 
-/** Answers of creating requests that carried an Idempotency-Key; sealed, as an answer may show a secret once. */
+/**
+ * Answers of creating requests that carried an Idempotency-Key; sealed, as an answer may show a secret once. `digest` is a keyed
+ * one (`Sealer.mac`) of the request, which may have a password in it.
+ */
 export const idempotencyKeys = sqliteTable(
   "idempotency_keys",
   {

@@ -7,6 +7,7 @@ import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
 import { dueEntries, enqueue, runEntry } from "../../src/platform/outbox.ts";
 import { runSweep } from "../../src/platform/sweep.ts";
+import { utf8 } from "../../src/platform/text.ts";
 import { makeContext } from "../../worker/context.ts";
 import { errorResponse } from "../../worker/middleware/answer.ts";
 
@@ -86,7 +87,7 @@ describe("batches", () => {
   });
 
   it("an Idempotency-Key repeats its answer, sealed at rest, refuses another request, and is forgotten after a day", async () => {
-    const asked = { key: "key-1", digest: "a" };
+    const asked = { key: "key-1", request: utf8("a") };
     const ctx = context(asked);
     await commit(ctx, [], { answer: { status: 201, body: { api_key: "certctl_secret" } } });
     expect(await recordedAnswer(context(asked))).toEqual({ status: 201, body: { api_key: "certctl_secret" } });
@@ -94,7 +95,7 @@ describe("batches", () => {
     await expect(commit(context(asked), [], { answer: { status: 201, body: {} } })).rejects.toBeInstanceOf(
       IdempotencyRace,
     );
-    await expect(recordedAnswer(context({ key: "key-1", digest: "b" }))).rejects.toMatchObject({ status: 409 });
+    await expect(recordedAnswer(context({ key: "key-1", request: utf8("b") }))).rejects.toMatchObject({ status: 409 });
     offset += 25 * 3_600_000;
     await pruneIdempotencyKeys(context());
     expect(await recordedAnswer(context(asked))).toBeNull();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { checkValue, makeSealer } from "../../src/platform/sealing.ts";
 import { parseSealingKeys, parseSettings } from "../../src/platform/settings.ts";
-import { utf8 } from "../../src/platform/text.ts";
+import { sha256Hex, utf8 } from "../../src/platform/text.ts";
 
 const key = (fill: number) => Buffer.alloc(32, fill).toString("base64");
 const secret = utf8("a private key");
@@ -29,6 +29,23 @@ describe("inv 5: sealing", () => {
       parts[index] = (text[0] === "A" ? "B" : "A") + text.slice(1);
       await expect(sealer.open(parts.join("."), "p"), part).rejects.toThrow(/does not open/);
     }
+  });
+
+  it("a keyed digest is known for its purpose alone, under every configured key, and by nobody without one", async () => {
+    const sealer = makeSealer(parseSealingKeys(`k1:${key(1)}`));
+    const mac = await sealer.mac(secret, "p");
+    expect(mac).toMatch(/^k1\.[A-Za-z0-9_-]{43}$/);
+    expect(await sealer.isMac(mac, secret, "p")).toBe(true);
+    const both = makeSealer(parseSealingKeys(`k2:${key(2)},k1:${key(1)}`));
+    expect(await both.isMac(mac, secret, "p")).toBe(true);
+    expect(await both.mac(secret, "p")).toMatch(/^k2\./);
+    expect(await sealer.isMac(mac, secret, "q")).toBe(false);
+    expect(await sealer.isMac(mac, utf8("another"), "p")).toBe(false);
+    for (const other of ["", "k1.", `${mac}x`, `${mac}.x`, await sha256Hex("a private key")])
+      expect(await sealer.isMac(other, secret, "p")).toBe(false);
+    expect(await makeSealer(parseSealingKeys(`k1:${key(3)}`)).isMac(mac, secret, "p")).toBe(false);
+    await expect(makeSealer(parseSealingKeys(`k2:${key(2)}`)).isMac(mac, secret, "p")).rejects.toThrow(/"k1"/);
+    await expect(makeSealer([]).mac(secret, "p")).rejects.toThrow(/CERTCTL_SEALING_KEYS is not set/);
   });
 
   it("rotates: the first key seals, all configured keys open, a missing one is named", async () => {

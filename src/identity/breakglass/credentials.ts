@@ -1,11 +1,12 @@
 import { and, asc, eq, isNull, sql } from "drizzle-orm";
-import { commit } from "../../platform/commit.ts";
+import { type Answer, commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
 import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
 import type { PageRequest } from "../../platform/paging.ts";
+import { repeatedly } from "../../platform/race.ts";
 import { listPage } from "../../platform/rows.ts";
 import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
 import { endSession, endSessionsOf } from "../sessions/sessions.ts";
@@ -60,6 +61,38 @@ export async function setPassword(
   password: string,
 ): Promise<{ credential: BreakglassCredential; created: boolean }> {
   const text = checkPassword(password);
+  let password_hash: string | null = null;
+  const set = await repeatedly(async () => {
+    const before = await mustBeSettable(ctx, actorId);
+    password_hash ??= await withSlot(() => hashPassword(ctx.random, text));
+    const now = timestamp(ctx);
+    const given = { password_hash, created_by: ctx.actor.id, updated_at: now };
+    const made = { id: randomId(ctx.random, "bg-"), actor_id: actorId, created_at: now, last_used_at: null };
+    const { password_hash: _, ...shown } = { ...(before ?? made), ...given };
+    const credential = { ...shown, failed_attempts: 0, locked_until: null };
+    const active = and(eq(users.id, actorId), isNull(users.deactivated_at));
+    const mine = and(eq(table.actor_id, actorId), before ? eq(table.id, before.id) : undefined);
+    await write(
+      ctx,
+      { verb: "password_set", actor_id: actorId },
+      [
+        guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
+        guard(ctx.db, sql`exists (select 1 from ${table} where ${mine}) = ${before ? 1 : 0}`),
+        ctx.db
+          .insert(table)
+          .values({ ...made, ...given })
+          .onConflictDoUpdate({ target: table.actor_id, set: given }),
+      ],
+      { note: sessionsEnd(ctx, actorId), answer: { status: before ? 200 : 201, body: credential } },
+    );
+    return { credential, created: before === null };
+  });
+  await afterwards(ctx, actorId);
+  return set;
+}
+
+/** The user's credential of now, or null. Throws where the caller must not set one. */
+async function mustBeSettable(ctx: Context, actorId: string): Promise<Row | null> {
   const [[found], grants, before] = await Promise.all([
     ctx.db.select({ deactivated_at: users.deactivated_at }).from(users).where(eq(users.id, actorId)),
     grantsOf(ctx, user(actorId)),
@@ -68,32 +101,7 @@ export async function setPassword(
   if (!found) throw notFound("user", actorId);
   if (found.deactivated_at !== null) throw deactivated(actorId);
   await mustBeAbleToGive(ctx, grants, `a password of user ${JSON.stringify(actorId)}`);
-  const password_hash = await withSlot(() => hashPassword(ctx.random, text));
-  const now = timestamp(ctx);
-  const given = { password_hash, created_by: ctx.actor.id, updated_at: now };
-  const active = and(eq(users.id, actorId), isNull(users.deactivated_at));
-  const id = randomId(ctx.random, "bg-");
-  try {
-    await write(
-      ctx,
-      { verb: "password_set", actor_id: actorId },
-      [
-        guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
-        ctx.db
-          .insert(table)
-          .values({ id, actor_id: actorId, ...given, created_at: now })
-          .onConflictDoUpdate({ target: table.actor_id, set: given }),
-      ],
-      sessionsEnd(ctx, actorId),
-    );
-  } catch (error) {
-    if (error instanceof GuardFailed) throw deactivated(actorId);
-    throw error;
-  }
-  await afterwards(ctx, actorId);
-  const row = await find(ctx, actorId);
-  if (!row) throw absent(actorId);
-  return { credential: await show(ctx, row), created: before === null };
+  return before;
 }
 
 /** Lets a locked account try again. 404 without a credential. */
@@ -111,7 +119,7 @@ export async function remove(ctx: Context, actorId: string): Promise<void> {
       ctx,
       { verb: "removed", actor_id: actorId },
       [guard(ctx.db, sql`exists (select 1 from ${table} where ${mine})`), ctx.db.delete(table).where(mine)],
-      sessionsEnd(ctx, actorId),
+      { note: sessionsEnd(ctx, actorId) },
     );
   } catch (error) {
     if (error instanceof GuardFailed) throw absent(actorId);
@@ -146,11 +154,12 @@ async function write(
   ctx: Context,
   event: BreakglassEvent,
   changes: readonly Statement[],
-  note?: ReturnType<typeof enqueue>,
+  { note, ...options }: { note?: ReturnType<typeof enqueue>; answer?: Answer } = {},
 ): Promise<void> {
   const { statements, wakeups } = loudly(ctx, [event]);
   const noted = note ? [note] : [];
   await commit(ctx, [...changes, ...noted.map(({ statement }) => statement), ...statements], {
+    ...options,
     wakeups: [...wakeups, ...noted.map(({ id }) => id)],
   });
   logLoudly(ctx, [event]);
