@@ -18,10 +18,12 @@ import type {
   LedgerEntry,
   Refusal,
   ResponderMaterial,
+  RevocationReason,
   RevocationTarget,
   RevokeRequest,
   RevokeResult,
   SerialKnowledge,
+  SerialRevoked,
   SerialStatus,
 } from "../src/authority/ledger.ts";
 import type { Bytes } from "../src/pki/bytes.ts";
@@ -31,7 +33,7 @@ import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { end } from "./issuer/end.ts";
 import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
-import { importEntries } from "./issuer/imports.ts";
+import { importEntries, revokeSerial } from "./issuer/imports.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
 import { acknowledge, markOf } from "./issuer/mark.ts";
 import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
@@ -106,6 +108,10 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
 
   async importEntries(entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal> {
     return (await attuned(this.core)) ?? importEntries(this.core, entries);
+  }
+
+  async revokeSerial(serial: string, reason: RevocationReason | null): Promise<SerialRevoked | Refusal> {
+    return (await attuned(this.core)) ?? revokeSerial(this.core, serial, reason);
   }
 
   createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal> {

@@ -131,7 +131,7 @@ async function answer(
     if (Math.abs(ctx.clock.now().getTime() - since) > SLOW_BODY_MS) await letIn();
     const idempotency = entry.creates ? idempotencyOf(entry, request, body) : null;
     if (idempotency) ctx = { ...ctx, idempotency };
-    const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body));
+    const reply = await repeatable(ctx, entry, () => entry.run(ctx, request, params, body, letIn));
     const flaw = ctx.settings.checkAnswers ? entry.undeclared(reply) : null;
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
     const headers = { ...token, ...reply.headers };

@@ -3,15 +3,18 @@ import {
   type ImportOutcome,
   REVOCATION_REASONS,
   type Refusal,
+  type RevocationReason,
+  type SerialRevoked,
   wholeSecond,
 } from "../../src/authority/ledger.ts";
 import { type Bytes, equal } from "../../src/pki/bytes.ts";
-import type { Certificate } from "../../src/pki/certificate.ts";
+import { type Certificate, hasTag } from "../../src/pki/certificate.ts";
 import { CrlError, type ForeignCrl, parseForeignCrl } from "../../src/pki/crl.ts";
 import { verify } from "../../src/pki/keys.ts";
 import { type Core, caOf, nowOf, refuse } from "./core.ts";
 import { markOf, nextSeq } from "./mark.ts";
-import { addCrlEntry, dropCrlEntry, markDirty, mayBecome } from "./revocation.ts";
+import { addCrlEntry, dropCrlEntry, markDirty, mayBecome, revoke } from "./revocation.ts";
+import { serialKey } from "./serials.ts";
 import { type EntryRow, iso, reasonName } from "./storage.ts";
 
 /**
@@ -56,8 +59,8 @@ function insert(core: Core, seq: number, end: number, entry: ImportedEntry): "ad
   };
   core.sql.exec(
     `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after, created_at,
-       spki_sha256, settle, seq, acknowledged, revoked_at, reason)
-     values (?, ?, '', 'imported', '', 1, 0, ?, ?, ?, '', ?, ?, 1, ?, ?)`,
+       spki_sha256, settle, seq, acknowledged, tagged, revoked_at, reason)
+     values (?, ?, '', 'imported', '', 1, 0, ?, ?, ?, '', ?, ?, 1, ?, ?, ?)`,
     serial,
     `imported|${serial}`,
     entry.not_before === null ? 0 : Date.parse(entry.not_before),
@@ -65,6 +68,7 @@ function insert(core: Core, seq: number, end: number, entry: ImportedEntry): "ad
     nowOf(core),
     names.length > 0 || subject !== null ? JSON.stringify({ names, subject }) : "{}",
     seq,
+    hasTag(serial, serialKey(core)) ? 1 : 0,
     row.revoked_at,
     row.reason,
   );
@@ -89,6 +93,36 @@ function update(core: Core, seq: number, row: EntryRow, { revoked }: ImportedEnt
   );
   if (row.not_after >= nowOf(core)) addCrlEntry(core, { ...row, revoked_at, reason });
   return "revoked";
+}
+
+/** Revokes by serial, one that is not known here too where this CA may have issued it. */
+export function revokeSerial(core: Core, serial: string, reason: RevocationReason | null): SerialRevoked | Refusal {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
+  const row = core.sql.exec<EntryRow>("select * from entries where serial = ?", serial).toArray()[0];
+  if (row && row.state !== 1) return refuse("not_issued", "this CA never issued it");
+  if (row?.kind === "ca")
+    return refuse("out_of_bounds", `serial_number: is that of the CA ${row.certificate_id}: retire it with a reason`);
+  if (row?.kind === "responder") return refuse("out_of_bounds", "serial_number: is that of this CA's OCSP responder");
+  if (!row) {
+    if (!mayHaveIssued(core, serial)) return refuse("not_issued", "this CA never issued it");
+    const unknown = { serial, not_before: null, not_after: null, names: [], subject: null, revoked: null };
+    insert(core, nextSeq(core), ca.not_after, unknown);
+  }
+  const result = revoke(core, { target: { serials: [serial] }, reason });
+  if (!result.ok) return result;
+  const [entry] = result.entries;
+  if (!entry) throw new Error(`nothing was revoked for serial ${serial}`);
+  const told: Partial<About> = row?.kind === "imported" ? JSON.parse(row.settle) : {};
+  return { ok: true, entry, names: told.names ?? [], subject: told.subject ?? null };
+}
+
+type About = Pick<ImportedEntry, "names" | "subject">;
+
+/** Whether a serial that this ledger does not know may be of this CA: it had a life before this ledger, or the tag says so. */
+function mayHaveIssued(core: Core, serial: string): boolean {
+  const { imports } = core.sql.exec<{ imports: number }>("select imports from serial_key").one();
+  return imports === 1 || hasTag(serial, serialKey(core));
 }
 
 /** The last CRL of the CA that is brought in, its signature checked; throws PkiError. */

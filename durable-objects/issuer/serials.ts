@@ -13,7 +13,7 @@ const SLICE_ROWS = 2_000;
 /** A filter for more would be larger than an isolate should hold for one CA: such a CA's serials are looked up each time. */
 const MAX_FILTERED = 2_000_000;
 
-function serialKey(core: Core): Bytes {
+export function serialKey(core: Core): Bytes {
   core.serialKey ??= new Uint8Array(core.sql.exec<{ key: ArrayBuffer }>("select key from serial_key").one().key);
   return core.serialKey;
 }

@@ -50,6 +50,11 @@ export interface Ledger {
   /** In the order of the serials. `unknown` is what was never issued, also when it is reserved and not signed yet. */
   lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal>;
   revoke(request: RevokeRequest): Promise<RevokeResult>;
+  /**
+   * Revokes by serial, also what is not known here where this CA may have issued it: it was brought in, or the serial carries its
+   * tag. Refused for what is revoked otherwise: CAs below, and the OCSP responder.
+   */
+  revokeSerial(serial: string, reason: RevocationReason | null): Promise<SerialRevoked | Refusal>;
   /** Lifts certificateHold, and nothing else. */
   release(target: RevocationTarget): Promise<RevokeResult>;
 
@@ -333,6 +338,7 @@ export interface RevokeRequest {
 
 export interface RevokedEntry {
   readonly serial: string;
+  /** Empty for what was brought in. */
   readonly certificate_id: string;
   readonly not_after: string;
   readonly spki_sha256: string;
@@ -343,6 +349,14 @@ export interface RevokedEntry {
   readonly changed: boolean;
   /** Of the last fact about it. */
   readonly mark: Mark;
+}
+
+/** The entry of a serial that is revoked, and what the old CA knew of one that was brought in. */
+export interface SerialRevoked {
+  readonly ok: true;
+  readonly entry: RevokedEntry;
+  readonly names: readonly string[];
+  readonly subject: string | null;
 }
 
 export type RevokeResult = { readonly ok: true; readonly entries: readonly RevokedEntry[] } | Refusal;

@@ -9,7 +9,14 @@ import { GuardFailed, inList, type Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import { sha256Hex } from "../platform/text.ts";
-import { ledgerOf, type Refusal, type RevocationReason, type RevokedEntry, type RevokeResult } from "./ledger.ts";
+import {
+  ledgerOf,
+  type Refusal,
+  type RevocationReason,
+  type RevokedEntry,
+  type RevokeResult,
+  type SerialRevoked,
+} from "./ledger.ts";
 import { acknowledgeLater, markStatements } from "./marks.ts";
 import { ocspTag } from "./public/ocsp.ts";
 import { refusalError } from "./refusals.ts";
@@ -69,8 +76,43 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
   acknowledgeLater(ctx, entries);
 }
 
-/** Brings the inventory to what ledgers say of revoked entries of one certificate. May be repeated. */
-export async function writeRevocation(ctx: Context, id: string, entries: readonly Found[]): Promise<void> {
+/**
+ * Revokes by serial what no record knows, and what one knows too. Throws 404 for what this CA cannot have issued, 400 for the
+ * serial of a CA and for a reason that the present one cannot become.
+ */
+export async function revokeSerial(
+  ctx: Context,
+  ca: { readonly issuer_id: string; readonly ca_id: string; readonly ledger_id: string },
+  serial: string,
+  reason: RevocationReason | null,
+): Promise<SerialRevoked> {
+  const result = await ledgerOf(ctx, ca.ledger_id).revokeSerial(serial, reason);
+  if (!result.ok) throw refusalError(result);
+  const { entry } = result;
+  const found = { ...entry, ledger_id: ca.ledger_id };
+  const audit = ctx.audit({
+    action: "issuer.revoke_serial",
+    resource_type: "issuer",
+    resource_id: ca.issuer_id,
+    category: "cert_lifecycle",
+    details: { ca_id: ca.ca_id, serial_number: serial, reason: entry.reason, revoked_at: entry.revoked_at },
+  });
+  if (entry.certificate_id !== "") {
+    await writeRevocation(ctx, entry.certificate_id, [found], [audit]);
+    return result;
+  }
+  const purge = purgeEntry(ctx, [found]);
+  await record(ctx, [audit, purge.statement, ...markStatements(ctx, [found])], [purge.id]);
+  return result;
+}
+
+/** Brings the inventory to what ledgers say of revoked entries of one certificate, with `more` in the batch. May be repeated. */
+export async function writeRevocation(
+  ctx: Context,
+  id: string,
+  entries: readonly Found[],
+  more: readonly Statement[] = [],
+): Promise<void> {
   const revoked = entries.flatMap((entry) =>
     entry.revoked_at === null || entry.reason === null
       ? []
@@ -106,13 +148,18 @@ export async function writeRevocation(ctx: Context, id: string, entries: readonl
     }),
     purge.statement,
     ...markStatements(ctx, entries),
+    ...more,
   ];
   await record(ctx, statements, [purge.id]);
   acknowledgeLater(ctx, entries);
 }
 
 /** The batch for facts of ledgers. The inventory that was restored to an earlier state gets what it lacks first: 503 until then. */
-async function record(ctx: Context, statements: readonly Statement[], wakeups: readonly string[]): Promise<void> {
+export async function record(
+  ctx: Context,
+  statements: readonly Statement[],
+  wakeups: readonly string[],
+): Promise<void> {
   try {
     await commit(ctx, statements, { wakeups });
   } catch (error) {
@@ -218,6 +265,12 @@ export function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_i
     whole: `ledger-${entry.ledger_id}`,
   }));
   return enqueue(ctx, PURGE_TOPIC, { tags });
+}
+
+/** The same for everything that is said of a CA. */
+export function purgeLedger(ctx: Context, ledgerId: string) {
+  const whole = `ledger-${ledgerId}`;
+  return enqueue(ctx, PURGE_TOPIC, { tags: [{ tag: whole, whole }] });
 }
 
 interface PurgeBuffer {

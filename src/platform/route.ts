@@ -47,6 +47,8 @@ export interface Input<P, Q, B> {
   /** The If-Match header as sent; null without. */
   readonly ifMatch: string | null;
   readonly request: Request;
+  /** Asks again who the caller is, and whether they may: for a body that takes its time. Throws when they may no more. */
+  stillAllowed(): Promise<void>;
 }
 
 /** Where routes are written down for the OpenAPI document. */
@@ -78,6 +80,8 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly body?: B;
   /** Content-Type of a body that is not JSON: it is handed over as octets. */
   readonly bodyType?: string;
+  /** A body of any length that the handler reads from `input.request` as it comes: its Content-Type, and one line of it. */
+  readonly streams?: { readonly type: string; readonly line: z.ZodType };
   /** The body may be absent (a schema that is all optional); it is then `{}`. */
   readonly bodyOptional?: boolean;
   /** Bytes; 1 MiB unless told. */
@@ -120,7 +124,13 @@ export interface Route {
   register(registry: Registry): void;
   /** Headers that follow from the body of a 201. */
   createdHeaders(body: unknown): Readonly<Record<string, string>>;
-  run(ctx: Context, request: Request, params: Record<string, string>, body: Uint8Array<ArrayBuffer>): Promise<Reply>;
+  run(
+    ctx: Context,
+    request: Request,
+    params: Record<string, string>,
+    body: Uint8Array<ArrayBuffer>,
+    stillAllowed: () => Promise<void>,
+  ): Promise<Reply>;
   readonly bodyLimit: number;
   readonly hasBody: boolean;
 }
@@ -179,7 +189,8 @@ export function route<
     },
     register: (registry) => registry.registerPath(definition(spec)),
     createdHeaders: (body) => createdHeaders(spec.location, body),
-    run: async (ctx, request, params, body) => {
+    run: async (ctx, request, params, body, stillAllowed) => {
+      if (spec.streams && mediaType(request) !== spec.streams.type) throw unsupportedMediaType(spec.streams.type);
       const input = {
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
         query: parse(spec.query ?? EMPTY, queryOf(request.url), "") as z.output<Q>,
@@ -188,12 +199,18 @@ export function route<
           : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
+        stillAllowed,
       };
       const reply = await spec.handler(ctx, input);
       if (reply.status !== 201) return reply;
       return { ...reply, headers: { ...createdHeaders(spec.location, reply.body), ...reply.headers } };
     },
   };
+}
+
+/** Without its parameters; null where there is none. */
+function mediaType(request: Request): string | null {
+  return request.headers.get("Content-Type")?.split(";")[0]?.trim().toLowerCase() ?? null;
 }
 
 const EMPTY = z.object({});
@@ -213,7 +230,7 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   const errors = new Set([
     ...(spec.errors ?? []),
     ...(isPublic ? [] : [401, 403]),
-    ...(spec.body ? [400, 413, 415] : []),
+    ...(spec.body || spec.streams ? [400, 413, 415] : []),
     ...(spec.params ? [404] : []),
     // Whoever checks a certificate is never turned away (wire.md): what is below has no default limit.
     ...(spec.path.startsWith(UNLIMITED) ? [] : [429]),
@@ -254,6 +271,9 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
     request: {
       ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),
       ...(spec.query instanceof z.ZodObject ? { query: spec.query } : {}),
+      ...(spec.streams
+        ? { body: { required: true, content: { [spec.streams.type]: { schema: spec.streams.line } } } }
+        : {}),
       ...(spec.body
         ? {
             body: {

@@ -30,6 +30,9 @@ GET    /api/v1/issuers/{id}                                     issuer.read     
 PUT    /api/v1/issuers/{id}                                     issuer.edit            AO...MC.  404
 DELETE /api/v1/issuers/{id}                                     issuer.delete          A.......  404
 POST   /api/v1/issuers/{id}/test                                issuer.edit            AO...MC.  404
+POST   /api/v1/issuers/{id}/issued                              issuer.edit            AO...MC.  415
+POST   /api/v1/issuers/{id}/revocations                         issuer.edit            AO...MC.  415
+POST   /api/v1/issuers/{id}/revoke-serial                       cert.revoke            AO...MC.  400
 POST   /api/v1/issuers/{id}/intermediates                       ca.hierarchy.manage    A.......  400
 GET    /api/v1/issuers/{id}/intermediates                       ca.hierarchy.manage    A.......  404
 GET    /api/v1/intermediates/{id}                               ca.hierarchy.manage    A.......  404

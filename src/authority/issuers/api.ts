@@ -16,6 +16,8 @@ import {
   updateIssuer,
 } from "./issuers.ts";
 
+import { pastRoutes } from "./past-api.ts";
+
 const dateTime = z.string().openapi({ format: "date-time" });
 const type = z.enum(ISSUER_TYPES).openapi("IssuerType");
 const tag = "Issuers";
@@ -339,4 +341,4 @@ const intermediateRoutes: Route[] = [
   }),
 ];
 
-export const issuerRoutes: Route[] = [...ownRoutes, ...intermediateRoutes];
+export const issuerRoutes: Route[] = [...ownRoutes, ...intermediateRoutes, ...pastRoutes];

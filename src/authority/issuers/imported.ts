@@ -4,9 +4,11 @@ import { decodePem } from "../../pki/pem.ts";
 import { invalid } from "../../platform/errors.ts";
 import type { ImportedEntry } from "../ledger.ts";
 import { translate } from "../refusals.ts";
-import type { GenericCaConfig, issuedBefore, revokedBefore } from "./config.ts";
+import { type GenericCaConfig, issuedBefore, revokedBefore } from "./config.ts";
 
 /** What a CA had issued and revoked before it was brought in, from the wire's form to the ledger's. */
+
+export type PastKind = "issued" | "revocations";
 
 type Issued = z.output<typeof issuedBefore>;
 type Revoked = z.output<typeof revokedBefore>;
@@ -20,6 +22,19 @@ export class EntryError extends Error {
     super(`${field}: ${message}`);
     this.field = field;
   }
+}
+
+/** One entry of either kind, checked by its schema. Throws EntryError. */
+export function readEntry(kind: PastKind, value: unknown, now: string): ImportedEntry {
+  const schema: z.ZodType<Issued | Revoked> = kind === "issued" ? issuedBefore : revokedBefore;
+  const result = schema.safeParse(value);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const field = issue?.code === "unrecognized_keys" ? issue.keys[0] : issue?.path.join(".");
+    const message = issue?.code === "unrecognized_keys" ? "is not a field of an entry" : issue?.message;
+    throw new EntryError(field || "entry", (message ?? "is not valid").replace(/^Invalid input: /, ""));
+  }
+  return entryOf(result.data, now);
 }
 
 function entryOf(line: Issued | Revoked, now: string): ImportedEntry {

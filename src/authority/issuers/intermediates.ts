@@ -1,5 +1,6 @@
 import { and, asc, eq, ne, sql } from "drizzle-orm";
-import { endOfChain } from "../../pki/certificate.ts";
+import { fromHex } from "../../pki/bytes.ts";
+import { endOfChain, hasTag } from "../../pki/certificate.ts";
 import { NameError } from "../../pki/errors.ts";
 import type { KeyAlgorithm } from "../../pki/keys.ts";
 import { parseNameConstraints } from "../../pki/name-constraints.ts";
@@ -132,10 +133,7 @@ export async function createIntermediate(
 
 /** The parent that is named, else the issuer's own CA. It must be able to sign. */
 async function parentOf(ctx: Context, issuerId: string, parentId: string | null): Promise<CaAuthorityRow> {
-  const row = parentId === null || parentId === issuerId ? await ownCaOf(ctx, issuerId) : await findCa(ctx, parentId);
-  if (!row || row.issuer_id !== issuerId) {
-    throw invalid("parent_ca_id", `issuer ${issuerId} has no CA ${JSON.stringify(parentId)}`, "reference_not_found");
-  }
+  const row = await caOfIssuer(ctx, issuerId, parentId, "parent_ca_id");
   if (row.state !== "active") throw conflict("ca_not_active", `the parent ${row.id} is ${row.state}: it signs no more`);
   return row;
 }
@@ -181,6 +179,33 @@ export async function mustFindCa(ctx: Context, id: string): Promise<CaAuthorityR
   const row = await findCa(ctx, id);
   if (!row) throw notFound("intermediate CA", id);
   return row;
+}
+
+/** The CA of an issuer that is named, by its id or as public URLs name it; the issuer's own where none is. */
+export async function caOfIssuer(
+  ctx: Context,
+  issuerId: string,
+  caId: string | null,
+  field = "ca_id",
+): Promise<CaAuthorityRow> {
+  if (caId === null || caId === issuerId) return ownCaOf(ctx, issuerId);
+  const row = await findCa(ctx, caId);
+  if (row?.issuer_id === issuerId) return row;
+  throw invalid(field, `issuer ${issuerId} has no CA ${JSON.stringify(caId)}`, "reference_not_found");
+}
+
+/** The CA that is named, else the one whose tag the serial carries, else the issuer's own. */
+export async function caOfSerial(
+  ctx: Context,
+  issuerId: string,
+  caId: string | null,
+  serial: string,
+): Promise<CaAuthorityRow> {
+  const tagged =
+    caId === null
+      ? (await listCas(ctx, issuerId)).find((row) => row.serial_key && hasTag(serial, fromHex(row.serial_key)))
+      : undefined;
+  return tagged ?? caOfIssuer(ctx, issuerId, caId);
 }
 
 /** Every CA of an issuer, its own first. */

@@ -33,6 +33,11 @@ export async function mayHaveIssued(
   return hasTag(serial, key) || filter === null || filter.has(serial);
 }
 
+/** After serials were brought in, in this isolate: the next question asks the ledger which there are. */
+export function forgetSerials(ledgerId: string): void {
+  known.delete(ledgerId);
+}
+
 /** The serials of a CA that may have some without a tag: from its ledger, once in half a minute. */
 async function knownOf(ctx: PublicContext, ledgerId: string): Promise<Known> {
   const now = ctx.clock.now().getTime();

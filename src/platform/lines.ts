@@ -1,0 +1,49 @@
+/** One line of a text that comes as a stream. */
+export interface Line {
+  /** From 1 on. */
+  readonly number: number;
+  /** Null: longer than the limit, or no UTF-8. */
+  readonly text: string | null;
+}
+
+const NEWLINE = 0x0a;
+
+/** The lines of a stream of UTF-8 text, those of each piece together, in memory that one line bounds. A last line needs no end. */
+export async function* linesOf(stream: ReadableStream<Uint8Array>, maxBytes: number): AsyncGenerator<Line[]> {
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
+  let number = 0;
+  let held: Uint8Array[] = [];
+  let length = 0;
+  const take = (piece: Uint8Array) => {
+    length += piece.length;
+    if (length <= maxBytes) held.push(piece);
+    else held = [];
+  };
+  const finish = (): Line => {
+    const text = length > maxBytes ? null : decoded(decoder, held);
+    held = [];
+    length = 0;
+    return { number: ++number, text };
+  };
+  for await (const chunk of stream) {
+    const lines: Line[] = [];
+    let from = 0;
+    for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, from)) {
+      take(chunk.subarray(from, at));
+      lines.push(finish());
+      from = at + 1;
+    }
+    if (from < chunk.length) take(chunk.slice(from));
+    if (lines.length > 0) yield lines;
+  }
+  if (length > 0) yield [finish()];
+}
+
+function decoded(decoder: TextDecoder, pieces: readonly Uint8Array[]): string | null {
+  try {
+    const [only, ...more] = pieces;
+    return decoder.decode(more.length === 0 ? only : Buffer.concat(pieces));
+  } catch {
+    return null;
+  }
+}
