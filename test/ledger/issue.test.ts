@@ -31,7 +31,10 @@ describe("issuing", () => {
         expect(await verifyIssued(leaf, root), algorithm).toBe(true);
         const responder = parseCertificate(expectOk(await ledger.responder()).certificate);
         expect(await verifyIssued(responder, root), algorithm).toBe(true);
-        expect((await ledger.crls())[0], algorithm).toMatchObject({ number: expect.any(Number), last_error: null });
+        expect((await ledger.crls())[0], algorithm).toMatchObject({
+          number: expect.stringMatching(/^\d+$/),
+          last_error: null,
+        });
       }
     }
   });
