@@ -99,11 +99,11 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
       for (const fact of page.facts) {
         const row = entryOf(core, fact.serial);
         if (row?.state !== 1) missing.push(fact);
-        else if (revise(core, row, fact)) revised++;
+        else if (revise(core, row, fact, heard)) revised++;
       }
     });
     for (let i = 0; i < missing.length; i += CERTIFICATES_AT_ONCE)
-      added += await takeCertificates(core, inventory, missing.slice(i, i + CERTIFICATES_AT_ONCE));
+      added += await takeCertificates(core, inventory, missing.slice(i, i + CERTIFICATES_AT_ONCE), heard);
     after = page.next;
   }
   core.sql.exec("update mark set seq = max(seq, ?), known = max(known, ?)", heard, heard);
@@ -130,8 +130,11 @@ function entryOf(core: Core, serial: string): EntryRow | undefined {
   return core.sql.exec<EntryRow>("select * from entries where serial = ?", serial).toArray()[0];
 }
 
-/** Brings an entry to what the inventory recorded; whether it changed. What the inventory has not heard of yet stays. */
-function revise(core: Core, row: EntryRow, fact: InventoryFact): boolean {
+/**
+ * Brings an entry to what the inventory recorded; whether it changed. What the inventory has not heard of yet stays. The
+ * fact's own number is lost: `heard` is the highest that it can have had.
+ */
+function revise(core: Core, row: EntryRow, fact: InventoryFact, heard: number): boolean {
   const revoked_at = fact.revoked_at === null ? null : Date.parse(fact.revoked_at);
   const reason = fact.reason === null ? null : REVOCATION_REASONS[fact.reason];
   if (row.revoked_at === revoked_at && row.reason === reason) return false;
@@ -139,14 +142,25 @@ function revise(core: Core, row: EntryRow, fact: InventoryFact): boolean {
   const lifted = revoked_at === null && row.reason === REVOCATION_REASONS.certificateHold;
   if (row.acknowledged === 0 || (revoked_at === null && !lifted)) return false;
   if (row.revoked_at !== null) dropCrlEntry(core, row);
-  core.sql.exec("update entries set revoked_at = ?, reason = ? where cursor = ?", revoked_at, reason, row.cursor);
+  core.sql.exec(
+    "update entries set revoked_at = ?, reason = ?, seq = ? where cursor = ?",
+    revoked_at,
+    reason,
+    heard,
+    row.cursor,
+  );
   if (revoked_at !== null) addCrlEntry(core, { ...row, revoked_at, reason });
   markDirty(core, new Set([row.shard]), nowOf(core));
   return true;
 }
 
 /** Entries that this ledger lost, or had reserved and not signed: with the octets that were signed. */
-async function takeCertificates(core: Core, inventory: Inventory, facts: readonly InventoryFact[]): Promise<number> {
+async function takeCertificates(
+  core: Core,
+  inventory: Inventory,
+  facts: readonly InventoryFact[],
+  heard: number,
+): Promise<number> {
   const bySerial = new Map(facts.map((fact) => [fact.serial, fact]));
   const certificates = await inventory.certificates([...bySerial.keys()]);
   const prepared = await Promise.all(
@@ -168,8 +182,8 @@ async function takeCertificates(core: Core, inventory: Inventory, facts: readonl
       const request_id = found.request_id === null || taken ? `restored|${found.serial}` : found.request_id;
       core.sql.exec(
         `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after,
-           created_at, spki_sha256, der, settle, acknowledged, tagged)
-         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, '{}', 1, 1)`,
+           created_at, spki_sha256, der, settle, seq, acknowledged, tagged)
+         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 1, 1)`,
         found.serial,
         request_id,
         found.kind,
@@ -180,9 +194,11 @@ async function takeCertificates(core: Core, inventory: Inventory, facts: readonl
         Date.parse(found.issued_at),
         spki,
         found.der,
+        JSON.stringify(found.settle),
+        heard,
       );
       const row = entryOf(core, found.serial);
-      if (row) revise(core, row, fact);
+      if (row) revise(core, row, fact, heard);
     }
   });
   return prepared.length;

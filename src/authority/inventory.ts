@@ -45,6 +45,7 @@ export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
         ...cas.map((row) => ({
           ...certificate("ca", row.serial_number ?? "", row.cert_pem),
           certificate_id: row.id,
+          settle: {},
           request_id: `ca|${row.ledger_id}`,
           issued_at: row.created_at,
         })),

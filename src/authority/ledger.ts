@@ -113,6 +113,8 @@ export interface InventoryCertificate {
   readonly request_id: string | null;
   readonly issued_at: string;
   readonly der: Bytes;
+  /** As the request had it. */
+  readonly settle: Readonly<Record<string, unknown>>;
 }
 
 /** What a caller asked for that cannot be: never a fault of ours. */

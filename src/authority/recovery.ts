@@ -17,6 +17,8 @@ export async function isRecovering(ctx: Context): Promise<boolean> {
 
 /** Ledgers of one slice. */
 const AT_ONCE = 20;
+/** A ledger's outbox takes this long at least to hand over what it was told to. */
+const AGAIN_SECONDS = 6;
 
 /**
  * While the inventory lacks what happened after the state that it was restored to: has every ledger that ever published a
@@ -32,6 +34,7 @@ export async function attuneLedgers(ctx: Context, cursor: string | null): Promis
   const unfinished = Number(before) + left.filter(Boolean).length;
   if (next !== null) return `${next}|${unfinished}`;
   if (unfinished === 0) await markWhole(ctx, since);
+  else await ctx.bindings.WORK.send({ kind: "sweep", name: "ledgers.attune" }, { delaySeconds: AGAIN_SECONDS });
   return null;
 }
 

@@ -2,32 +2,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { parseCrl } from "../../src/pki/crl.ts";
-import { parseOcspResponse } from "../../src/pki/ocsp.ts";
-import {
-  bareCsr,
-  bootstrap,
-  type Fleet,
-  type Json,
-  makeFleet,
-  requestCertificate,
-  submitCsr,
-} from "../support/client.ts";
+import { bareCsr, bootstrap, type Fleet, makeFleet, requestCertificate, submitCsr } from "../support/client.ts";
 import { type RunningServer, startServer } from "../support/server.ts";
 import { type History, loadUntilDeath, newHistory } from "./history.ts";
+import { at, crl, fetchBytes, missingFrom, random, statusOf, versionOf, versionsOf } from "./observe.ts";
 
 const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 50);
 const PARALLEL = 6;
 const SEED = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000);
-
-/** Small and repeatable: the same seed kills at the same moments (as far as the machine allows). */
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
 
 describe(`kill -9 under load, ${ROUNDS} times (FAULT_SEED=${SEED})`, () => {
   const stateDir = mkdtempSync(join(tmpdir(), "certctl-faults-"));
@@ -67,11 +49,6 @@ interface Seen {
   readonly serials: Map<string, string>;
 }
 
-/** Keys live on, the port may have changed. */
-function at(fleet: Fleet, url: string): Fleet {
-  return { ...fleet, admin: fleet.admin.at(url), agent: fleet.agent.at(url) };
-}
-
 /** Kills after so many more answers and a moment on: in the middle of whatever is under way then. */
 async function killUnderLoad(
   server: RunningServer,
@@ -93,7 +70,7 @@ async function killUnderLoad(
 
 /** Right after the restart: the root, every answered certificate and every answered revocation are there. */
 async function checkAfterCrash(fleet: Fleet, history: History, seen: Seen): Promise<void> {
-  const root = Buffer.from(await bytes(fleet, `/.well-known/pki/ca/${fleet.issuerId}`)).toString("base64");
+  const root = Buffer.from(await fetchBytes(fleet, `/.well-known/pki/ca/${fleet.issuerId}`)).toString("base64");
   if (seen.root === "") seen.root = root;
   expect(root, "the same root").toBe(seen.root);
   const recent = [...history.jobs].slice(-40);
@@ -106,10 +83,7 @@ async function checkAfterCrash(fleet: Fleet, history: History, seen: Seen): Prom
     );
   }
   for (const certificateId of [...history.revoked].slice(-40)) {
-    const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${certificateId}/versions`)) as {
-      data: Json[];
-    };
-    for (const version of data)
+    for (const version of await versionsOf(fleet, certificateId))
       expect(await statusOf(fleet, String(version.serial_number)), `inv 4: ${certificateId}`).toBe("revoked");
   }
   await checkCrlNumber(fleet, seen);
@@ -126,9 +100,7 @@ async function settleEverything(fleet: Fleet, history: History, seen: Seen): Pro
   }
   const revoked = new Set<string>();
   for (const [jobId, job] of history.jobs) {
-    const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${job.certificateId}/versions`)) as {
-      data: Json[];
-    };
+    const data = await versionsOf(fleet, job.certificateId);
     expect(
       data.filter((version) => version.job_id === jobId),
       `inv 6: job ${jobId} has one certificate`,
@@ -156,31 +128,4 @@ async function checkCrlNumber(fleet: Fleet, seen: Seen): Promise<void> {
   const { number } = await crl(fleet);
   expect(number >= seen.crlNumber, `inv 2: CRL number ${number} after ${seen.crlNumber}`).toBe(true);
   seen.crlNumber = number;
-}
-
-async function crl(fleet: Fleet): Promise<{ number: bigint; serials: Set<string> }> {
-  const parsed = parseCrl(await bytes(fleet, `/.well-known/pki/crl/${fleet.issuerId}`));
-  return { number: parsed.number ?? -1n, serials: new Set(parsed.entries.map((entry) => entry.serial)) };
-}
-
-function missingFrom(list: { serials: Set<string> }, wanted: Set<string>): string[] {
-  return [...wanted].filter((serial) => !list.serials.has(serial));
-}
-
-async function versionOf(fleet: Fleet, certificateId: string, jobId: string): Promise<Json | undefined> {
-  const { data } = (await fleet.admin.call("GET", `/api/v1/certificates/${certificateId}/versions`)) as {
-    data: Json[];
-  };
-  return data.find((version) => version.job_id === jobId);
-}
-
-async function statusOf(fleet: Fleet, serial: string): Promise<string> {
-  const response = parseOcspResponse(await bytes(fleet, `/.well-known/pki/ocsp/${fleet.issuerId}/${serial}`));
-  return response.basic?.responses[0]?.status.type ?? response.status;
-}
-
-async function bytes(fleet: Fleet, path: string): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await fetch(fleet.admin.url + path);
-  expect(response.status, path).toBe(200);
-  return new Uint8Array(await response.arrayBuffer());
 }

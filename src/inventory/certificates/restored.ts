@@ -1,7 +1,9 @@
 import { type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { rawStatement, type Statement } from "../../platform/database.ts";
-import type { Certificate } from "./certificates.ts";
+import type { certificates } from "./table.ts";
+
+type Certificate = typeof certificates.$inferSelect;
 
 /**
  * Records that were lost when the database was restored to an earlier state. With each certificate its ledger keeps what the

@@ -4,7 +4,8 @@ import type { Context } from "../../platform/context.ts";
 import { inList, type Statement } from "../../platform/database.ts";
 import type { PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
-import { certificateVersions } from "./table.ts";
+import { keptRecord } from "./restored.ts";
+import { certificates, certificateVersions } from "./table.ts";
 
 export type Version = typeof certificateVersions.$inferSelect;
 /** `current`: the newest of its certificate and agent. */
@@ -115,11 +116,22 @@ export function versionsAfter(
     .limit(limit);
 }
 
-/** What was issued under these serials of a ledger. */
-export function versionCertificates(ctx: Context, ledgerId: string, serials: readonly string[]) {
-  const { ledger_id, serial_number, certificate_id, job_id, created_at, pem_chain } = certificateVersions;
-  return ctx.db
-    .select({ serial_number, certificate_id, request_id: job_id, issued_at: created_at, pem_chain })
+/** What was issued under these serials of a ledger, with what its outbox would need to bring it here again. */
+export async function versionCertificates(ctx: Context, ledgerId: string, serials: readonly string[]) {
+  const rows = await ctx.db
+    .select({ version: certificateVersions, record: certificates })
     .from(certificateVersions)
-    .where(and(eq(ledger_id, ledgerId), inList(serial_number, serials)));
+    .innerJoin(certificates, eq(certificates.id, certificateVersions.certificate_id))
+    .where(and(eq(certificateVersions.ledger_id, ledgerId), inList(certificateVersions.serial_number, serials)));
+  return rows.map(({ version, record }) => {
+    const { job_id, agent_id, csr_pem, key_algorithm, key_size } = version;
+    return {
+      serial_number: version.serial_number,
+      certificate_id: version.certificate_id,
+      request_id: job_id,
+      issued_at: version.created_at,
+      pem_chain: version.pem_chain,
+      settle: { job_id, agent_id, csr_pem, key_algorithm, key_size, record: keptRecord(record) },
+    };
+  });
 }
