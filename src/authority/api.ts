@@ -1,15 +1,18 @@
 import { z } from "@hono/zod-openapi";
-import { asc } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import { certificateScope } from "../inventory/certificates/scope.ts";
 import { visible } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
+import { up } from "../platform/cursor.ts";
 import { describeError } from "../platform/log.ts";
+import { numberedQuery, numberedShape, type PageRequest } from "../platform/paging.ts";
 import { ok, type Route, route } from "../platform/route.ts";
+import { listPage } from "../platform/rows.ts";
 import { issuerRoutes } from "./issuers/api.ts";
 import { revocationReason } from "./issuers/config.ts";
-import { ledgerOf } from "./ledger.ts";
+import { type CrlState, ledgerOf } from "./ledger.ts";
 import { releaseHold, revokeCertificate } from "./revocation.ts";
-import { certificateAuthorities } from "./table.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 const params = z.object({ id: z.string() });
 const status = z.object({ status: z.string() });
@@ -81,42 +84,62 @@ const cacheRoute = route({
   access: "crl.admin",
   scope: "handler",
   tag: "Public PKI",
-  summary: "The state of every list of every CA",
+  summary: "The state of every list of the CAs of a page",
+  query: z.object({ ...numberedQuery.shape, issuer_id: z.string().optional() }),
   answers: {
     200: {
       description: "One row a list",
-      schema: z.object({ cache_rows: z.array(listState), row_count: z.number().int(), generated_at: dateTime }),
+      schema: z.object({
+        cache_rows: z.array(listState),
+        row_count: z.number().int().openapi({ description: "Of this page; `total` counts CAs" }),
+        generated_at: dateTime,
+        ...numberedShape,
+      }),
     },
   },
-  handler: async (ctx) => {
-    const cache_rows = await listStates(ctx);
-    return ok({ cache_rows, row_count: cache_rows.length, generated_at: timestamp(ctx) });
+  errors: [400],
+  handler: async (ctx, { query: { issuer_id, ...page } }) => {
+    const { cache_rows, total } = await listStates(ctx, page, issuer_id);
+    return ok({ cache_rows, row_count: cache_rows.length, generated_at: timestamp(ctx), total, ...page });
   },
 });
 
-async function listStates(ctx: Context): Promise<z.output<typeof listState>[]> {
-  const { issuer_id, ca_id, ledger_id } = certificateAuthorities;
-  const cas = await ctx.db
-    .select({ issuer_id, ca_id, ledger_id })
-    .from(certificateAuthorities)
-    .where(visible(ctx.actor, "crl.admin", { issuer_id }))
-    .orderBy(asc(issuer_id), asc(ca_id));
-  const now = ctx.clock.now().getTime();
-  const rows: z.output<typeof listState>[] = [];
-  for (const ca of cas) {
-    const lists = await ledgerOf(ctx, ca.ledger_id)
+type ListState = z.output<typeof listState>;
+
+async function listStates(
+  ctx: Context,
+  page: PageRequest,
+  issuerId: string | undefined,
+): Promise<{ cache_rows: ListState[]; total: number }> {
+  const { issuer_id, ca_id } = certificateAuthorities;
+  const { data: cas, total } = await listPage<CaAuthorityRow>(ctx, certificateAuthorities, page, {
+    where: and(
+      visible(ctx.actor, "crl.admin", { issuer_id }),
+      issuerId === undefined ? undefined : eq(issuer_id, issuerId),
+    ),
+    order: [up(issuer_id), up(ca_id)],
+  });
+  const listsOf = (ca: CaAuthorityRow) =>
+    ledgerOf(ctx, ca.ledger_id)
       .crls()
       .catch((error) => {
         ctx.log.error("crl.state_failed", { ca_id: ca.ca_id, error: describeError(error) });
         return [];
       });
-    for (const { number, ...list } of lists) {
-      const age = list.this_update === null ? null : Math.floor((now - Date.parse(list.this_update)) / 1000);
-      const numbers = { crl_number: number === null ? null : Number(number), crl_number_text: number };
-      rows.push({ issuer_id: ca.issuer_id, ca_id: ca.ca_id, ...list, ...numbers, age_seconds: age });
-    }
-  }
-  return rows;
+  const lists = await Promise.all(cas.map(listsOf));
+  const now = ctx.clock.now().getTime();
+  return { cache_rows: cas.flatMap((ca, at) => statesOf(ca, lists[at] ?? [], now)), total };
+}
+
+function statesOf(ca: CaAuthorityRow, lists: readonly CrlState[], now: number): ListState[] {
+  return lists.map(({ number, ...list }) => ({
+    issuer_id: ca.issuer_id,
+    ca_id: ca.ca_id,
+    ...list,
+    crl_number: number === null ? null : Number(number),
+    crl_number_text: number,
+    age_seconds: list.this_update === null ? null : Math.floor((now - Date.parse(list.this_update)) / 1000),
+  }));
 }
 
 export const authorityRoutes: Route[] = [...issuerRoutes, ...revocationRoutes, cacheRoute];

@@ -1,12 +1,13 @@
-import { and, asc, desc, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
+import { and, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
 import { grantStatement } from "../identity/grants.ts";
 import { mintKey } from "../identity/keys.ts";
 import { isActor, isReservedName, OTHER_THAN_AGENTS } from "../identity/names.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
+import { down, up } from "../platform/cursor.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../platform/database.ts";
 import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
-import type { PageRequest } from "../platform/paging.ts";
+import type { Page, PageRequest } from "../platform/paging.ts";
 import { freeId, listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { useStatements, whyNotUsed } from "./credentials.ts";
 import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
@@ -40,18 +41,18 @@ export async function findAgent(ctx: Context, id: string): Promise<Agent | null>
 }
 
 /** Retired agents, who retired last first. */
-export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<{ data: Agent[]; total: number }> {
+export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
   return listPage<Agent>(ctx, agents, page, {
     where: isNotNull(agents.retired_at),
-    order: [desc(agents.retired_at), asc(agents.id)],
+    order: [down(agents.retired_at), up(agents.id)],
   });
 }
 
 /** Agents at work; retired ones are not among them. */
-export function listAgents(ctx: Context, page: PageRequest): Promise<{ data: Agent[]; total: number }> {
+export function listAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
   return listPage<Agent>(ctx, agents, page, {
     where: isNull(agents.retired_at),
-    order: [asc(agents.registered_at), asc(agents.id)],
+    order: [up(agents.registered_at), up(agents.id)],
   });
 }
 

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { type Context, timestamp } from "../platform/context.ts";
 import { invalid, notFound } from "../platform/errors.ts";
-import { pageOf, pageQuery } from "../platform/paging.ts";
+import { pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
 import { etagOf, idSchema, lineSchema, nameSchema } from "../platform/rows.ts";
 import {
@@ -89,8 +89,7 @@ export const fleetRoutes: Route[] = [
     answers: { 200: { description: "One page", schema: pageOf(agentAnswer) } },
     errors: [400],
     handler: async (ctx, { query }) => {
-      const { data, total } = await listAgents(ctx, query);
-      return ok({ data: data.map((agent) => show(ctx, agent)), total, ...query });
+      return ok(pageAnswer(query, await listAgents(ctx, query), (agent) => show(ctx, agent)));
     },
   }),
   route({
@@ -131,8 +130,7 @@ export const fleetRoutes: Route[] = [
     answers: { 200: { description: "One page", schema: pageOf(agentAnswer) } },
     errors: [400],
     handler: async (ctx, { query }) => {
-      const { data, total } = await listRetiredAgents(ctx, query);
-      return ok({ data: data.map((agent) => show(ctx, agent)), total, ...query });
+      return ok(pageAnswer(query, await listRetiredAgents(ctx, query), (agent) => show(ctx, agent)));
     },
   }),
   route({

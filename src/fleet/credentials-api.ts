@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { notFound } from "../platform/errors.ts";
-import { pageOf, pageQuery } from "../platform/paging.ts";
+import { pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../platform/route.ts";
 import { nameSchema } from "../platform/rows.ts";
 import { createCredential, findCredential, listCredentials, revokeCredential, shown } from "./credentials.ts";
@@ -76,8 +76,7 @@ export const credentialRoutes: Route[] = [
     answers: { 200: { description: "One page", schema: pageOf(answer) } },
     errors: [400],
     handler: async (ctx, { query }) => {
-      const { data, total } = await listCredentials(ctx, query);
-      return ok({ data: data.map(shown), total, ...query });
+      return ok(pageAnswer(query, await listCredentials(ctx, query), shown));
     },
   }),
   route({

@@ -1,4 +1,4 @@
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, eq, sql } from "drizzle-orm";
 import { type LookupContext, mustBeAbleToGive } from "../identity/grants.ts";
 import { ownerOf } from "../identity/keys.ts";
 import { ownerIsDeactivated } from "../identity/live.ts";
@@ -6,10 +6,11 @@ import { onceFor } from "../identity/once.ts";
 import { addressKey } from "../platform/caller.ts";
 import { commit } from "../platform/commit.ts";
 import { type Actor, type Caller, type Context, timestamp } from "../platform/context.ts";
+import { up } from "../platform/cursor.ts";
 import { GuardFailed, guard, type Statement } from "../platform/database.ts";
 import { type AppError, gone, invalid, notFound, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
-import type { PageRequest } from "../platform/paging.ts";
+import type { Page, PageRequest } from "../platform/paging.ts";
 import { listPage } from "../platform/rows.ts";
 import { base64url, sha256Hex } from "../platform/text.ts";
 import { agentCredentials as table } from "./table.ts";
@@ -98,8 +99,8 @@ export async function findCredential(ctx: Pick<Context, "db">, id: string): Prom
   return row ?? null;
 }
 
-export function listCredentials(ctx: Context, page: PageRequest): Promise<{ data: AgentCredential[]; total: number }> {
-  return listPage<AgentCredential>(ctx, table, page, { order: [asc(table.created_at), asc(table.id)] });
+export function listCredentials(ctx: Context, page: PageRequest): Promise<Page<AgentCredential>> {
+  return listPage<AgentCredential>(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
 }
 
 /** Ends a credential at once; the agents that it enrolled go on. A second time nothing happens. */

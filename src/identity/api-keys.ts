@@ -4,6 +4,7 @@ import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { GuardFailed, guard } from "../platform/database.ts";
 import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
+import type { PageRequest } from "../platform/paging.ts";
 import { repeatedly } from "../platform/race.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
@@ -82,16 +83,32 @@ export interface KeyActor {
 }
 
 /** Every actor that has, or had, a key or holds a role, with its keys; never a hash. */
-export async function listKeyActors(ctx: Context): Promise<KeyActor[]> {
-  const [keys, grants] = await ctx.db.batch([
-    ctx.db.select().from(apiKeys).orderBy(asc(apiKeys.created_at), asc(apiKeys.id)),
-    ctx.db.select().from(actorRoles).where(unexpired(ctx)).orderBy(asc(actorRoles.created_at), asc(actorRoles.id)),
+export async function listKeyActors(
+  ctx: Context,
+  { page, per_page }: PageRequest,
+): Promise<{ keys: KeyActor[]; total: number }> {
+  const all = sql`select ${apiKeys.actor_type} as actor_type, ${apiKeys.actor_id} as actor_id from ${apiKeys}
+    union select ${actorRoles.actor_type}, ${actorRoles.actor_id} from ${actorRoles} where ${unexpired(ctx)}`;
+  const shown = sql`(select actor_type, actor_id from (${all}) order by actor_type, actor_id
+    limit ${per_page} offset ${(page - 1) * per_page})`;
+  const [keys, grants, [count]] = await Promise.all([
+    ctx.db
+      .select()
+      .from(apiKeys)
+      .where(sql`(${apiKeys.actor_type}, ${apiKeys.actor_id}) in ${shown}`)
+      .orderBy(asc(apiKeys.created_at), asc(apiKeys.id)),
+    ctx.db
+      .select()
+      .from(actorRoles)
+      .where(and(unexpired(ctx), sql`(${actorRoles.actor_type}, ${actorRoles.actor_id}) in ${shown}`))
+      .orderBy(asc(actorRoles.created_at), asc(actorRoles.id)),
+    ctx.db.all<{ total: number }>(sql`select count(*) as total from (${all})`),
   ]);
   const nameOf = (row: { actor_type: string; actor_id: string }) => `${row.actor_type} ${row.actor_id}`;
   const keysOf = Map.groupBy(keys, nameOf);
   const rolesOf = Map.groupBy(grants, nameOf);
   const actors = new Map([...keys, ...grants].map((row) => [nameOf(row), row]));
-  return [...actors]
+  const found = [...actors]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, { actor_id, actor_type }]) => {
       const held = rolesOf.get(name) ?? [];
@@ -104,6 +121,7 @@ export async function listKeyActors(ctx: Context): Promise<KeyActor[]> {
         keys: (keysOf.get(name) ?? []).map(shownKey),
       };
     });
+  return { keys: found, total: count?.total ?? 0 };
 }
 
 function shownKey(key: ApiKey): ShownKey {

@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { numberedQuery, numberedShape } from "../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../platform/route.ts";
 import {
   createKey,
@@ -70,9 +71,13 @@ export const keyRoutes: Route[] = [
     path,
     access: "auth.key.list",
     tag,
-    summary: "Every actor that has keys or holds roles, with its keys (never their values)",
-    answers: { 200: { description: "The actors", schema: z.object({ keys: z.array(keyActorAnswer) }) } },
-    handler: async (ctx) => ok({ keys: await listKeyActors(ctx) }),
+    summary: "The actors that have keys or hold roles, with their keys (never their values)",
+    query: numberedQuery,
+    answers: {
+      200: { description: "One page", schema: z.object({ keys: z.array(keyActorAnswer), ...numberedShape }) },
+    },
+    errors: [400],
+    handler: async (ctx, { query }) => ok({ ...(await listKeyActors(ctx, query)), ...query }),
   }),
   route({
     operationId: "createAuthKey",

@@ -130,12 +130,10 @@ export const roleRoutes: Route[] = [
     summary: "Create a role, which may do nothing yet",
     body: z.strictObject({ name: nameSchema, description: textSchema.default("") }),
     bodyLimit: 16_384,
+    location: path,
     answers: { 201: { description: "Created", schema: role } },
     errors: [409],
-    handler: async (ctx, { body }) => {
-      const made = await createRole(ctx, body);
-      return created(made, { ...tagged(made), Location: `${path}/${made.id}` });
-    },
+    handler: async (ctx, { body }) => created(await createRole(ctx, body)),
   }),
   route({
     operationId: "getAuthRole",

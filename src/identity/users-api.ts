@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { pageOf, pageQuery } from "../platform/paging.ts";
+import { asIs, pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { noContent, ok, type Route, route } from "../platform/route.ts";
 import { grantRoutes } from "./grants-api.ts";
 import { deactivateUser, getUser, listUsers, reactivateUser, userActor } from "./users.ts";
@@ -36,8 +36,7 @@ export const userRoutes: Route[] = [
     query: z.object({ ...pageQuery.shape, oidc_provider_id: z.string().optional() }),
     answers: { 200: { description: "One page", schema: pageOf(user) } },
     errors: [400],
-    handler: async (ctx, { query: { oidc_provider_id, ...page } }) =>
-      ok({ ...(await listUsers(ctx, page, oidc_provider_id)), ...page }),
+    handler: async (ctx, { query }) => ok(pageAnswer(query, await listUsers(ctx, query, query.oidc_provider_id), asIs)),
   }),
   route({
     operationId: "getAuthUser",

@@ -1,11 +1,12 @@
 import { and, asc, eq, isNotNull, isNull, not, type SQL, sql } from "drizzle-orm";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
+import { up } from "../platform/cursor.ts";
 import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
-import type { PageRequest } from "../platform/paging.ts";
+import type { Page, PageRequest } from "../platform/paging.ts";
 import { repeatedly } from "../platform/race.ts";
 import { listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
@@ -52,12 +53,12 @@ export async function listUsers(
   ctx: Context,
   page: PageRequest,
   oidc_provider_id: string | undefined,
-): Promise<{ data: ShownUser[]; total: number }> {
-  const { data, total } = await listPage<User>(ctx, users, page, {
+): Promise<Page<ShownUser>> {
+  const { data, ...rest } = await listPage<User>(ctx, users, page, {
     where: oidc_provider_id === undefined ? undefined : eq(users.oidc_provider_id, oidc_provider_id),
-    order: [asc(users.created_at), asc(users.id)],
+    order: [up(users.created_at), up(users.id)],
   });
-  return { data: await withRoles(ctx, data), total };
+  return { data: await withRoles(ctx, data), ...rest };
 }
 
 async function withRoles(ctx: Context, rows: readonly User[]): Promise<ShownUser[]> {

@@ -4,7 +4,7 @@ import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { certificateScope } from "../inventory/certificates/scope.ts";
 import { newestVersion } from "../inventory/certificates/versions.ts";
 import { AppError, notFound } from "../platform/errors.ts";
-import { pageOf, pageQuery } from "../platform/paging.ts";
+import { pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { accepted, noContent, ok, type Route, route } from "../platform/route.ts";
 import { checkMapped, submitCsr } from "./csr.ts";
 import { findJob, JOB_STATUSES, JOB_TYPES, type Job, jobScope, listJobs } from "./jobs.ts";
@@ -203,9 +203,8 @@ const jobRoutes = [
     }),
     answers: { 200: { description: "One page", schema: pageOf(jobAnswer) } },
     errors: [400],
-    handler: async (ctx, { query: { page, per_page, ...filter } }) => {
-      const { data, total } = await listJobs(ctx, { page, per_page }, filter);
-      return ok({ data: data.map(show), total, page, per_page });
+    handler: async (ctx, { query }) => {
+      return ok(pageAnswer(query, await listJobs(ctx, query, query), show));
     },
   }),
   route({

@@ -2,9 +2,10 @@ import { and, asc, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
 import { placeOfCertificate, visibleByCertificate } from "../inventory/certificates/scope.ts";
 import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
+import { up } from "../platform/cursor.ts";
 import { guard, type Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
-import type { PageRequest } from "../platform/paging.ts";
+import type { Page, PageRequest } from "../platform/paging.ts";
 import { listPage } from "../platform/rows.ts";
 import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType, jobs } from "./table.ts";
 
@@ -159,7 +160,7 @@ export function listJobs(
   ctx: Context,
   page: PageRequest,
   filter: { status?: JobStatus | undefined; type?: JobType | undefined; certificate_id?: string | undefined },
-): Promise<{ data: Job[]; total: number }> {
+): Promise<Page<Job>> {
   const is = <T>(value: T | undefined, condition: (value: T) => SQL) =>
     value === undefined ? undefined : condition(value);
   return listPage<Job>(ctx, jobs, page, {
@@ -169,6 +170,6 @@ export function listJobs(
       is(filter.certificate_id, (value) => eq(jobs.certificate_id, value)),
       visibleByCertificate(ctx.actor, "job.read", jobs.certificate_id),
     ),
-    order: [asc(jobs.created_at), asc(jobs.id)],
+    order: [up(jobs.created_at), up(jobs.id)],
   });
 }

@@ -1,31 +1,67 @@
 import { z } from "@hono/zod-openapi";
 
+/** Bounds speak for themselves (`rangeText`). */
+const notWhole = ({ code }: { code?: string | undefined }) =>
+  code === "too_big" || code === "too_small" ? undefined : "must be a whole number in decimal digits";
+
 /** A whole number of a query, `standard` where absent: in decimal digits, or parsed before; `0x10`, `1e2` and ` 5` are none. */
 export function wholeNumber(min: number, max: number, standard: number) {
   const digits = (value: unknown) => (typeof value === "string" && /^[0-9]{1,9}$/.test(value) ? Number(value) : value);
   return z
-    .preprocess(digits, z.number("must be a whole number in decimal digits").int().min(min).max(max))
+    .preprocess(digits, z.number({ error: notWhole }).int().min(min).max(max))
     .default(standard)
     .openapi({ type: "integer", minimum: min, maximum: max, default: standard });
 }
 
-/** `page` from 1, `per_page` 1 to 500; outside that a 400 (wire.md "Everywhere"). */
+/**
+ * `page` from 1, `per_page` 1 to 500; outside that a 400 (wire.md "Everywhere"). Pages by number shift when rows come and go
+ * between them; those by `cursor` do not.
+ */
 export const pageQuery = z.object({
   page: wholeNumber(1, 1_000_000, 1),
   per_page: wholeNumber(1, 500, 50),
+  cursor: z.string().min(1).max(4096).optional().openapi({
+    description: "The `next_cursor` of the page before, in its order and with its filters; `page` says nothing then",
+  }),
 });
+
+/** For lists that the contract has without pages: as many as a page can hold, unless told. */
+export const numberedQuery = z.object({ page: wholeNumber(1, 1_000_000, 1), per_page: wholeNumber(1, 500, 500) });
+
+/** What such a list's answer has besides its rows. */
+export const numberedShape = {
+  total: z.number().int().openapi({ format: "int64" }),
+  page: z.number().int(),
+  per_page: z.number().int(),
+};
 
 export interface PageRequest {
   readonly page: number;
   readonly per_page: number;
+  readonly cursor?: string | undefined;
 }
+
+/** What a list finds for one page. `total` counts all that the filters let through. */
+export interface Page<T> {
+  readonly data: readonly T[];
+  readonly total: number;
+  /** For the page after this one; null at the end. */
+  readonly next_cursor: string | null;
+}
+
+/** The answer for a page; `show` makes what is shown of a row. */
+export function pageAnswer<T, S>({ page, per_page }: PageRequest, found: Page<T>, show: (row: T) => S) {
+  return { data: found.data.map(show), total: found.total, page, per_page, next_cursor: found.next_cursor };
+}
+
+/** A row that is shown as it is. */
+export const asIs = <T>(row: T): T => row;
 
 /** The OpenAPI shape of a page of `item`. */
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.object({
     data: z.array(item),
-    total: z.number().int().openapi({ format: "int64" }),
-    page: z.number().int(),
-    per_page: z.number().int(),
+    ...numberedShape,
+    next_cursor: z.string().nullable(),
   });
 }

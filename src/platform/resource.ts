@@ -1,12 +1,13 @@
 import { z } from "@hono/zod-openapi";
-import { and, asc, eq, type SQL, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import { type ObjectScope, visible } from "./access.ts";
 import { commit, IdempotencyRace } from "./commit.ts";
 import { type AuditCategory, type Context, timestamp } from "./context.ts";
+import { up } from "./cursor.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "./database.ts";
 import { conflict, notFound } from "./errors.ts";
-import { type PageRequest, pageOf, pageQuery } from "./paging.ts";
+import { type Page, type PageRequest, pageAnswer, pageOf, pageQuery } from "./paging.ts";
 import { created, noContent, ok, type Route, route } from "./route.ts";
 import {
   checkIfMatch,
@@ -82,7 +83,7 @@ export interface Resource {
   readonly routes: Route[];
   /** The row, or null. */
   find(ctx: Context, id: string): Promise<Row | null>;
-  list(ctx: Context, page: PageRequest, where?: SQL): Promise<{ data: Row[]; total: number }>;
+  list(ctx: Context, page: PageRequest, where?: SQL): Promise<Page<Row>>;
 }
 
 const timestamps = {
@@ -122,8 +123,7 @@ export function resource(spec: ResourceSpec): Resource {
         );
         if (spec.scope) conditions.push(visible(ctx.actor, spec.permissions.read, { [spec.scope]: spec.table.id }));
         const page = pageQuery.parse(query);
-        const { data, total } = await store.list(ctx, page, and(...conditions));
-        return ok({ data: data.map(show), total, ...page });
+        return ok(pageAnswer(page, await store.list(ctx, page, and(...conditions)), show));
       },
     }),
     route({
@@ -227,7 +227,7 @@ function storeOf(spec: ResourceSpec) {
   const still = (ctx: Context, row: Row): Statement[] => (spec.still ? [guard(ctx.db, spec.still(row))] : []);
 
   const list = (ctx: Context, page: PageRequest, where?: SQL) =>
-    listPage<Row>(ctx, table, page, { where, order: [asc(table.created_at), asc(table.id)] });
+    listPage<Row>(ctx, table, page, { where, order: [up(table.created_at), up(table.id)] });
 
   const save = async (ctx: Context, statements: Statement[], row: Row, answer?: { status: number; body: unknown }) => {
     try {

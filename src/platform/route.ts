@@ -2,6 +2,8 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
 import { AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
+import { queryOf, unknownParameter } from "./query.ts";
+import { rangeText } from "./ranges.ts";
 import { etagOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
@@ -193,9 +195,9 @@ export function route<
       if (spec.streams && mediaType(request) !== spec.streams.type) throw unsupportedMediaType(spec.streams.type);
       const input = {
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
-        query: parse(spec.query ?? EMPTY, queryOf(request.url), "") as z.output<Q>,
+        query: parse(spec.query ?? EMPTY, knownQuery(spec, request.url), "") as z.output<Q>,
         body: (spec.body
-          ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant)
+          ? parse(spec.body, spec.bodyType ? body : settable(spec, jsonBody(spec, request, body)), "", spec.tolerant)
           : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
@@ -215,6 +217,40 @@ function mediaType(request: Request): string | null {
 
 const EMPTY = z.object({});
 const UNLIMITED = "/.well-known/pki/";
+
+/** The query; 400 for a parameter that nobody knows. What others send to a public route may have more than we asked for. */
+function knownQuery(
+  { query, access, tolerant }: { readonly query?: z.ZodType; readonly access: Access; readonly tolerant?: boolean },
+  url: string,
+): Record<string, string> {
+  const asked = queryOf(url);
+  if (tolerant || (typeof access === "object" && "public" in access)) return asked;
+  const known = query instanceof z.ZodObject ? Object.keys(query.shape) : [];
+  const problem = unknownParameter(Object.keys(asked), known);
+  if (problem !== null) throw invalid("query", problem, "unknown_parameter");
+  return asked;
+}
+
+/** A field of ours whose value nobody but us may choose, though it is no secret. */
+const SECRET = /key|token|secret|password/;
+
+/**
+ * The body of a resource (it has a location, or is put) without the fields that its answers show and nobody can set: they may
+ * come back, and have no effect.
+ */
+function settable<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  spec: RouteSpec<P, Q, B>,
+  body: unknown,
+): unknown {
+  const shown = (spec.answers[201] ?? spec.answers[200])?.schema;
+  if (spec.location === undefined && spec.method !== "put") return body;
+  if (!(shown instanceof z.ZodObject) || !(spec.body instanceof z.ZodObject)) return body;
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
+  const { shape } = spec.body;
+  const readOnly = (name: string) =>
+    Object.hasOwn(shown.shape, name) && !Object.hasOwn(shape, name) && !SECRET.test(name);
+  return Object.fromEntries(Object.entries(body).filter(([name]) => !readOnly(name)));
+}
 
 function createdHeaders(location: string | undefined, body: unknown): Record<string, string> {
   const { id, updated_at } = body as { id?: unknown; updated_at?: unknown };
@@ -287,12 +323,6 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   });
 }
 
-function queryOf(url: string): Record<string, string> {
-  const query: Record<string, string> = {};
-  for (const [name, value] of new URL(url).searchParams) query[name] ??= value;
-  return query;
-}
-
 /** What may need a closer look: an escape, or the one name that objects of a free form would lose silently. */
 const SUSPICIOUS = /\\u|__proto__/;
 
@@ -346,7 +376,7 @@ function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint
 function parse(schema: z.ZodType, value: unknown, prefix: string, tolerant = false): unknown {
   const result = schema.safeParse(tolerant ? dropUnknown(schema, value) : value);
   if (result.success) return result.data;
-  const problems = result.error.issues.slice(0, 5).map((issue) => describeIssue(issue, prefix));
+  const problems = result.error.issues.slice(0, 5).map((issue) => describeIssue(schema, issue, prefix));
   throw invalid("", problems.join("; "));
 }
 
@@ -357,14 +387,14 @@ function dropUnknown(schema: z.ZodType, value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).filter(([name]) => Object.hasOwn(known, name)));
 }
 
-function describeIssue(issue: z.core.$ZodIssue, prefix: string): string {
+function describeIssue(schema: z.ZodType, issue: z.core.$ZodIssue, prefix: string): string {
   const path = [prefix, ...issue.path.map(String)].filter((part) => part !== "").join(".");
   if (issue.code === "unrecognized_keys") {
     return issue.keys
       .map((key) => `${path === "" ? key : `${path}.${key}`}: is not a field of this request`)
       .join("; ");
   }
-  const message = issue.message.replace(/^Invalid input: /, "");
+  const message = rangeText(schema, issue) ?? issue.message.replace(/^Invalid input: /, "");
   return `${path === "" ? "body" : path}: ${message}`;
 }
 

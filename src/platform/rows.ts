@@ -1,11 +1,12 @@
 import { z } from "@hono/zod-openapi";
-import { eq, getTableColumns, type SQL, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import type { Context } from "./context.ts";
+import { type By, behind, cursorOf, orderSql } from "./cursor.ts";
 import type { UniqueViolation } from "./database.ts";
 import { conflict, invalid, preconditionFailed } from "./errors.ts";
 import { ID_PATTERN, randomId, slugId } from "./ids.ts";
-import type { PageRequest } from "./paging.ts";
+import type { Page, PageRequest } from "./paging.ts";
 
 /** What resources share, whether they are declared by `resource()` or written out: fields, versions, pages, references. */
 
@@ -15,9 +16,10 @@ export type References = Readonly<Record<string, { readonly table: string; reado
 /** One line of text, as paths, host names and versions are. */
 export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");
 
-/** What people call a thing: not only blanks, and nothing that is not seen (zero width, direction), by which two names look alike. */
+/** What people call a thing: not only blanks, and nothing that is not seen (zero width, direction), by which two names look alike. In NFC. */
 export const nameSchema = z
   .string()
+  .normalize()
   .regex(/^[^\p{Cc}\p{Cf}]*$/u, "must not have control or invisible characters")
   .trim()
   .min(1)
@@ -77,30 +79,36 @@ export function nextUpdatedAt(ctx: Context, before: { updated_at: string }): str
 
 /**
  * One page of a table with its total. The page's ids come from the index that `order` names, and only then the rows: a
- * deep page reads no row that it does not show.
+ * deep page reads no row that it does not show. The order ends with a column that is unique.
  */
-export async function listPage<R>(
+export async function listPage<R extends Record<string, unknown>>(
   ctx: Context,
   table: SQLiteTable & { id: SQLiteColumn },
-  page: PageRequest,
-  options: { where?: SQL | undefined; order: readonly SQL[] },
-): Promise<{ data: R[]; total: number }> {
+  { page, per_page, cursor }: PageRequest,
+  { where, order }: { where?: SQL | undefined; order: readonly By[] },
+): Promise<Page<R>> {
   const ids = ctx.db
     .select({ id: table.id })
     .from(table)
-    .where(options.where)
-    .orderBy(...options.order)
-    .limit(page.per_page)
-    .offset((page.page - 1) * page.per_page);
-  const [[count], rows] = await ctx.db.batch([
-    ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(options.where),
+    .where(cursor === undefined ? where : and(where, behind(order, cursor)))
+    .orderBy(...order.map(orderSql))
+    .limit(per_page + 1)
+    .offset(cursor === undefined ? (page - 1) * per_page : 0);
+  const [[count], found] = await ctx.db.batch([
+    ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(where),
     ctx.db
       .select()
       .from(table)
       .where(sql`${table.id} in ${ids}`)
-      .orderBy(...options.order),
+      .orderBy(...order.map(orderSql)),
   ]);
-  return { data: rows as R[], total: count?.total ?? 0 };
+  const data = found.slice(0, per_page) as R[];
+  const last = data.at(-1);
+  return {
+    data,
+    total: count?.total ?? 0,
+    next_cursor: last && found.length > per_page ? cursorOf(order, last) : null,
+  };
 }
 
 /**

@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { invalid } from "../../platform/errors.ts";
-import { pageOf, pageQuery } from "../../platform/paging.ts";
+import { asIs, pageAnswer, pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import { etagOf, idSchema, nameSchema, textSchema } from "../../platform/rows.ts";
 import { caSubject, genericCaConfig, ISSUER_TYPES, keyAlgorithm, revocationReason } from "./config.ts";
@@ -113,8 +113,7 @@ const ownRoutes: Route[] = [
     answers: { 200: { description: "One page", schema: pageOf(answer) } },
     errors: [400],
     handler: async (ctx, { query }) => {
-      const { data, total } = await listIssuers(ctx, query);
-      return ok({ data, total, ...query });
+      return ok(pageAnswer(query, await listIssuers(ctx, query), asIs));
     },
   }),
   route({

@@ -19,9 +19,16 @@ export const ISSUER_TYPES = [
 
 export const keyAlgorithm = z.enum(KEY_ALGORITHMS as [(typeof KEY_ALGORITHMS)[number], ...typeof KEY_ALGORITHMS]);
 
+const REASONS = Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]];
+
+/** In the RFC's words; `key_compromise` is understood too. */
 export const revocationReason = z
-  .enum(Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]])
-  .openapi("RevocationReason");
+  .preprocess(
+    (value) =>
+      typeof value === "string" ? value.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()) : value,
+    z.enum(REASONS),
+  )
+  .openapi("RevocationReason", { type: "string", enum: [...REASONS] });
 
 const attribute = z.string().trim().min(1).max(64);
 const pem = z.string().min(1).max(262_144);

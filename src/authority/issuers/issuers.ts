@@ -1,4 +1,4 @@
-import { and, asc, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { and, eq, isNotNull, isNull, ne, type SQL, sql } from "drizzle-orm";
 import { forgetActors } from "../../identity/actors.ts";
 import { endScope } from "../../identity/scope-end.ts";
 import { caChainWarnings } from "../../pki/certificate.ts";
@@ -6,6 +6,7 @@ import { certificatesFromPem } from "../../pki/pem.ts";
 import { visible } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import { up } from "../../platform/cursor.ts";
 import {
   GuardFailed,
   guard,
@@ -15,7 +16,7 @@ import {
   UniqueViolation,
 } from "../../platform/database.ts";
 import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
-import type { PageRequest } from "../../platform/paging.ts";
+import type { Page, PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
@@ -145,10 +146,10 @@ export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
 }
 
 /** One page of what the actor may see, and its total. */
-export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ data: IssuerView[]; total: number }> {
-  const { data, total } = await listPage<IssuerRow>(ctx, issuers, page, {
+export async function listIssuers(ctx: Context, page: PageRequest): Promise<Page<IssuerView>> {
+  const { data, ...rest } = await listPage<IssuerRow>(ctx, issuers, page, {
     where: visible(ctx.actor, "issuer.read", { issuer_id: issuers.id }),
-    order: [asc(issuers.created_at), asc(issuers.id)],
+    order: [up(issuers.created_at), up(issuers.id)],
   });
   const ids = data.map((row) => row.id);
   const owns = await ctx.db
@@ -160,7 +161,7 @@ export async function listIssuers(ctx: Context, page: PageRequest): Promise<{ da
     const view = await show(row, owns.find((ca) => ca.issuer_id === row.id) ?? null);
     return { ...view, ...problems.get(row.id) };
   });
-  return { data: await Promise.all(shown), total };
+  return { data: await Promise.all(shown), ...rest };
 }
 
 export interface IssuerChanges {

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { pageOf, pageQuery } from "../../platform/paging.ts";
+import { asIs, pageAnswer, pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import type { Settings } from "../../platform/settings.ts";
 import { endReplaced } from "../sessions/sessions.ts";
@@ -63,8 +63,7 @@ export const breakglassRoutes: Route[] = [
     answers: { 200: { description: "One page", schema: pageOf(credential) } },
     errors: [400, 404],
     handler: async (ctx, { query }) => {
-      const { data, total } = await listCredentials(ctx, query);
-      return ok({ data, total, ...query });
+      return ok(pageAnswer(query, await listCredentials(ctx, query), asIs));
     },
   }),
   route({

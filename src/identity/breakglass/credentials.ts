@@ -1,11 +1,12 @@
-import { and, asc, eq, isNull, sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import { type Answer, commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import { up } from "../../platform/cursor.ts";
 import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
 import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
-import type { PageRequest } from "../../platform/paging.ts";
+import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { listPage } from "../../platform/rows.ts";
 import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
@@ -28,12 +29,9 @@ const END_SESSIONS = "auth.breakglass.end_sessions";
 
 const user = (id: string): ActorRef => ({ id, type: "User" });
 
-export async function listCredentials(
-  ctx: Context,
-  page: PageRequest,
-): Promise<{ data: BreakglassCredential[]; total: number }> {
-  const { data, total } = await listPage<Row>(ctx, table, page, { order: [asc(table.created_at), asc(table.id)] });
-  return { data: await Promise.all(data.map((row) => show(ctx, row))), total };
+export async function listCredentials(ctx: Context, page: PageRequest): Promise<Page<BreakglassCredential>> {
+  const { data, ...rest } = await listPage<Row>(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
+  return { data: await Promise.all(data.map((row) => show(ctx, row))), ...rest };
 }
 
 async function show(ctx: Context, { password_hash: _, ...row }: Row): Promise<BreakglassCredential> {

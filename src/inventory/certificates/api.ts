@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { pageOf, pageQuery } from "../../platform/paging.ts";
+import { asIs, pageAnswer, pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, ok, type Route, raw, route } from "../../platform/route.ts";
 import { cleared, etagOf, idSchema, isSortable, nameSchema, updateBodyOf, writable } from "../../platform/rows.ts";
 import {
@@ -73,6 +73,8 @@ const managed = {
   last_deployment_at: time.nullish(),
   revoked_at: time.nullish(),
   revocation_reason: z.string().nullish(),
+  // Of the version, not of the record: a known client sends it.
+  serial_number: z.string().nullish(),
   created_at: time.nullish(),
   updated_at: time.nullish(),
 };
@@ -148,10 +150,11 @@ export const certificateRoutes: Route[] = [
     query,
     answers: { 200: { description: "One page", schema: pageOf(certificateAnswer) } },
     errors: [400],
-    handler: async (ctx, { query: { page, per_page, sort, sort_desc, ...filter } }) => {
+    handler: async (ctx, { query }) => {
+      const { sort, sort_desc } = query;
       const descending = sort.startsWith("-") !== (sort_desc === "true");
       const order = { key: sort.replace(/^-/, ""), descending };
-      return ok({ ...(await listCertificates(ctx, { page, per_page }, filter, order)), page, per_page });
+      return ok(pageAnswer(query, await listCertificates(ctx, query, query, order), asIs));
     },
   }),
   route({
@@ -228,7 +231,7 @@ export const certificateRoutes: Route[] = [
     errors: [400],
     handler: async (ctx, input) => {
       await mustFindCertificate(ctx, input.params.id);
-      return ok({ ...(await listVersions(ctx, input.params.id, input.query)), ...input.query });
+      return ok(pageAnswer(input.query, await listVersions(ctx, input.params.id, input.query), asIs));
     },
   }),
   route({

@@ -1,13 +1,14 @@
-import { and, asc, desc, eq, gt, lt, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, gt, lt, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
 import { may, mustHold } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import { down, up } from "../../platform/cursor.ts";
 import { guard, inList, ReferenceViolation, rowOf, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
-import type { PageRequest } from "../../platform/paging.ts";
+import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
@@ -286,14 +287,14 @@ export async function listCertificates(
   page: PageRequest,
   filter: CertificateFilter,
   sort: { readonly key: string; readonly descending: boolean },
-): Promise<{ data: CertificateView[]; total: number }> {
+): Promise<Page<CertificateView>> {
   const by = SORT[sort.key] ?? certificates.created_at;
-  const direction = sort.descending ? desc : asc;
-  const { data, total } = await listPage<Certificate>(ctx, certificates, page, {
+  const direction = sort.descending ? down : up;
+  const { data, ...rest } = await listPage<Certificate>(ctx, certificates, page, {
     where: and(conditions(filter), visibleCertificates(ctx.actor, "cert.read")),
     order: [direction(by), direction(certificates.id)],
   });
-  return { data: await viewsOf(ctx, data), total };
+  return { data: await viewsOf(ctx, data), ...rest };
 }
 
 function conditions(filter: CertificateFilter): SQL | undefined {

@@ -1,8 +1,9 @@
 import { and, asc, desc, eq, gt, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { Context } from "../../platform/context.ts";
+import { down } from "../../platform/cursor.ts";
 import { inList, type Statement } from "../../platform/database.ts";
-import type { PageRequest } from "../../platform/paging.ts";
+import type { Page, PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
 import { keptRecord } from "./restored.ts";
 import { certificates, certificateVersions } from "./table.ts";
@@ -28,17 +29,13 @@ export async function newestVersion(ctx: Context, certificateId: string, agentId
 }
 
 /** Versions of a certificate, the newest first. */
-export async function listVersions(
-  ctx: Context,
-  certificateId: string,
-  page: PageRequest,
-): Promise<{ data: VersionView[]; total: number }> {
-  const { data, total } = await listPage<Version>(ctx, certificateVersions, page, {
+export async function listVersions(ctx: Context, certificateId: string, page: PageRequest): Promise<Page<VersionView>> {
+  const { data, ...rest } = await listPage<Version>(ctx, certificateVersions, page, {
     where: eq(certificateVersions.certificate_id, certificateId),
-    order: [desc(certificateVersions.created_at), desc(certificateVersions.id)],
+    order: [down(certificateVersions.created_at), down(certificateVersions.id)],
   });
   const current = await currentIds(ctx, certificateId);
-  return { data: data.map(({ ledger_id: _, ...row }) => ({ ...row, current: current.has(row.id) })), total };
+  return { data: data.map(({ ledger_id: _, ...row }) => ({ ...row, current: current.has(row.id) })), ...rest };
 }
 
 async function currentIds(ctx: Context, certificateId: string): Promise<Set<string>> {

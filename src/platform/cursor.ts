@@ -1,0 +1,75 @@
+import { and, type SQL, type SQLWrapper, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
+import { invalid } from "./errors.ts";
+
+/**
+ * Where a page ended: the values of its order in its last row. The page after it holds what comes behind that row, whatever
+ * was inserted or deleted since: nothing is repeated and nothing left out, which a page by number cannot promise.
+ */
+
+/** One term of an order; the last one's column is unique. */
+export interface By {
+  readonly column: SQLiteColumn;
+  readonly descending: boolean;
+}
+
+export const up = (column: SQLiteColumn): By => ({ column, descending: false });
+export const down = (column: SQLiteColumn): By => ({ column, descending: true });
+
+export function orderSql({ column, descending }: By): SQL {
+  return descending ? sql`${column} desc` : sql`${column} asc`;
+}
+
+type Value = string | number | null;
+
+/** base64url of the order's names and the values of that row. */
+export function cursorOf(order: readonly By[], row: Record<string, unknown>): string {
+  const values = order.map(({ column }) => row[column.name] as Value);
+  const octets = new TextEncoder().encode(JSON.stringify([nameOf(order), values]));
+  return btoa(String.fromCharCode(...octets))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+/** The condition of the rows behind that one; 400 for what is no cursor of this order. */
+export function behind(order: readonly By[], cursor: string): SQL | undefined {
+  const values = valuesOf(order, cursor);
+  const cases = order.map((by, at) =>
+    and(...order.slice(0, at).map(({ column }, i) => sql`${column} is ${values[i]}`), after(by, values[at] ?? null)),
+  );
+  return sql`(${sql.join(
+    cases.filter((one) => one !== undefined),
+    sql` or `,
+  )})`;
+}
+
+/** SQLite puts NULL before everything else. */
+function after({ column, descending }: By, value: Value): SQLWrapper {
+  if (value === null) return descending ? sql`false` : sql`${column} is not null`;
+  return descending ? sql`(${column} < ${value} or ${column} is null)` : sql`${column} > ${value}`;
+}
+
+function valuesOf(order: readonly By[], cursor: string): Value[] {
+  const [name, values] = decoded(cursor);
+  if (name !== nameOf(order) || !Array.isArray(values) || values.length !== order.length) {
+    throw invalid("cursor", "is not the next_cursor of a page in this order");
+  }
+  if (!values.every((value) => value === null || typeof value === "string" || typeof value === "number"))
+    throw invalid("cursor", "is not the next_cursor of a page in this order");
+  return values;
+}
+
+function decoded(cursor: string): unknown[] {
+  try {
+    const octets = Uint8Array.from(atob(cursor.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+    const value: unknown = JSON.parse(new TextDecoder().decode(octets));
+    return Array.isArray(value) ? value : [];
+  } catch {
+    return [];
+  }
+}
+
+function nameOf(order: readonly By[]): string {
+  return order.map(({ column, descending }) => `${column.name}${descending ? "-" : ""}`).join(" ");
+}
