@@ -79,18 +79,18 @@ export async function issue(
   scene: Scene,
   issuerId: string,
   name: string,
-  options: { key?: string; sans?: readonly string[] } = {},
+  options: { key?: string; commonName?: string; sans?: readonly string[]; profile?: string } = {},
 ): Promise<Issued> {
   const { admin, agent, agentId, scratch } = scene;
   const certificateId = `mc-${name}`;
-  const sans = options.sans ?? [`${name}.example.com`];
+  const common_name = options.commonName ?? `${name}.example.com`;
   await admin.post("/api/v1/certificates", {
     id: certificateId,
     name,
-    common_name: `${name}.example.com`,
-    sans,
+    common_name,
+    sans: options.sans ?? [common_name],
     issuer_id: issuerId,
-    certificate_profile_id: "prof-e2e",
+    certificate_profile_id: options.profile ?? "prof-e2e",
     owner_id: "o-e2e",
     team_id: "t-e2e",
     renewal_policy_id: "rp-e2e",
@@ -109,7 +109,7 @@ export async function issue(
     "-out",
     csr,
     "-subj",
-    `/CN=${name}.example.com`,
+    "/",
   ]);
   const csr_pem = scratch.read(`${name}.csr`);
   await agent.post(`/api/v1/agents/${agentId}/csr`, { certificate_id: certificateId, csr_pem });

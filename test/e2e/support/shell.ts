@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, isAbsolute, join } from "node:path";
 import { describe, expect, it } from "vitest";
 
 /** What a program said, both streams also in one text as a terminal shows them. */
@@ -91,7 +91,9 @@ export async function eventually<T>(attempt: () => Promise<T>, seconds = 90): Pr
 
 function missing(programs: readonly string[]): string[] {
   const folders = PATH.split(delimiter);
-  return programs.filter((program) => !folders.some((folder) => existsSync(join(folder, program))));
+  const found = (program: string) =>
+    isAbsolute(program) ? existsSync(program) : folders.some((folder) => existsSync(join(folder, program)));
+  return programs.filter((program) => !found(program));
 }
 
 /**

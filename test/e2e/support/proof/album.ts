@@ -1,0 +1,126 @@
+import { fetchCa, type Issued, type Scene } from "../scene.ts";
+import { eventually, must, run } from "../shell.ts";
+import type { Artefact } from "./checkers.ts";
+
+/** The reason codes of RFC 5280 section 5.3.1 that the API takes. */
+export const REASONS: Readonly<Record<string, number>> = {
+  unspecified: 0,
+  keyCompromise: 1,
+  caCompromise: 2,
+  affiliationChanged: 3,
+  superseded: 4,
+  cessationOfOperation: 5,
+  certificateHold: 6,
+  privilegeWithdrawn: 9,
+};
+
+/** A CA of the server: its certificate and the anchor above it, PEM files. */
+export interface Ca {
+  readonly id: string;
+  readonly pem: string;
+  readonly root: string;
+}
+
+/** What is asked about: a certificate, or a serial that nobody issued. */
+type Asked = { readonly leaf: string; readonly serial: string } | { readonly leaf: null; readonly serial: string };
+
+interface Answer {
+  readonly status: "good" | "revoked" | "unknown";
+  readonly reason?: string;
+  readonly hash?: "SHA-1" | "SHA-256";
+  readonly nonce?: boolean;
+}
+
+/** As the Go program has serials: hex without leading zeros. */
+const plain = (serial: string) => serial.replace(/^0+(?=.)/, "");
+
+/** Artefacts that the server made, each with what it must be. */
+export class Album {
+  readonly artefacts: Artefact[] = [];
+  readonly scene: Scene;
+  readonly theme: string;
+
+  constructor(scene: Scene, theme: string) {
+    this.scene = scene;
+    this.theme = theme;
+  }
+
+  /** The certificate of a CA; `issuer` is the CA that signed it, none for a root. */
+  async ca(id: string, issuer: Ca | null = null, chain = ""): Promise<Ca> {
+    const pem = await fetchCa(this.scene, id);
+    const above = issuer === null ? { Issuer: "" } : { Issuer: issuer.pem, Root: issuer.root, Chain: chain };
+    await this.certificate(`CA ${id}`, pem, above);
+    return { id, pem, root: issuer?.root ?? pem };
+  }
+
+  async leaf(issued: Issued): Promise<void> {
+    const { leaf, issuer, root, chain } = issued;
+    await this.certificate(`leaf ${issued.certificateId}`, leaf, { Issuer: issuer, Root: root, Chain: chain });
+  }
+
+  private async certificate(name: string, pem: string, above: Pick<Artefact, "Issuer" | "Root" | "Chain">) {
+    const { stdout } = await must("openssl", ["x509", "-in", pem, "-outform", "DER"]);
+    this.add(name, "certificate", stdout, above);
+  }
+
+  /** The list of a CA as soon as it has this many entries; `shard` for one of several. */
+  async list(ca: Ca, revoked: Readonly<Record<string, string>>, shard = ""): Promise<void> {
+    const wanted = Object.entries(revoked).map(([serial, reason]) => [plain(serial), REASONS[reason] ?? -1]);
+    const bytes = await eventually(async () => {
+      const { stdout } = await must("curl", ["-sf", `${this.scene.admin.url}/.well-known/pki/crl/${ca.id}${shard}`]);
+      const shown = await must("openssl", ["crl", "-inform", "DER", "-noout", "-text"], { input: stdout });
+      const entries = shown.text.match(/^ {4}Serial Number:/gm)?.length ?? 0;
+      if (entries !== wanted.length) throw new Error(`the list of ${ca.id}${shard} has ${entries} entries`);
+      return stdout;
+    });
+    this.add(`list ${ca.id}${shard}`, "crl", bytes, { Issuer: ca.pem, Revoked: Object.fromEntries(wanted) });
+  }
+
+  /** The answer about a certificate, or about a serial that nobody issued, as soon as it has the status. */
+  async answer(ca: Ca, asked: Asked, expected: Answer, at = ca.id): Promise<void> {
+    const { scratch, admin } = this.scene;
+    const hash = expected.hash ?? "SHA-1";
+    const request = scratch.file("proof.request");
+    const about = asked.leaf === null ? ["-serial", `0x${asked.serial}`] : ["-cert", asked.leaf];
+    await must("openssl", [
+      ...["ocsp", `-${hash.toLowerCase().replace("-", "")}`, "-issuer", ca.pem, ...about],
+      ...[expected.nonce ? "-nonce" : "-no_nonce", "-reqout", request],
+    ]);
+    const [bytes, shown] = await eventually(async () => {
+      const { stdout } = await must("curl", [
+        ...["-sf", "-H", "Content-Type: application/ocsp-request", "--data-binary", `@${request}`],
+        `${admin.url}/.well-known/pki/ocsp/${at}`,
+      ]);
+      const respin = scratch.write("proof.response", stdout);
+      const { text } = await run("openssl", ["ocsp", "-respin", respin, "-noverify", "-resp_text"]);
+      if (!text.includes(`Cert Status: ${expected.status}`)) throw new Error(`not ${expected.status}: ${text}`);
+      return [stdout, text] as const;
+    });
+    if (shown.includes("OCSP Nonce") !== (expected.nonce ?? false)) throw new Error(`nonce: ${shown}`);
+    this.add(
+      `answer ${at} ${asked.serial} ${hash}${expected.nonce ? " nonce" : ""} ${expected.status}`,
+      "ocsp",
+      bytes,
+      {
+        Issuer: ca.pem,
+        Certificate: asked.leaf ?? "",
+        Serial: plain(asked.serial),
+        Status: expected.status,
+        Reason: REASONS[expected.reason ?? "unspecified"] ?? -1,
+        Hash: hash,
+      },
+    );
+    const responder = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(shown)?.[0];
+    if (responder === undefined) throw new Error(`no responder certificate: ${shown}`);
+    const name = `responder ${ca.id}`;
+    if (this.artefacts.some((artefact) => artefact.Name === `${this.theme}: ${name}`)) return;
+    const pem = scratch.write("proof.responder.pem", responder);
+    await this.certificate(name, pem, { Issuer: ca.pem, Root: ca.root, Chain: ca.pem });
+  }
+
+  add(name: string, kind: Artefact["Kind"], der: Uint8Array, more: Omit<Artefact, "Name" | "Kind" | "File">) {
+    const file = `${this.theme} ${this.artefacts.length}.der`.replaceAll(" ", "-");
+    const File = this.scene.scratch.write(file, der);
+    this.artefacts.push({ Name: `${this.theme}: ${name}`, Kind: kind, File, ...more });
+  }
+}
