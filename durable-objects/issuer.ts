@@ -173,8 +173,8 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     return responder(this.core);
   }
 
-  serials(have: number | null): Promise<SerialKnowledge> {
-    return serials(this.core, have);
+  async serials(have: number | null): Promise<SerialKnowledge> {
+    return serials(this.core, (await attuned(this.core)) ? "incomplete" : have);
   }
 
   async crls(): Promise<CrlState[]> {

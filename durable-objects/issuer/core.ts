@@ -80,6 +80,7 @@ export const NO_INVENTORY: Inventory = {
   ca: async () => null,
   facts: async () => ({ facts: [], next: null }),
   certificates: async () => [],
+  untagged: async () => undefined,
   restoreCa: async () => undefined,
   restoring: async () => undefined,
   restored: async () => undefined,

@@ -1,4 +1,4 @@
-import { crlPrefix, type LedgerEnd, type Refusal } from "../../src/authority/ledger.ts";
+import { crlPrefix, importPrefix, type LedgerEnd, type Refusal } from "../../src/authority/ledger.ts";
 import { retire } from "./ca.ts";
 import { type Core, caOf, inventoryOf, nowOf, refuse } from "./core.ts";
 import { attuned, compare } from "./restore.ts";
@@ -41,7 +41,7 @@ async function wipe(core: Core): Promise<void> {
   core.ended = true;
   try {
     await Promise.allSettled([core.ringing, core.publishing, core.renewing]);
-    if (id !== null) await deleteLists(core, id);
+    if (id !== null) for (const prefix of [crlPrefix(id), importPrefix(id)]) await deleteBelow(core, prefix);
     await core.storage.deleteAlarm();
     await core.storage.deleteAll();
   } catch (error) {
@@ -50,9 +50,9 @@ async function wipe(core: Core): Promise<void> {
   }
 }
 
-async function deleteLists(core: Core, id: string): Promise<void> {
+async function deleteBelow(core: Core, prefix: string): Promise<void> {
   for (;;) {
-    const { objects } = await core.bytes.list({ prefix: crlPrefix(id) });
+    const { objects } = await core.bytes.list({ prefix });
     if (objects.length === 0) return;
     await core.bytes.delete(objects.map((object) => object.key));
   }

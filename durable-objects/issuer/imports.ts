@@ -1,6 +1,7 @@
 import {
   type ImportedEntry,
   type ImportOutcome,
+  importPrefix,
   REVOCATION_REASONS,
   type Refusal,
   type RevocationReason,
@@ -11,6 +12,7 @@ import { type Bytes, equal } from "../../src/pki/bytes.ts";
 import { type Certificate, hasTag } from "../../src/pki/certificate.ts";
 import { CrlError, type ForeignCrl, parseForeignCrl } from "../../src/pki/crl.ts";
 import { verify } from "../../src/pki/keys.ts";
+import { randomId } from "../../src/platform/ids.ts";
 import { type Core, caOf, nowOf, refuse } from "./core.ts";
 import { markOf, nextSeq } from "./mark.ts";
 import { addCrlEntry, dropCrlEntry, markDirty, mayBecome, revoke } from "./revocation.ts";
@@ -19,14 +21,43 @@ import { type EntryRow, iso, reasonName } from "./storage.ts";
 
 /**
  * What a CA that was brought in had issued and revoked before it came here. Such serials carry no tag of ours, so from the
- * first of them on this ledger's serials are told by the filter too (issuer/serials.ts).
+ * first of them on this ledger's serials are told by the filter too (issuer/serials.ts). No inventory knows them: each batch
+ * also lies in R2, named by its number (issuer/mark.ts), and comes back from there when this ledger was restored to an earlier
+ * state.
  */
 
 /** Takes a batch over, in one step. May be repeated: what is known stays, but that a good one may be revoked now. */
-export function importEntries(core: Core, entries: readonly ImportedEntry[]): ImportOutcome | Refusal {
+export async function importEntries(core: Core, entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal> {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
-  return core.storage.transactionSync(() => takeEntries(core, ca.not_after, entries));
+  const outcome = core.storage.transactionSync(() => takeEntries(core, ca.not_after, entries));
+  await keep(core, ca.ledger_id, outcome.mark.seq, entries);
+  return outcome;
+}
+
+/** Before a batch is answered. Two batches never share a name, whatever was restored. */
+async function keep(core: Core, ledgerId: string, seq: number, entries: readonly ImportedEntry[]): Promise<void> {
+  const name = `${String(seq).padStart(SEQ_DIGITS, "0")}-${randomId(core.random, "")}`;
+  await core.bytes.put(`${importPrefix(ledgerId)}${name}.json`, JSON.stringify(entries));
+}
+
+const SEQ_DIGITS = 16;
+
+/** The batches after `seq`, in their order; may be repeated. */
+export async function takeImportsBack(core: Core, seq: number): Promise<void> {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") return;
+  const prefix = importPrefix(ca.ledger_id);
+  let startAfter = `${prefix}${String(seq + 1).padStart(SEQ_DIGITS, "0")}`;
+  for (let more = true; more; ) {
+    const { objects, truncated } = await core.bytes.list({ prefix, startAfter });
+    for (const { key } of objects) {
+      const entries = await (await core.bytes.get(key))?.json<ImportedEntry[]>();
+      if (entries) core.storage.transactionSync(() => takeEntries(core, ca.not_after, entries));
+      startAfter = key;
+    }
+    more = truncated && objects.length > 0;
+  }
 }
 
 /** The same inside a transaction of the caller's. `end`: when the CA ends, and with it what has no end of its own. */
@@ -96,7 +127,11 @@ function update(core: Core, seq: number, row: EntryRow, { revoked }: ImportedEnt
 }
 
 /** Revokes by serial, one that is not known here too where this CA may have issued it. */
-export function revokeSerial(core: Core, serial: string, reason: RevocationReason | null): SerialRevoked | Refusal {
+export async function revokeSerial(
+  core: Core,
+  serial: string,
+  reason: RevocationReason | null,
+): Promise<SerialRevoked | Refusal> {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
   const row = core.sql.exec<EntryRow>("select * from entries where serial = ?", serial).toArray()[0];
@@ -106,16 +141,22 @@ export function revokeSerial(core: Core, serial: string, reason: RevocationReaso
   if (row?.kind === "responder") return refuse("out_of_bounds", "serial_number: is that of this CA's OCSP responder");
   if (!row) {
     if (!mayHaveIssued(core, serial)) return refuse("not_issued", "this CA never issued it");
-    const unknown = { serial, not_before: null, not_after: null, names: [], subject: null, revoked: null };
-    insert(core, nextSeq(core), ca.not_after, unknown);
+    insert(core, nextSeq(core), ca.not_after, { ...UNKNOWN, serial });
   }
   const result = revoke(core, { target: { serials: [serial] }, reason });
   if (!result.ok) return result;
   const [entry] = result.entries;
   if (!entry) throw new Error(`nothing was revoked for serial ${serial}`);
+  const { revoked_at, reason: standing } = entry;
+  if (entry.changed && row?.kind !== "leaf" && revoked_at !== null && standing !== null) {
+    const revoked = { at: revoked_at, reason: standing };
+    await keep(core, ca.ledger_id, entry.mark.seq, [{ ...UNKNOWN, serial, revoked }]);
+  }
   const told: Partial<About> = row?.kind === "imported" ? JSON.parse(row.settle) : {};
   return { ok: true, entry, names: told.names ?? [], subject: told.subject ?? null };
 }
+
+const UNKNOWN = { not_before: null, not_after: null, names: [], subject: null, revoked: null };
 
 type About = Pick<ImportedEntry, "names" | "subject">;
 
@@ -139,11 +180,8 @@ export function entriesOfCrl({ entries }: ForeignCrl): ImportedEntry[] {
   return entries
     .filter(({ reason }) => reason !== REMOVE_FROM_CRL)
     .map(({ serial, revokedAt, reason }) => ({
+      ...UNKNOWN,
       serial,
-      not_before: null,
-      not_after: null,
-      names: [],
-      subject: null,
       revoked: { at: iso(revokedAt.getTime()), reason: reasonName(reason) },
     }));
 }

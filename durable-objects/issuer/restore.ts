@@ -5,9 +5,11 @@ import { describeError } from "../../src/platform/log.ts";
 import { describe, install, retire } from "./ca.ts";
 import { type Core, caOf, inventoryOf, nowOf, refuse, wakeAt } from "./core.ts";
 import { failed, succeeded } from "./failures.ts";
+import { takeImportsBack } from "./imports.ts";
 import { markRow } from "./mark.ts";
 import { handOverSince } from "./outbox.ts";
 import { addCrlEntry, dropCrlEntry, markDirty } from "./revocation.ts";
+import { completeSerialKey } from "./serials.ts";
 import { shardOfUrls } from "./shards.ts";
 import type { EntryRow } from "./storage.ts";
 
@@ -55,6 +57,7 @@ export async function compare(core: Core): Promise<void> {
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
       await bringCa(core, inventory);
+      if (completeSerialKey(core) === null) await inventory.untagged();
       handOverSince(core, Math.max(0, heard - OVERLAP));
       core.sql.exec("update mark set known = ?", heard);
     }
@@ -90,6 +93,7 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
   if (!caOf(core)) throw new Error("there is no CA here although the inventory knows one: its key is lost");
   await inventory.restoring();
   await takeState(core, inventory);
+  await takeImportsBack(core, markRow(core).seq);
   let added = 0;
   let revised = 0;
   for (let after: string | null = ""; after !== null; ) {

@@ -31,9 +31,13 @@ export function completeSerialKey(core: Core): Bytes | null {
   return open ? null : serialKey(core);
 }
 
-/** What an isolate needs to tell this CA's serials. `have`: the `up_to` of the filter that it holds; if nothing was added, none is sent. */
-export async function serials(core: Core, have: number | null): Promise<SerialKnowledge> {
+/**
+ * What an isolate needs to tell this CA's serials. `have`: the `up_to` of the filter that it holds; if nothing was added, none is
+ * sent. `incomplete`: this ledger takes back what it lacks, so each serial has to be looked up.
+ */
+export async function serials(core: Core, have: number | null | "incomplete"): Promise<SerialKnowledge> {
   const key = serialKey(core);
+  if (have === "incomplete") return { key, up_to: null, filter: null };
   const { up_to } = core.sql
     .exec<{ up_to: number }>("select coalesce(max(cursor), 0) as up_to from entries where tagged = 0")
     .one();

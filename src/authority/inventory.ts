@@ -54,6 +54,13 @@ export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
 
     restoreCa: (ca) => restoreCa(ctx, ca),
 
+    async untagged() {
+      await ctx.db
+        .update(certificateAuthorities)
+        .set({ serial_key: null })
+        .where(eq(certificateAuthorities.ledger_id, ledgerId));
+    },
+
     async restoring() {
       await ctx.db
         .update(ledgerMarks)

@@ -82,6 +82,8 @@ export interface Inventory {
   /** Every serial of this ledger that it has recorded, in pages; `after` is "" at first, then the last page's `next`. */
   facts(after: string): Promise<{ readonly facts: readonly InventoryFact[]; readonly next: string | null }>;
   certificates(serials: readonly string[]): Promise<readonly InventoryCertificate[]>;
+  /** From now on serials of this ledger may come without its tag. */
+  untagged(): Promise<void>;
   /** The inventory lost the CA: it takes its rows from this. */
   restoreCa(ca: CaDescription): Promise<void>;
   /** The ledger begins to take back what it lacks, and has it. */
@@ -422,6 +424,11 @@ export const CRL_PREFIX = "crl/";
 
 export function crlPrefix(ledgerId: string): string {
   return `${CRL_PREFIX}${ledgerId}/`;
+}
+
+/** Where a ledger keeps in R2 what was brought in after its creation: so it has that again after a restore. */
+export function importPrefix(ledgerId: string): string {
+  return `imports/${ledgerId}/`;
 }
 
 /** Where a list lies in R2. */

@@ -103,6 +103,7 @@ export async function revokeSerial(
   }
   const purge = purgeEntry(ctx, [found]);
   await record(ctx, [audit, purge.statement, ...markStatements(ctx, [found])], [purge.id]);
+  acknowledgeLater(ctx, [found]);
   return result;
 }
 

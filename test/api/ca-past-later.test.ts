@@ -1,9 +1,9 @@
 import { runInDurableObject } from "cloudflare:test";
-import { env } from "cloudflare:workers";
-import { beforeAll, describe, expect, it } from "vitest";
+import { env, exports } from "cloudflare:workers";
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { fromHex, toHex } from "../../src/pki/bytes.ts";
 import { taggedSerial } from "../../src/pki/certificate.ts";
-import { actorWith, roleWith } from "../support/actors.ts";
+import { actorWith, newActor, roleWith } from "../support/actors.ts";
 import { auditCount, type Client } from "../support/api.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
@@ -18,6 +18,10 @@ let api: Client;
 beforeAll(async () => {
   fleet = await makeFleet();
   api = fleet.admin;
+});
+
+afterEach(() => {
+  vi.useRealTimers();
 });
 
 const serial = () => toHex(randomSerialNumber());
@@ -116,6 +120,30 @@ describe("lines of what a CA issued before", () => {
     expect((await send(id, "revocations", later)).body).toMatchObject({ revoked: 1, known: 1 });
     await becomes(id, held, "revoked 4");
     await expect.poll(async () => (await publishedCrl(id)).entryCount, { timeout: 30_000, interval: 200 }).toBe(3);
+  });
+
+  it("inv 7: stop when whoever sends them may no more; what was taken stays", async () => {
+    const { id } = await importedIssuer(api, { revoked: 0 });
+    const { client, actorId } = await newActor([{ role_id: "r-admin" }]);
+    const serials = Array.from({ length: 4_000 }, serial);
+    const text = (from: number) => lines(...serials.slice(from, from + 2_000).map((one) => ({ serial: one })), "");
+    const body = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = body.writable.getWriter();
+    const headers = { Authorization: `Bearer ${client.key}`, ...NDJSON };
+    const init = { method: "POST", headers, body: body.readable, duplex: "half" };
+    const url = `http://localhost/api/v1/issuers/${id}/issued`;
+    const pending = exports.default.fetch(new Request(url, init as RequestInit));
+    await writer.write(new TextEncoder().encode(text(0)));
+    await becomes(id, serials[0] ?? "", "good");
+    expect((await api.delete(`/api/v1/auth/keys/${actorId}`)).status).toBe(204);
+    vi.setSystemTime(Date.now() + 2_000);
+    await writer.write(new TextEncoder().encode(text(2_000)));
+    await writer.close();
+    expect((await pending).status).toBe(401);
+    vi.useRealTimers();
+    expect(await ocspStatus(id, serials[1_999] ?? "")).toBe("good");
+    expect(await ocspStatus(id, serials[3_999] ?? "")).toBe("unknown");
+    expect(await auditCount("issuer.import", id)).toBe(1);
   });
 
   it("open a CA whose serials all carried the tag so far", async () => {

@@ -4,7 +4,7 @@ import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { type Line, linesOf } from "../../platform/lines.ts";
 import { type ImportedEntry, ledgerOf, type Mark } from "../ledger.ts";
-import { markStatements } from "../marks.ts";
+import { acknowledgeLater, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { forgetSerials } from "../public/serials.ts";
 import { refusalError } from "../refusals.ts";
@@ -140,8 +140,10 @@ class Importing {
     if (mark === null) return;
     const purge = purgeLedger(ctx, ca.ledger_id);
     const { errors: _errors, ...counts } = report;
-    const marks = markStatements(ctx, [{ ledger_id: ca.ledger_id, serial: "", mark }]);
-    await record(ctx, [this.event("issuer.import", counts), purge.statement, ...marks], [purge.id]);
+    const facts = [{ ledger_id: ca.ledger_id, serial: "", mark }];
+    const statements = [this.event("issuer.import", counts), purge.statement, ...markStatements(ctx, facts)];
+    await record(ctx, statements, [purge.id]);
+    acknowledgeLater(ctx, facts);
     this.forget();
   }
 
