@@ -3,13 +3,14 @@ import { startSchedules } from "./local/cron.ts";
 import { demoWarning } from "./local/demo.ts";
 import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
-import { fail, note } from "./local/log.ts";
+import { fail, note, sayReady } from "./local/log.ts";
 import { watchParents } from "./local/parents.ts";
 import { type Prepared, prepareState } from "./local/prepare.ts";
 import { type Runtime, readProject, startWorker } from "./local/runtime.ts";
 import { readSecrets } from "./local/secrets.ts";
 import { localSettings, type Places, placesOf } from "./local/settings.ts";
 import { checkState } from "./local/state.ts";
+import { watchStorage } from "./local/storage.ts";
 import { type Server, supervise } from "./local/supervise.ts";
 
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
@@ -22,6 +23,8 @@ const FIRST_TICK_MS = 15_000;
 async function start(): Promise<void> {
   // Of this process and all that it starts: what they write is their owner's alone.
   process.umask(0o077);
+  // Whatever else writes there (Node's own warnings): a full disk or a closed pipe ends nothing.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const places = placesOf(process.env);
   const ending = makeEnding();
   const lock = await lockState(places.stateDir, "start");
@@ -38,13 +41,15 @@ async function start(): Promise<void> {
   // Before anything is written, so that a first run that cannot listen leaves nothing behind.
   const early = localSettings(project.vars, readSecrets(places.secretsFile), process.env);
   const sockets = await chooseSockets(early);
+  const storage = watchStorage({ stateDir: places.stateDir, reserve: early.storageReserve, note });
   const url = urlOf(sockets);
   const prepared = await prepareState(project, process.env);
 
   const vars = workerVars(prepared, build, sockets);
   const supervisor = await supervise({
     async start() {
-      const served = { script: build.script, vars, listen: sockets, targetsAsSent: true };
+      const { isFull: isStorageFull } = storage;
+      const served = { script: build.script, vars, listen: sockets, targetsAsSent: true, isStorageFull };
       const runtime = await startWorker(project, places, served);
       lock.update({ url, workerd: runtime.workerd });
       return withSchedules(runtime, project.crons);
@@ -52,10 +57,13 @@ async function start(): Promise<void> {
     note,
     giveUp: (reason) => ending.end(reason, EX_SOFTWARE),
   });
-  ending.stop = () => supervisor.stop();
+  ending.stop = () => {
+    storage.stop();
+    return supervisor.stop();
+  };
   const warning = demoWarning(prepared.settings.auth, Date.now());
   if (warning !== null) note(warning);
-  process.stdout.write(`certctl-edge ready on ${url} - ${await nextStep(url, places)}\n`);
+  sayReady(`certctl-edge ready on ${url} - ${await nextStep(url, places)}`);
 }
 
 /** The one way out: whatever comes first ends the process, in order, and what comes after changes nothing. */

@@ -4,12 +4,12 @@ import { CSRF_HEADER } from "../src/identity/sessions/authenticate.ts";
 import { type Arrival, arrivalOf } from "../src/platform/caller.ts";
 import { type Answer, IdempotencyRace, recordedAnswer } from "../src/platform/commit.ts";
 import { ANONYMOUS_ACTOR, type Context } from "../src/platform/context.ts";
-import { AppError, invalid } from "../src/platform/errors.ts";
+import { AppError, invalid, storageFull } from "../src/platform/errors.ts";
 import { type Reply, type Route, readBody } from "../src/platform/route.ts";
 import { utf8 } from "../src/platform/text.ts";
 import { authenticate, authorize } from "./authenticate.ts";
 import { makeContext, type Waiter } from "./context.ts";
-import type { Env } from "./env.ts";
+import { type Env, readEnv } from "./env.ts";
 import { errorResponse, requestIdOf, toResponse, withCookies } from "./middleware/answer.ts";
 import { allowedOrigin, exposeTo, isPreflight, preflight } from "./middleware/cors.ts";
 import { API_HEADERS, addHsts } from "./middleware/headers.ts";
@@ -17,6 +17,7 @@ import { limitAddress } from "./middleware/limits.ts";
 import { openApiDocument } from "./openapi.ts";
 import { servePage } from "./pages.ts";
 import { routes } from "./routes.ts";
+import { hearOfStorage, readAgain, withStorageError } from "./storage.ts";
 
 const SLOW_BODY_MS = 1_000;
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
@@ -76,12 +77,13 @@ async function around(
       origin !== null && methods.length > 0 ? preflight(origin, methods, requestId) : await inside(request, visit);
   } catch (error) {
     if (visit && isRefusal(error)) noteDenied(visit.ctx, visit.caller, error.code);
-    response = errorResponse(error, requestId);
+    response = errorResponse(await withStorageError(env, error), requestId);
   }
   return visit ? dressed(response, request, visit) : response;
 }
 
 async function receive(request: Request, env: Env, waiter: Waiter, requestId: string): Promise<Visit> {
+  await hearOfStorage(readEnv(env).bindings);
   const before = makeContext(env, waiter, { requestId, actor: ANONYMOUS_ACTOR });
   const arrival = await arrivalOf(before.settings, request);
   return { ...arrival, env, waiter, ctx: { ...before, caller: arrival.caller } };
@@ -114,7 +116,7 @@ async function answer(
   let cookies: readonly string[] = [];
   let token: Record<string, string> = {};
   let ctx = nobody;
-  try {
+  const work = async () => {
     if (!entry.exists(nobody.settings)) throw unknownPath(new URL(request.url).pathname);
     const letIn = async () => {
       const who = await identify(nobody, caller, request, entry);
@@ -124,6 +126,7 @@ async function answer(
       await authorize(ctx, entry, params);
     };
     await letIn();
+    if (ctx.storageFull && entry.whenFull === "refused") throw storageFull();
     await entry.before(ctx);
     const since = ctx.clock.now().getTime();
     const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
@@ -136,12 +139,15 @@ async function answer(
     if (flaw !== null) throw new Error(`${entry.operationId} answers what it does not declare: ${flaw}`);
     const headers = { ...token, ...reply.headers };
     return toResponse({ ...reply, headers, cookies: [...cookies, ...(reply.cookies ?? [])] }, requestId);
+  };
+  try {
+    return await (entry.method === "get" ? readAgain(env, work) : work());
   } catch (error) {
     if (isRefusal(error)) {
       const whose = error.actor ? makeContext(env, waiter, { actor: error.actor, caller, requestId }) : ctx;
       await leaveTrace(whose, entry, request, error);
     }
-    return withCookies(errorResponse(error, requestId), cookies);
+    return withCookies(errorResponse(await withStorageError(env, error), requestId), cookies);
   }
 }
 

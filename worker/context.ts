@@ -13,6 +13,7 @@ import { randomId } from "../src/platform/ids.ts";
 import { consoleLog } from "../src/platform/log.ts";
 import { auditStatement } from "../src/record/audit.ts";
 import { type Env, readEnv } from "./env.ts";
+import { isStorageFull } from "./storage.ts";
 
 export interface Waiter {
   waitUntil(work: Promise<unknown>): void;
@@ -42,6 +43,7 @@ export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = 
     bindings,
     sealer,
     idempotency: options.idempotency ?? null,
+    storageFull: isStorageFull(bindings),
     defer: (work: Promise<unknown>) => waiter.waitUntil(work),
   };
   return { ...base, audit: (entry: AuditEntry) => auditStatement(base, entry) };

@@ -12,8 +12,9 @@ import { dueEntries, pruneOutbox, runEntry } from "../src/platform/outbox.ts";
 import { runSweep, type SweepStep } from "../src/platform/sweep.ts";
 import { beat } from "../src/platform/whole.ts";
 import { makeContext, type Waiter } from "./context.ts";
-import type { Env } from "./env.ts";
+import { type Env, readEnv } from "./env.ts";
 import { outboxHandlers } from "./handlers.ts";
+import { hearOfStorage } from "./storage.ts";
 
 const OUTBOX_SLICE = 100;
 
@@ -65,9 +66,14 @@ const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
   "17 3 * * *": ["prune", "ledgers.reconcile", "ledgers.record"],
 };
 
+/** While the disk is nearly full only what revocations and lists wait for goes on; the others find their work later. */
+const WHEN_FULL: ReadonlySet<string> = new Set(["ledgers.attune", "outbox"]);
+
 export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {
+  await hearOfStorage(readEnv(env).bindings);
   const ctx = makeContext(env, waiter);
   for (const name of SCHEDULES[controller.cron] ?? []) {
+    if (ctx.storageFull && !WHEN_FULL.has(name)) continue;
     try {
       await continueSweep(ctx, name);
     } catch (error) {

@@ -46,5 +46,6 @@ function checkBindings(env: Env): Bindings {
     ADDRESS_LIMIT: env.ADDRESS_LIMIT ? need<RateLimit>("ADDRESS_LIMIT") : null,
     ACTOR_LIMIT: env.ACTOR_LIMIT ? need<RateLimit>("ACTOR_LIMIT") : null,
     ASSETS: env.ASSETS ? need<Fetcher>("ASSETS") : null,
+    STORAGE: env.STORAGE ? need<Fetcher>("STORAGE") : null,
   };
 }

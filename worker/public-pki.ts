@@ -7,6 +7,7 @@ import type { Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { errorResponse, requestIdOf } from "./middleware/answer.ts";
 import { rawPath } from "./middleware/target.ts";
+import { readAgain, withStorageError } from "./storage.ts";
 
 /** Whether a path is ours. It is taken raw: base64 in a path may hold `//` and `%2F`, and nothing may normalise it. */
 export function isPublicPki(path: string): boolean {
@@ -26,9 +27,10 @@ export async function handlePublicPki(
 ): Promise<Response> {
   try {
     const edge = cached ? (asked: string) => cached.fetch(new Request(`${CANONICAL_ORIGIN}${asked}`)) : null;
-    return await answerPublicPki(publicContext(env, waiter), request, path, edge);
+    const answer = () => answerPublicPki(publicContext(env, waiter), request, path, edge);
+    return await (request.method === "GET" ? readAgain(env, answer) : answer());
   } catch (error) {
-    return errorResponse(error, requestIdOf(request));
+    return errorResponse(await withStorageError(env, error), requestIdOf(request));
   }
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { note } from "./log.ts";
 import { isAlive, type ProcessId, poll, processId } from "./process.ts";
 import { StartError } from "./settings.ts";
 import { openStateDir } from "./state.ts";
@@ -47,7 +48,12 @@ export async function lockState(stateDir: string, command: string, now = new Dat
     return {
       update(change) {
         holder = { ...holder, ...change };
-        writeHolder(told, holder);
+        try {
+          writeHolder(told, holder);
+        } catch (error) {
+          // It only tells others; the lock holds without it, on a full disk for instance.
+          note(`cannot write ${told}: ${error instanceof Error ? error.message : String(error)}`);
+        }
       },
       release: () => database.close(),
     };

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare, Response, type V4WorkerOptions } from "miniflare";
 import { unstable_readConfig as readConfig, unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
 import { type IpRange, parseRanges } from "../../src/platform/settings.ts";
-import { note } from "./log.ts";
+import { logLine, note } from "./log.ts";
 import { makeOutbound } from "./outbound.ts";
 import { isAlive, type ProcessId, poll, processId } from "./process.ts";
 import { type Places, PROJECT, StartError } from "./settings.ts";
@@ -70,16 +70,23 @@ export interface WorkerStart {
    * at either, so that a Host may hold a path.
    */
   readonly targetsAsSent?: boolean;
+  /** What the binding STORAGE answers: whether the disk is nearly full. */
+  readonly isStorageFull?: () => boolean;
 }
 
 /** The built Worker on its direct sockets. */
 export async function startWorker(project: Project, places: Places, start: WorkerStart): Promise<Runtime> {
   const outbound = makeOutbound({ allow: parseRanges(start.vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
   const { assets, ...worker } = project.worker;
-  const { targetsAsSent = false } = start;
+  const { targetsAsSent = false, isStorageFull } = start;
+  const serviceBindings = {
+    ...worker.serviceBindings,
+    ...(assets ? { [assets.binding ?? "ASSETS"]: ASSETS_WORKER } : {}),
+    ...(isStorageFull ? { STORAGE: () => new Response(isStorageFull() ? "full" : "ok") } : {}),
+  };
   const main = {
     ...worker,
-    ...(assets ? { serviceBindings: { ...worker.serviceBindings, [assets.binding ?? "ASSETS"]: ASSETS_WORKER } } : {}),
+    serviceBindings,
     modules: true,
     rootPath: path.dirname(start.script),
     scriptPath: path.basename(start.script),
@@ -134,7 +141,7 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
       log: new StderrLog(LogLevel.WARN),
       handleStructuredLogs: ({ message }: { message: string }) => {
         // What workerd tells its own makers only.
-        if (!message.startsWith("NOSENTRY")) process.stderr.write(`${message}\n`);
+        if (!message.startsWith("NOSENTRY")) logLine(message);
       },
       cf: false,
       unsafeRuntimeEnv: {
@@ -162,7 +169,7 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
 /** What Miniflare has to say goes to stderr. */
 class StderrLog extends Log {
   protected override log(message: string): void {
-    process.stderr.write(`${message}\n`);
+    logLine(message);
   }
 }
 

@@ -39,6 +39,8 @@ export interface LocalSettings {
   readonly port: number;
   /** CERTCTL_PUBLIC_URL as configured; null: it follows from the port. */
   readonly publicUrl: string | null;
+  /** Bytes of the disk that stay free; null: as many as watchStorage takes by itself. */
+  readonly storageReserve: number | null;
   readonly auth: AuthSettings;
   /** Every setting that the Worker sees, as text. */
   readonly vars: Readonly<Record<string, string>>;
@@ -68,7 +70,8 @@ export function localSettings(
   const { auth } = checked(() => parseSettings(vars));
   const refusal = demoRefusal(auth, addresses, Date.now());
   if (refusal !== null) throw new StartError(refusal);
-  return { hosts, port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, auth, vars };
+  const storageReserve = parseReserve(vars.CERTCTL_STORAGE_RESERVE_MB);
+  return { hosts, port: parsePort(vars.PORT), publicUrl: vars.CERTCTL_PUBLIC_URL || null, storageReserve, auth, vars };
 }
 
 function checked<T>(parse: () => T): T {
@@ -97,4 +100,12 @@ function parsePort(value: string | undefined): number {
     throw new StartError(`PORT must be a number from 0 (any free port) to 65535, not ${JSON.stringify(value)}`);
   }
   return Number(value);
+}
+
+function parseReserve(value: string | undefined): number | null {
+  if (value === undefined || value === "") return null;
+  if (/^\d{1,8}$/.test(value)) return Number(value) * 1024 * 1024;
+  throw new StartError(
+    `CERTCTL_STORAGE_RESERVE_MB must be a whole number of megabytes (0: none), not ${JSON.stringify(value)}`,
+  );
 }

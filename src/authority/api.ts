@@ -23,6 +23,7 @@ const revocationRoutes: Route[] = [
     operationId: "revokeCertificate",
     method: "post",
     path: "/api/v1/certificates/{id}/revoke",
+    whenFull: "served",
     access: "cert.revoke",
     scope: certificateScope,
     tag: "Certificates",

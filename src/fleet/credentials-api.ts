@@ -99,6 +99,7 @@ export const credentialRoutes: Route[] = [
     operationId: "revokeAgentCredential",
     method: "delete",
     path: `${path}/{id}`,
+    whenFull: "served",
     access: "agent.edit",
     tag,
     summary: "End a credential at once; the agents that it enrolled go on",

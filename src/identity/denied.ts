@@ -33,7 +33,7 @@ const SLICE = 50;
 const OTHER = "other";
 
 /** What there must be for an attempt to be noted: authentication has no actor yet. */
-export type NoteContext = Pick<Context, "clock" | "db" | "defer" | "log" | "requestId">;
+export type NoteContext = Pick<Context, "clock" | "db" | "defer" | "log" | "requestId" | "storageFull">;
 
 interface Attempts {
   readonly address: string;
@@ -59,9 +59,12 @@ export function noteDenied(ctx: NoteContext, caller: Pick<Caller, "address">, re
   const minute = now - (now % MINUTE_MS);
   if (known.minute !== minute) known = { minute, keys: new Set() };
   const wanted = addressKey(caller.address) ?? caller.address;
+  // Without room counts are kept here, and beyond the bound of this memory they are lost.
+  if (ctx.storageFull && gathered.size >= MAX_KEYS) return;
   const isKnown = known.keys.has(`${wanted} ${reason}`) || known.keys.size < MAX_KEYS;
   if (isKnown) known.keys.add(`${wanted} ${reason}`);
   count({ address: isKnown ? wanted : OTHER, reason, minute, request_id: ctx.requestId, count: 1 });
+  if (ctx.storageFull) return;
   if (flush.running && now - flush.since >= 0 && now - flush.since < FLUSH_STUCK_MS) return;
   const wait = Math.min(Math.max(flush.since + FLUSH_MS - now, 0), FLUSH_MS);
   flush = { running: true, since: now };

@@ -97,6 +97,7 @@ export function grantRoutes(of: GrantRoutes): Route[] {
     }),
     route({
       operationId: of.revoke,
+      whenFull: "served",
       method: "delete",
       path: `${path}/{role_id}`,
       access: "auth.role.revoke",

@@ -130,6 +130,7 @@ export const keyRoutes: Route[] = [
     operationId: "deleteAuthKey",
     method: "delete",
     path: `${path}/{id}`,
+    whenFull: "served",
     access: "auth.key.delete",
     tag,
     summary: "Revoke a key (ak-), or all keys of an actor, at once; again is no error",

@@ -103,6 +103,7 @@ function retirement() {
 
 /** Records the use of a key at most once a minute; may be lost without harm. */
 function touch(ctx: LookupContext, id: string, now: Date): void {
+  if (ctx.storageFull) return;
   const before = new Date(now.getTime() - LAST_USED_MS).toISOString();
   const update = ctx.db
     .update(apiKeys)

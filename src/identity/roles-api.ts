@@ -96,6 +96,7 @@ const permissionRoutes: Route[] = [
     operationId: "revokeAuthRolePermission",
     method: "delete",
     path: `${path}/{id}/permissions/{perm}`,
+    whenFull: "served",
     access: "auth.role.edit",
     tag,
     summary: "Take a permission, by name or id, from a role: the global one, or that of a scope",

@@ -53,6 +53,7 @@ export const userRoutes: Route[] = [
     operationId: "deactivateAuthUser",
     method: "delete",
     path: `${path}/{id}`,
+    whenFull: "served",
     access: "auth.user.deactivate",
     tag,
     summary: "Deactivate a user: sessions end at once, keys that the user answers for stop; again is no error",

@@ -21,6 +21,7 @@ export const retirementRoutes: Route[] = [
     operationId: "retireAgent",
     method: "delete",
     path: "/api/v1/agents/{id}",
+    whenFull: "served",
     access: "agent.retire",
     tag: "Agents",
     summary: "Retire an agent for good: every route of it is a 410 from then on",

@@ -79,6 +79,8 @@ export interface Bindings {
   readonly BYTES: R2Bucket;
   readonly WORK: Queue;
   readonly ASSETS: Fetcher | null;
+  /** On one machine: answers `full` or `ok` for the disk. Null elsewhere. */
+  readonly STORAGE: Fetcher | null;
 }
 
 export type AuditCategory = "cert_lifecycle" | "auth" | "config";
@@ -109,6 +111,8 @@ export interface Context {
   readonly sealer: Sealer;
   /** The Idempotency-Key of a creating request with all that was asked, secrets included; null where none was sent. */
   readonly idempotency: { readonly key: string; readonly request: Uint8Array } | null;
+  /** On one machine with too little space left: what can be left unwritten is. */
+  readonly storageFull: boolean;
   /** The statement that writes this audit event; it belongs into the batch of the change (invariant 3). */
   audit(entry: AuditEntry): Statement;
   /** Runs on after the answer; for what may be lost without harm (a wake-up, a last-used time). */

@@ -72,6 +72,23 @@ export function unavailable(code: string, message: string, retryAfter = 5, cause
   return new AppError(503, code, message, { headers: { "Retry-After": String(retryAfter) }, cause });
 }
 
+/** 503: there is no room for what would have to be stored. */
+export function storageFull(cause?: unknown): AppError {
+  return unavailable(
+    "storage_full",
+    "the disk of this server is full, or nearly: nothing new is stored until there is space; repeat the request then",
+    30,
+    cause,
+  );
+}
+
+/** Whether a database or file system says that it has no room. */
+export function isStorageError(error: unknown): boolean {
+  return [error, error instanceof Error ? error.cause : null].some(
+    (one) => one instanceof Error && /SQLITE_FULL|disk is full|ENOSPC|No space left/.test(one.message),
+  );
+}
+
 /** 429: the caller may try again after `retryAfter` seconds. */
 export function tooManyRequests(message: string, retryAfter: number): AppError {
   return new AppError(429, "rate_limited", message, {

@@ -96,6 +96,11 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly exists?: (settings: Settings) => boolean;
   /** Throws where the route is closed to everybody for now, or for ever: before the body is looked at. */
   before?(ctx: Context): Promise<void>;
+  /**
+   * What becomes of a request while the disk is nearly full: refused with 503 `storage_full`, or served. A GET is served and
+   * everything else refused unless this says otherwise. Served is what reads and what takes trust or rights away.
+   */
+  readonly whenFull?: "served" | "refused";
   /** Agents newer than the server may send more fields than we know; nobody else may. */
   readonly tolerant?: boolean;
   /**
@@ -119,6 +124,7 @@ export interface Route {
   readonly creates: boolean;
   readonly forAgents: boolean;
   readonly forEnrolment: boolean;
+  readonly whenFull: "served" | "refused";
   exists(settings: Settings): boolean;
   before(ctx: Context): Promise<void>;
   /** Null when the reply is one that the route declares, else what is wrong with it. */
@@ -177,6 +183,7 @@ export function route<
     scope: spec.scope ?? null,
     forAgents: spec.forAgents ?? false,
     forEnrolment: spec.forEnrolment ?? false,
+    whenFull: spec.whenFull ?? (spec.method === "get" ? "served" : "refused"),
     exists: spec.exists ?? (() => true),
     before: spec.before ?? (async () => {}),
     creates: spec.method === "post" && 201 in spec.answers,

@@ -1,5 +1,5 @@
 import { systemRandom } from "../../src/platform/context.ts";
-import { AppError, isTemporary, unavailable } from "../../src/platform/errors.ts";
+import { AppError, isStorageError, isTemporary, storageFull, unavailable } from "../../src/platform/errors.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { envelope, type Reply } from "../../src/platform/route.ts";
@@ -32,7 +32,9 @@ export function withCookies(response: Response, cookies: readonly string[]): Res
 /** An error in the envelope; what nobody expected is logged and tells nothing of itself. */
 export function errorResponse(error: unknown, requestId: string): Response {
   const known = error instanceof AppError ? error : unexpected(error);
-  if (known.status >= 500) {
+  // What is refused for want of room is told once by whoever measures it: a line for each would take the last of it.
+  const isRefusedWrite = known.code === "storage_full" && known.cause === undefined;
+  if (known.status >= 500 && !isRefusedWrite) {
     // Too much at once passes by itself; whoever watches the errors need not hear of each request.
     const level = known.status === 503 ? "warn" : "error";
     console[level](
@@ -50,6 +52,7 @@ export function errorResponse(error: unknown, requestId: string): Response {
 }
 
 function unexpected(error: unknown): AppError {
+  if (isStorageError(error)) return storageFull(error);
   return isTemporary(error)
     ? unavailable("overloaded", "the service is overloaded or restarting; retry after the time in Retry-After", 2)
     : new AppError(500, "internal_error", "something failed on our side; the request id finds it in the logs");

@@ -319,6 +319,7 @@ const intermediateRoutes: Route[] = [
     operationId: "retireIntermediateCA",
     method: "post",
     path: "/api/v1/intermediates/{id}/retire",
+    whenFull: "served",
     access: "ca.hierarchy.manage",
     scope: caScope,
     tag,

@@ -59,6 +59,7 @@ const revokeRoute = route({
   operationId: "revokeSerial",
   method: "post",
   path: "/api/v1/issuers/{id}/revoke-serial",
+  whenFull: "served",
   access: "cert.revoke",
   scope: issuerScope,
   tag,

@@ -107,6 +107,7 @@ export const breakglassRoutes: Route[] = [
     operationId: "removeBreakglassCredential",
     method: "delete",
     path: `${path}/{actor_id}`,
+    whenFull: "served",
     access: "auth.breakglass.admin",
     exists,
     tag,

@@ -265,6 +265,7 @@ export const certificateRoutes: Route[] = [
     operationId: "exportCertificatePKCS12",
     method: "post",
     path: `${path}/{id}/export/pkcs12`,
+    whenFull: "served",
     access: "cert.read",
     scope: certificateScope,
     tag,

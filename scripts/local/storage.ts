@@ -1,0 +1,144 @@
+import { randomFillSync } from "node:crypto";
+import { closeSync, openSync, rmSync, statfsSync, statSync, writeSync } from "node:fs";
+import path from "node:path";
+import { SYSTEM_TIMERS, type Timers } from "./timers.ts";
+
+const MEBIBYTE = 1024 * 1024;
+/** What stays free unless CERTCTL_STORAGE_RESERVE_MB says otherwise: this, or 5 % of the disk where that is less. */
+const DEFAULT_RESERVE = 200 * MEBIBYTE;
+const DEFAULT_SHARE = 0.05;
+/** Beside it so much is held in a file, which others that fill the disk cannot take: this, or an eighth of the disk. */
+const MAX_HELD = 32 * MEBIBYTE;
+const HELD_SHARE = 1 / 8;
+/** Not before the disk is spent: whatever fills it would go on with what is held. */
+const SPENT = 256 * 1024;
+const EVERY_MS = 100;
+
+/** The disk under a state directory. Bytes; `free` is what this user may still take. */
+export interface Disk {
+  readonly free: number;
+  readonly total: number;
+}
+
+export interface StorageOptions {
+  readonly stateDir: string;
+  /** Bytes; null: the default. 0: nothing is watched. */
+  readonly reserve: number | null;
+  note(message: string): void;
+  readonly measure?: (stateDir: string) => Disk;
+  readonly timers?: Timers;
+}
+
+export interface StorageWatch {
+  /** Whether less than the reserve is left. */
+  isFull(): boolean;
+  stop(): void;
+}
+
+/**
+ * Watches the disk of a state directory. With less than the reserve free it is full, and whoever asks `isFull` stores nothing
+ * new. The file `reserve` is made while there is space. When the disk runs out all the same, because something else fills it,
+ * the file goes, and what must still be written (revocations, lists, what the databases note even when they are read) has that
+ * space. The disk is full then until there is room for reserve and file.
+ */
+export function watchStorage(options: StorageOptions): StorageWatch {
+  const { stateDir, note, measure = measureDisk, timers = SYSTEM_TIMERS } = options;
+  const file = path.join(stateDir, "reserve");
+  let held = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  let full = false;
+  let blind = false;
+  let denied = false;
+  let handle: unknown = null;
+
+  const release = () => {
+    rmSync(file, { force: true });
+    held = 0;
+  };
+
+  /** Null when it cannot be told: what was known last goes on, and the log says it once. */
+  const measured = () => {
+    try {
+      const disk = measure(stateDir);
+      blind = false;
+      return disk;
+    } catch (error) {
+      if (!blind) note(`cannot measure the disk of ${stateDir}: ${error instanceof Error ? error.message : error}`);
+      blind = true;
+      return null;
+    }
+  };
+
+  const look = () => {
+    const disk = measured();
+    if (!disk) return;
+    const { free, total } = disk;
+    const reserve = options.reserve ?? Math.min(DEFAULT_RESERVE, total * DEFAULT_SHARE);
+    const wanted = Math.floor(Math.min(MAX_HELD, total * HELD_SHARE));
+    // A little more to come back than to go, so that nothing flutters at the edge.
+    const roomy = free >= 1.1 * reserve + wanted - held;
+    if (full ? roomy : free < reserve) {
+      full = !full;
+      note(full ? fullMessage(stateDir, free, reserve) : spaceMessage(stateDir, free));
+    }
+    if (full && held > 0 && free < SPENT) release();
+    if (!full && held === 0 && roomy && !denied) {
+      held = fill(file, wanted);
+      denied = held === 0;
+      if (denied) note(`cannot make ${file}: when something else fills the disk, nothing is left for revocations`);
+    }
+  };
+
+  const turn = () => {
+    look();
+    handle = timers.setTimeout(turn, EVERY_MS);
+  };
+
+  if (options.reserve === 0) {
+    release();
+    return { isFull: () => false, stop: () => {} };
+  }
+  turn();
+  return {
+    isFull() {
+      look();
+      return full;
+    },
+    stop: () => timers.clearTimeout(handle),
+  };
+}
+
+function measureDisk(stateDir: string): Disk {
+  const { bavail, blocks, bsize } = statfsSync(stateDir);
+  return { free: bavail * bsize, total: blocks * bsize };
+}
+
+/** Makes a file of so many bytes, which no file system can make smaller; how many it has then, 0 when it cannot be made. */
+function fill(file: string, bytes: number): number {
+  const chunk = randomFillSync(Buffer.alloc(Math.min(bytes, MEBIBYTE)));
+  try {
+    const fd = openSync(file, "w", 0o600);
+    try {
+      for (let written = 0; written < bytes; )
+        written += writeSync(fd, chunk, 0, Math.min(chunk.length, bytes - written));
+    } finally {
+      closeSync(fd);
+    }
+    return bytes;
+  } catch {
+    rmSync(file, { force: true });
+    return 0;
+  }
+}
+
+function fullMessage(stateDir: string, free: number, reserve: number): string {
+  return `ERROR: the disk of ${stateDir} has ${megabytes(free)} left, less than the reserve of ${megabytes(reserve)}: \
+nothing new is stored (503 storage_full) until there is space; OCSP, CRLs, reads and revocations go on`;
+}
+
+function spaceMessage(stateDir: string, free: number): string {
+  return `the disk of ${stateDir} has ${megabytes(free)} left: everything is stored again`;
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / MEBIBYTE).toFixed(1)} MB`;
+}
