@@ -1,13 +1,15 @@
 import { z } from "@hono/zod-openapi";
 import { agentAtWork } from "../fleet/agents.ts";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
+import { versionAnswer } from "../inventory/certificates/schemas.ts";
 import { certificateScope } from "../inventory/certificates/scope.ts";
 import { newestVersion } from "../inventory/certificates/versions.ts";
 import { AppError, notFound } from "../platform/errors.ts";
 import { pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
-import { accepted, noContent, ok, type Route, route } from "../platform/route.ts";
+import { accepted, created, noContent, ok, type Route, route } from "../platform/route.ts";
 import { checkMapped, submitCsr } from "./csr.ts";
 import { findJob, JOB_STATUSES, JOB_TYPES, type Job, jobScope, listJobs } from "./jobs.ts";
+import { certifyCsr } from "./record-csr.ts";
 import { archiveCertificate, triggerRenewal } from "./renewal.ts";
 import { retirementRoutes } from "./retirement-api.ts";
 import { workOf } from "./work.ts";
@@ -54,6 +56,11 @@ function show(job: Job): z.infer<typeof jobAnswer> {
   return jobAnswer.parse(job);
 }
 
+const ignored = z
+  .array(z.string())
+  .optional()
+  .openapi({ description: "What of the CSR has no influence on the certificate, as `extension keyUsage (2.5.29.15)`" });
+
 const certificateRoutes = [
   route({
     operationId: "archiveCertificate",
@@ -96,6 +103,34 @@ const certificateRoutes = [
       const force = body.force === true || query.force === "true" || query.force === "1";
       return accepted(await triggerRenewal(ctx, id, force));
     },
+  }),
+  route({
+    operationId: "certifyCertificateCSR",
+    method: "post",
+    path: "/api/v1/certificates/{id}/csr",
+    access: "cert.issue",
+    scope: certificateScope,
+    tag: "Certificates",
+    summary: "Have a CSR signed for a certificate without a target",
+    description:
+      "Where a certificate has targets, their agents make its keys. The same key and names again get the version that they have, while that is Active.",
+    params,
+    body: z.strictObject({ csr_pem: z.string().min(1).max(100_000) }),
+    bodyLimit: 128 * 1024,
+    answers: {
+      201: {
+        description: "Signed and stored",
+        schema: z.object({
+          status: z.string(),
+          job_id: z.string(),
+          version_id: z.string(),
+          version: versionAnswer,
+          ignored,
+        }),
+      },
+    },
+    errors: [409, 501, 503],
+    handler: async (ctx, { params: { id }, body }) => created(await certifyCsr(ctx, id, body.csr_pem)),
   }),
 ];
 
@@ -146,9 +181,7 @@ const agentRoutes = [
           status: z.string(),
           job_id: z.string(),
           version_id: z.string(),
-          ignored: z.array(z.string()).optional().openapi({
-            description: "What of the CSR has no influence on the certificate, as `extension keyUsage (2.5.29.15)`",
-          }),
+          ignored,
         }),
       },
     },

@@ -117,7 +117,7 @@ export async function checkMapped(ctx: Context, certificateId: string, agent: Ag
   );
 }
 
-function readCsr(pem: string): Csr {
+export function readCsr(pem: string): Csr {
   try {
     return parseCsr(pem);
   } catch (error) {
@@ -127,7 +127,7 @@ function readCsr(pem: string): Csr {
 }
 
 /** Public key and names, so that a second CSR of one key is the same although its signature differs. */
-async function digestOf(csr: Csr): Promise<string> {
+export async function digestOf(csr: Csr): Promise<string> {
   const names = csr.sans.map(({ type, value }) => `${type}:${value}`).sort();
   return sha256Hex(JSON.stringify([hex(csr.publicKey.spki), csr.commonName ?? "", ...names]));
 }
@@ -137,16 +137,7 @@ async function begin(ctx: Context, job: Job, pem: string, digest: string): Promi
   const certificate = await mustFindCertificate(ctx, job.certificate_id);
   // Who is not the agent and brings a key in its place, issues.
   if (ctx.actor.type !== "Agent") mustHold(ctx.actor, "cert.issue", placeOf(certificate));
-  checkIssuable(certificate, job);
-  const { approved, csr_pem } = await approve(ctx, certificate, pem);
-  const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
-  const change = {
-    approved: { ...approved, record: keptRecord(certificate) },
-    csr_pem,
-    csr_digest: digest,
-    lease_until,
-    last_error: null,
-  };
+  const change = await changeOf(ctx, certificate, job, pem, digest);
   try {
     await runBatch(ctx.db, [guard(ctx.db, unchangedSince(certificate)), ...transition(ctx, job, "Running", change)]);
   } catch (error) {
@@ -154,6 +145,20 @@ async function begin(ctx: Context, job: Job, pem: string, digest: string): Promi
     throw error;
   }
   return { ...job, ...change, status: "Running" };
+}
+
+/** What a job that begins to sign keeps: exactly what is to be signed. Throws what stands against it. */
+export async function changeOf(ctx: Context, certificate: Certificate, job: Job, pem: string, csr_digest: string) {
+  checkIssuable(certificate, job);
+  const { approved, csr_pem } = await approve(ctx, certificate, pem);
+  const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
+  return {
+    approved: { ...approved, record: keptRecord(certificate) },
+    csr_pem,
+    csr_digest,
+    lease_until,
+    last_error: null,
+  };
 }
 
 function checkIssuable(certificate: Certificate, job: Job): void {
@@ -167,7 +172,7 @@ function checkIssuable(certificate: Certificate, job: Job): void {
 }
 
 /** Has a job's CSR signed and stored, as often as it is called: the ledger knows the job's id. `first`: nobody else can be faster. */
-async function finish(ctx: Context, job: Job, first = false): Promise<Signed> {
+export async function finish(ctx: Context, job: Job, first = false): Promise<Signed> {
   if (job.status === "Completed" && job.version_id !== null)
     return { status: "csr_signed", job_id: job.id, version_id: job.version_id };
   const { approved } = job;

@@ -66,10 +66,10 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
   ];
 }
 
-/** A new job that waits for a CSR of its agent. */
+/** A new job that waits for a CSR of its agent, or of whoever brings one. */
 export function newCsrJob(
   ctx: Context,
-  of: { type: JobType; certificate_id: string; agent_id: string; max_attempts: number },
+  of: { type: JobType; certificate_id: string; agent_id: string | null; max_attempts: number },
 ): { job: Job; statements: Statement[] } {
   const now = timestamp(ctx);
   const job: Job = {

@@ -23,7 +23,7 @@ export interface Triggered {
 
 /**
  * Asks each agent of the certificate for a CSR: one job an agent, in one transaction. 400 for an archived certificate, for an
- * expired one without `force`, and where there is nobody to ask; 409 while it is under way, which `force` ends and starts
+ * expired one without `force`, and where all agents are retired; 409 for a certificate without a target, and while it is under way, which `force` ends and starts
  * anew; the issuer's own refusal when it cannot sign; 403 unless the actor holds cert.issue where the record is.
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
@@ -88,10 +88,9 @@ function underWay(id: string): AppError {
 async function agentsToAsk(ctx: Context, certificate: Certificate): Promise<string[]> {
   const agents = await agentsOfCertificate(ctx, certificate.id);
   if (agents.length === 0)
-    throw new AppError(
-      400,
+    throw conflict(
       "certificate_without_target",
-      "target_ids: the certificate has no target, so no agent can make its key; map a target first",
+      `target_ids: the certificate has no target, so no agent can make its key: send a CSR to POST /api/v1/certificates/${certificate.id}/csr, or map a target`,
     );
   const working = agents.filter((agent) => agent.retired_at === null).map((agent) => agent.id);
   if (working.length === 0)

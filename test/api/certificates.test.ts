@@ -192,8 +192,8 @@ describe("renewing", () => {
 
   it("needs a target, and an agent that is not retired", async () => {
     const bare = await renew(await one());
-    expect(bare.status).toBe(400);
-    expect(bare.body).toMatchObject({ error: "certificate_without_target" });
+    expect(bare).toMatchObject({ status: 409, body: { error: "certificate_without_target" } });
+    expect(bare.body.message).toContain("/csr");
     const { agentId } = await addAgent(fleet.admin, "retired-1");
     const target = await fleet.admin.create("/api/v1/targets", { name: "t", type: "NGINX", agent_id: agentId });
     await env.DB.prepare("update agents set retired_at = '2026-01-01T00:00:00.000Z' where id = ?").bind(agentId).run();

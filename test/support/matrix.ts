@@ -125,6 +125,7 @@ GET    /api/v1/certificates/{id}/versions                       cert.read       
 GET    /api/v1/certificates/{id}/export/pem                     cert.read              AOVG.MC.  404
 POST   /api/v1/certificates/{id}/export/pkcs12                  cert.read              AOVG.MC.  404
 POST   /api/v1/certificates/{id}/renew                          cert.issue             AO...MC.  404
+POST   /api/v1/certificates/{id}/csr                            cert.issue             AO...MC.  400
 POST   /api/v1/certificates/{id}/revoke                         cert.revoke            AO...MC.  404
 POST   /api/v1/certificates/{id}/release-hold                   cert.revoke            AO...MC.  404
 GET    /api/v1/jobs                                             job.read               AOV..MC.  200

@@ -13,6 +13,7 @@ import {
   viewOf,
 } from "./certificates.ts";
 import { exportPem, exportPkcs12 } from "./export.ts";
+import { versionAnswer } from "./schemas.ts";
 import { certificateScope } from "./scope.ts";
 import { certificates } from "./table.ts";
 import { listVersions } from "./versions.ts";
@@ -107,29 +108,6 @@ const query = z.object({
     .default("createdAt"),
   sort_desc: z.enum(["true", "false"]).optional(),
 });
-
-const versionAnswer = z
-  .object({
-    id: z.string(),
-    certificate_id: z.string(),
-    issuer_id: z.string(),
-    ca_id: z.string(),
-    serial_number: z.string(),
-    not_before: time,
-    not_after: time,
-    fingerprint_sha256: z.string(),
-    pem_chain: z.string(),
-    csr_pem: z.string().nullable(),
-    key_algorithm: z.string(),
-    key_size: z.number().int(),
-    agent_id: z.string().nullable(),
-    job_id: z.string().nullable(),
-    current: z.boolean(),
-    revoked_at: time.nullable(),
-    revocation_reason: z.string().nullable(),
-    created_at: time,
-  })
-  .openapi("CertificateVersion");
 
 const pemAnswer = z
   .object({ cert_pem: z.string(), chain_pem: z.string(), full_pem: z.string() })

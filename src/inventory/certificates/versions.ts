@@ -38,6 +38,14 @@ export async function listVersions(ctx: Context, certificateId: string, page: Pa
   return { data: data.map(({ ledger_id: _, ...row }) => ({ ...row, current: current.has(row.id) })), ...rest };
 }
 
+/** One version as it is shown. */
+export async function findVersion(ctx: Context, id: string): Promise<VersionView | null> {
+  const [row] = await ctx.db.select().from(certificateVersions).where(eq(certificateVersions.id, id));
+  if (!row) return null;
+  const { ledger_id: _, ...shown } = row;
+  return { ...shown, current: (await currentIds(ctx, row.certificate_id)).has(id) };
+}
+
 async function currentIds(ctx: Context, certificateId: string): Promise<Set<string>> {
   const newer = alias(certificateVersions, "newer");
   const rows = await ctx.db

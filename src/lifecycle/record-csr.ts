@@ -1,0 +1,83 @@
+import { sql } from "drizzle-orm";
+import { agentsOfCertificate } from "../fleet/mapping.ts";
+import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { placeOf } from "../inventory/certificates/scope.ts";
+import { refreshStatus, renewing } from "../inventory/certificates/state.ts";
+import { findVersion, newestVersion, type VersionView } from "../inventory/certificates/versions.ts";
+import { mustHold } from "../platform/access.ts";
+import { type Context, timestamp } from "../platform/context.ts";
+import { guard, runBatch } from "../platform/database.ts";
+import { conflict } from "../platform/errors.ts";
+import { repeatedly } from "../platform/race.ts";
+import { changeOf, digestOf, finish, readCsr, type Signed } from "./csr.ts";
+import { findJob, type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
+
+/** What came of it, with the version as it is shown. */
+export interface CertifiedCsr extends Signed {
+  readonly version: VersionView;
+}
+
+/**
+ * A CSR for a certificate without a target: no agent makes its key, so whoever may issue brings one. The same key and names
+ * again get the version that they have, as long as that is Active; what is under way is finished. 409 where the certificate
+ * has targets, for an archived one, and while another CSR is being signed.
+ */
+export async function certifyCsr(ctx: Context, certificateId: string, pem: string): Promise<CertifiedCsr> {
+  const csr = readCsr(pem);
+  const digest = await digestOf(csr);
+  const signed = await repeatedly(async () => {
+    const certificate = await mustFindCertificate(ctx, certificateId);
+    mustHold(ctx.actor, "cert.issue", placeOf(certificate));
+    await mustHaveNoTarget(ctx, certificateId);
+    const [under] = await openJobs(ctx, certificateId);
+    if (under) {
+      if (under.csr_digest === digest) return finish(ctx, under);
+      throw conflict(
+        "another_csr",
+        `another CSR of this certificate is being signed (job ${under.id}): repeat this one`,
+      );
+    }
+    const newest = await newestVersion(ctx, certificateId);
+    const made = newest?.job_id ? await findJob(ctx, newest.job_id) : null;
+    if (certificate.status === "Active" && made?.csr_digest === digest && made.version_id === newest?.id)
+      return finish(ctx, made);
+    return finish(ctx, await beginAlone(ctx, certificate, newest !== null, pem, digest), true);
+  });
+  const version = await findVersion(ctx, signed.version_id);
+  if (!version) throw new Error(`version ${signed.version_id} was stored and is not there`);
+  return csr.ignored.length > 0 ? { ...signed, version, ignored: csr.ignored } : { ...signed, version };
+}
+
+async function mustHaveNoTarget(ctx: Context, certificateId: string): Promise<void> {
+  const [agent] = await agentsOfCertificate(ctx, certificateId);
+  if (agent)
+    throw conflict(
+      "certificate_has_targets",
+      `target_ids: agent ${agent.id} makes the key of this certificate; POST /api/v1/certificates/${certificateId}/renew asks it`,
+    );
+}
+
+/** A job that nobody waits for: it begins with its CSR. GuardFailed when somebody was faster. */
+async function beginAlone(
+  ctx: Context,
+  certificate: Certificate,
+  renews: boolean,
+  pem: string,
+  digest: string,
+): Promise<Job> {
+  const { job, statements } = newCsrJob(ctx, {
+    type: renews ? "Renewal" : "Issuance",
+    certificate_id: certificate.id,
+    agent_id: null,
+    max_attempts: 1,
+  });
+  const change = await changeOf(ctx, certificate, job, pem, digest);
+  await runBatch(ctx.db, [
+    guard(ctx.db, unchangedSince(certificate)),
+    guard(ctx.db, sql`not ${renewing(certificate.id)}`),
+    ...statements,
+    ...transition(ctx, job, "Running", change),
+    refreshStatus(ctx, certificate.id, timestamp(ctx)),
+  ]);
+  return { ...job, ...change, status: "Running", fence: job.fence + 1 };
+}
