@@ -126,7 +126,7 @@ export async function importCa(core: Core, request: ImportCa): Promise<Answer> {
     const floor = [BigInt(request.crl_number_floor ?? 0), crl?.number ?? 0n].reduce((a, b) => (a > b ? a : b));
     if (floor > HIGHEST_CRL_FLOOR)
       return refuse("ca_invalid", "crl_number_floor: leaves no room for further CRL numbers of 20 octets");
-    const entries = [...request.entries, ...(crl ? entriesOfCrl(crl) : [])];
+    const entries = [...request.entries, ...(crl ? entriesOfCrl(crl, nowOf(core)) : [])];
     const key = await sealKey(core, request.ledger_id, request.pkcs8);
     const made = { ...key, algorithm: own.publicKey.name, spki: own.publicKey.spki, csr: null, chain };
     const above = { ...request, crl_number_floor: floor.toString() };

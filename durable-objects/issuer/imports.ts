@@ -175,14 +175,14 @@ export async function readOldCrl(own: Certificate, der: Bytes): Promise<ForeignC
   return crl;
 }
 
-/** What a CRL says, in the form of a list. removeFromCRL says that nothing is revoked. */
-export function entriesOfCrl({ entries }: ForeignCrl): ImportedEntry[] {
+/** What a CRL says, in the form of a list. removeFromCRL says that nothing is revoked; what lies ahead is revoked from now on. */
+export function entriesOfCrl({ entries }: ForeignCrl, now: number): ImportedEntry[] {
   return entries
     .filter(({ reason }) => reason !== REMOVE_FROM_CRL)
     .map(({ serial, revokedAt, reason }) => ({
       ...UNKNOWN,
       serial,
-      revoked: { at: iso(revokedAt.getTime()), reason: reasonName(reason) },
+      revoked: { at: iso(Math.min(revokedAt.getTime(), now)), reason: reasonName(reason) },
     }));
 }
 

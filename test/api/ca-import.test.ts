@@ -9,7 +9,7 @@ import { encodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
-import { makeCsr } from "../support/csr.ts";
+import { makeCsr, RSA_WITHOUT_NULL } from "../support/csr.ts";
 import { type OutsideCa, outsideCa } from "../support/outside-ca.ts";
 import { publishedCrl } from "../support/public-pki.ts";
 
@@ -203,6 +203,15 @@ describe("a chain that is brought in", () => {
     await refused("keyUsage", root);
     const forged = await outsideCa({ name: "Old Middle", above: root, signatureAlgorithm: sha1 });
     await refused("unsupported signature algorithm", await outsideCa({ name: "Below", above: forged }), forged, root);
+  });
+
+  it("may be signed with RSA whose algorithm leaves the NULL out (RFC 4055 section 5)", async () => {
+    const keys = await generateKeyPair("RSA-2048");
+    const root = await outsideCa({ name: "Without NULL", keys, signatureAlgorithm: RSA_WITHOUT_NULL });
+    const below = await outsideCa({ name: "Below it", above: root, signatureAlgorithm: RSA_WITHOUT_NULL });
+    const issuer = await imported(below, root);
+    expect(issuer.warnings).toBeUndefined();
+    await leafOf(issuer.id);
   });
 
   it("has its extended key usage held to what is issued", async () => {

@@ -9,10 +9,12 @@ import {
   crlChunks,
   encodeCrlEntry,
   parseCrl,
+  parseForeignCrl,
   planCrl,
   signCrl,
 } from "../../src/pki/crl.ts";
 import { decode } from "../../src/pki/der.ts";
+import { PkiError } from "../../src/pki/errors.ts";
 import { importStreamSigner } from "../../src/pki/keys.ts";
 import { type OpensslCa, opensslCa } from "../support/openssl.ts";
 import { attempt, mutated, reencoded, runs } from "./mutate.ts";
@@ -122,6 +124,33 @@ test("lists: a typed error, or strict DER of which pkijs and openssl read the sa
   );
   expect(taken).toBeGreaterThan(100);
 });
+
+test("foreign lists: a typed error, or at least what our own reader reads", async () => {
+  let taken = 0;
+  fc.assert(
+    fc.property(mutated(await realLists()), (der) => {
+      const foreign = attemptPki(() => parseForeignCrl(der));
+      if (foreign !== null) taken++;
+      const strict = accepted(() => parseCrl(der));
+      if (strict === null) return;
+      expect({ entries: foreign?.entries, number: foreign?.number }).toEqual({
+        entries: strict.entries,
+        number: strict.number,
+      });
+    }),
+    runs(5_000),
+  );
+  expect(taken).toBeGreaterThan(100);
+});
+
+function attemptPki<T>(run: () => T): T | null {
+  try {
+    return run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(PkiError);
+    return null;
+  }
+}
 
 test("entries: what is written is read back", async () => {
   const serial = fc
