@@ -70,6 +70,21 @@ export const certificates = sqliteTable(
   ],
 );
 
+/** Every name of a certificate, the common name among them, by which it is found. Triggers keep it (migrations). */
+export const certificateNames = sqliteTable(
+  "certificate_names",
+  {
+    name: text().notNull(),
+    certificate_id: text()
+      .notNull()
+      .references(() => certificates.id),
+  },
+  (table) => [
+    primaryKey({ columns: [table.name, table.certificate_id] }),
+    index("certificate_names_certificate").on(table.certificate_id),
+  ],
+);
+
 /** Which targets a certificate is meant for; their agents are the certificate's agents. */
 export const certificateTargets = sqliteTable(
   "certificate_targets",
@@ -124,6 +139,7 @@ export const certificateVersions = sqliteTable(
     index("certificate_versions_issuer").on(table.issuer_id),
     index("certificate_versions_agent").on(table.agent_id),
     index("certificate_versions_fingerprint").on(table.fingerprint_sha256),
+    index("certificate_versions_by_serial").on(table.serial_number),
     check("certificate_versions_no_key", sql`${table.csr_pem} is null or instr(${table.csr_pem}, 'PRIVATE KEY') = 0`),
   ],
 );
