@@ -1,6 +1,7 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { auditCount, Client } from "../support/api.ts";
+import { makeCsr } from "../support/csr.ts";
 import { addAgent, type Fleet, makeFleet } from "../support/fleet.ts";
 
 let fleet: Fleet;
@@ -161,12 +162,64 @@ describe("the list", () => {
     expect(page.body).toMatchObject({ data: [{ id: c.id }], total: 3, page: 2, per_page: 2 });
   });
 
-  it.each(["status=Nope", "expires_before=yesterday", "sort=colour", "page=0", "per_page=501"])(
-    "refuses %s",
-    async (query) => {
-      expect((await fleet.admin.get(`${path}?${query}`)).status).toBe(400);
-    },
-  );
+  it("finds by serial, fingerprint, name and text, and what ends soon", async () => {
+    const a = await one({
+      common_name: "find-a.example.com",
+      sans: ["www.find-a.example.com", "10.9.8.7"],
+      target_ids: [],
+    });
+    const b = await one({ common_name: "find-b.example.com", name: "Find 100%_sure" });
+    const csr_pem = await makeCsr({ commonName: "find-a.example.com" });
+    const issued = await fleet.admin.post<{ version: Record<string, string> }>(`${at(a)}/csr`, { csr_pem });
+    expect(issued.status, JSON.stringify(issued.body)).toBe(201);
+    const { serial_number = "", fingerprint_sha256 = "" } = issued.body.version;
+    const colons = (hex: string) => hex.toUpperCase().match(/../g)?.join(":");
+    for (const serial of [serial_number, serial_number.toUpperCase(), `00${serial_number}`, colons(serial_number)])
+      expect(await ids(`serial_number=${serial}`)).toEqual([a.id]);
+    for (const fingerprint of [fingerprint_sha256, colons(fingerprint_sha256)])
+      expect(await ids(`fingerprint_sha256=${fingerprint}`)).toEqual([a.id]);
+    expect(await ids("serial_number=abcdef")).toEqual([]);
+    expect(await ids("san=WWW.find-a.example.com")).toEqual([a.id]);
+    expect(await ids("san=10.9.8.7")).toEqual([a.id]);
+    expect(await ids("san=find-a.example.com")).toEqual([a.id]);
+    expect(await ids("san=example.com")).toEqual([]);
+    expect(await ids("q=FIND-")).toEqual([a.id, b.id]);
+    expect(await ids("q=www.find")).toEqual([a.id]);
+    expect(await ids("q=100%25_s")).toEqual([b.id]);
+    expect(await ids("q=%25%25")).toEqual([]);
+    expect(await ids("q=find-&expiring_within=120d")).toEqual([a.id]);
+    expect(await ids("q=find-&expiring_within=12h")).toEqual([]);
+    await fleet.admin.put(at(a), { sans: ["only.find-a.example.com"] });
+    expect(await ids("san=www.find-a.example.com")).toEqual([]);
+    expect(await ids("san=only.find-a.example.com")).toEqual([a.id]);
+  });
+
+  it("sorts by every column that it shows", async () => {
+    const { body } = await fleet.admin.get<{ data: Record<string, unknown>[] }>(`${path}?per_page=1`);
+    const columns = Object.keys(body.data[0] ?? {}).filter((name) => !["sans", "tags", "target_ids"].includes(name));
+    expect(columns.length).toBeGreaterThan(12);
+    for (const column of columns) {
+      const shown = await fleet.admin.get<{ data: Record<string, string | null>[] }>(
+        `${path}?per_page=500&sort=-${column}`,
+      );
+      const values = shown.body.data.map((row) => row[column] ?? "");
+      expect(values, column).toEqual([...values].sort().reverse());
+    }
+  });
+
+  it.each([
+    "status=Nope",
+    "expires_before=yesterday",
+    "sort=colour",
+    "page=0",
+    "per_page=501",
+    "serial_number=xyz",
+    "expiring_within=soon",
+    "san=no%20name",
+    "q=",
+  ])("refuses %s", async (query) => {
+    expect((await fleet.admin.get(`${path}?${query}`)).status).toBe(400);
+  });
 });
 
 describe("what a certificate uses", () => {

@@ -89,6 +89,13 @@ const instant = z.iso
   .transform((text) => new Date(text).toISOString())
   .openapi({ type: "string", format: "date-time" });
 
+/** Hex as people copy it: any case, with colons. */
+const hexSchema = (digits: number) =>
+  z
+    .string()
+    .regex(/^[0-9a-fA-F]+(?:[:\s][0-9a-fA-F]+)*$/, "must be hex, with or without colons")
+    .max(digits + digits / 2);
+
 const query = z.object({
   ...pageQuery.shape,
   status: status.optional(),
@@ -102,6 +109,18 @@ const query = z.object({
   expires_after: instant.optional(),
   created_after: instant.optional(),
   updated_after: instant.optional(),
+  expiring_within: z
+    .string()
+    .regex(/^[1-9][0-9]{0,4}[dh]?$/, "must be a number of days such as 30 or 30d, or of hours such as 12h")
+    .transform((text) => Number.parseInt(text, 10) * (text.endsWith("h") ? 3_600 : 86_400))
+    .optional()
+    .openapi({ type: "string", description: "Ends within so many days (30, 30d) or hours (12h) and not before now" }),
+  serial_number: hexSchema(40).optional().openapi({ description: "Of any version, in hex" }),
+  fingerprint_sha256: hexSchema(64).optional().openapi({ description: "Of any version, in hex" }),
+  san: z.string().min(1).max(2048).optional().openapi({ description: "One name of the certificate, whole" }),
+  q: z.string().trim().min(1).max(255).optional().openapi({
+    description: "Part of the record's name or id, or of one of its certificate's names; case does not matter",
+  }),
   sort: z
     .string()
     .refine((text) => SORT_KEYS.includes(text.replace(/^-/, "")), `must be one of ${SORT_KEYS.join(", ")}, or -key`)

@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, lt, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
@@ -12,9 +12,10 @@ import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
+import { type CertificateFilter, conditions } from "./filter.ts";
 import { placeOf, visibleCertificates } from "./scope.ts";
 import { renewing } from "./state.ts";
-import { CERTIFICATE_STATUSES, type CertificateStatus, certificates, certificateTargets } from "./table.ts";
+import { CERTIFICATE_STATUSES, certificates, certificateTargets } from "./table.ts";
 
 export { CERTIFICATE_STATUSES };
 export type Certificate = typeof certificates.$inferSelect;
@@ -252,22 +253,7 @@ function event(ctx: Context, action: string, id: string, details: Record<string,
   return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
 }
 
-export interface CertificateFilter {
-  readonly status?: CertificateStatus | undefined;
-  readonly environment?: string | undefined;
-  readonly owner_id?: string | undefined;
-  readonly team_id?: string | undefined;
-  readonly issuer_id?: string | undefined;
-  readonly profile_id?: string | undefined;
-  readonly agent_id?: string | undefined;
-  /** RFC 3339 UTC with milliseconds, as rows have them. */
-  readonly expires_before?: string | undefined;
-  readonly expires_after?: string | undefined;
-  readonly created_after?: string | undefined;
-  readonly updated_after?: string | undefined;
-}
-
-/** Sort keys of the API and the columns behind them. */
+/** Sort keys of the API: every column that is shown, by its name, and in the camel case that the contract has for some. */
 const SORT: Readonly<Record<string, SQLiteColumn>> = {
   createdAt: certificates.created_at,
   updatedAt: certificates.updated_at,
@@ -277,6 +263,11 @@ const SORT: Readonly<Record<string, SQLiteColumn>> = {
   name: certificates.name,
   status: certificates.status,
   environment: certificates.environment,
+  ...Object.fromEntries(
+    Object.values(getTableColumns(certificates))
+      .filter((column) => !["sans", "tags", "revocation_noted_at"].includes(column.name))
+      .map((column) => [column.name, column]),
+  ),
 };
 
 export const SORT_KEYS = Object.keys(SORT);
@@ -291,32 +282,8 @@ export async function listCertificates(
   const by = SORT[sort.key] ?? certificates.created_at;
   const direction = sort.descending ? down : up;
   const { data, ...rest } = await listPage<Certificate>(ctx, certificates, page, {
-    where: and(conditions(filter), visibleCertificates(ctx.actor, "cert.read")),
+    where: and(conditions(filter, ctx.clock.now()), visibleCertificates(ctx.actor, "cert.read")),
     order: [direction(by), direction(certificates.id)],
   });
   return { data: await viewsOf(ctx, data), ...rest };
-}
-
-function conditions(filter: CertificateFilter): SQL | undefined {
-  const when = <T>(value: T | undefined, condition: (value: T) => SQL) =>
-    value === undefined ? undefined : condition(value);
-  return and(
-    when(filter.status, (value) => eq(certificates.status, value)),
-    when(filter.environment, (value) => eq(certificates.environment, value)),
-    when(filter.owner_id, (value) => eq(certificates.owner_id, value)),
-    when(filter.team_id, (value) => eq(certificates.team_id, value)),
-    when(filter.issuer_id, (value) => eq(certificates.issuer_id, value)),
-    when(filter.profile_id, (value) => eq(certificates.certificate_profile_id, value)),
-    when(filter.agent_id, ofAgent),
-    when(filter.expires_before, (value) => lt(certificates.expires_at, value)),
-    when(filter.expires_after, (value) => gt(certificates.expires_at, value)),
-    when(filter.created_after, (value) => gt(certificates.created_at, value)),
-    when(filter.updated_after, (value) => gt(certificates.updated_at, value)),
-  );
-}
-
-function ofAgent(agentId: string): SQL {
-  return sql`${certificates.id} in (
-    select ${certificateTargets.certificate_id} from ${certificateTargets}
-    join targets on targets.id = ${certificateTargets.target_id} where targets.agent_id = ${agentId})`;
 }
