@@ -2,7 +2,18 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RunningServer, startServer } from "../support/server.ts";
 import { bootstrap, text } from "./support/api.ts";
 import { ocspBy, ocspVerdict, WAYS } from "./support/ocsp.ts";
-import { createIssuer, fetchCa, type Issued, issue, NEW_KEY, revoke, type Scene, setScene } from "./support/scene.ts";
+import {
+  createIssuer,
+  fetchCa,
+  type Issued,
+  issue,
+  NEW_KEY,
+  outsideCa,
+  revoke,
+  type Scene,
+  setScene,
+  signBelow,
+} from "./support/scene.ts";
 import { eventually, must, run, Scratch } from "./support/shell.ts";
 
 let server: RunningServer;
@@ -17,28 +28,6 @@ afterAll(async () => {
   await server?.stop();
   scratch.remove();
 });
-
-const CA_EXTENSIONS =
-  "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
-
-/** A root that openssl makes and keeps: `${name}.pem` and `${name}.key`. */
-async function outsideCa(name: string, newKey: readonly string[]): Promise<string> {
-  const config = scratch.write(`${name}.cnf`, `[req]\ndistinguished_name=dn\n[dn]\n[ca]\n${CA_EXTENSIONS}`);
-  await must("openssl", [
-    ...[
-      "req",
-      "-x509",
-      ...newKey,
-      "-nodes",
-      "-keyout",
-      scratch.file(`${name}.key`),
-      "-out",
-      scratch.file(`${name}.pem`),
-    ],
-    ...["-subj", `/CN=${name}`, "-days", "3650", "-config", config, "-extensions", "ca"],
-  ]);
-  return scratch.file(`${name}.pem`);
-}
 
 /** What openssl says of a chain, with revocation of the leaf by the CRL of its own CA. */
 const verify = (root: string, issued: Issued, ...more: string[]) =>
@@ -68,7 +57,7 @@ describe("a CA brought in", () => {
   for (const algorithm of ["ECDSA-P384", "RSA-2048"]) {
     it(`${algorithm}: signs under the certificate that openssl made`, async () => {
       const slug = algorithm.toLowerCase();
-      const root = await outsideCa(`brought-${slug}`, NEW_KEY[algorithm] ?? []);
+      const root = await outsideCa(scratch, `brought-${slug}`, NEW_KEY[algorithm] ?? []);
       await createIssuer(scene, `iss-brought-${slug}`, {
         ca_cert_pem: scratch.read(`brought-${slug}.pem`),
         ca_key_pem: scratch.read(`brought-${slug}.key`),
@@ -82,16 +71,12 @@ describe("a CA brought in", () => {
   }
 
   it("may be a subordinate with its chain", async () => {
-    const root = await outsideCa("far", NEW_KEY["RSA-2048"] ?? []);
+    const root = await outsideCa(scratch, "far", NEW_KEY["RSA-2048"] ?? []);
     await must("openssl", [
       ...["req", "-new", ...(NEW_KEY["ECDSA-P256"] ?? []), "-nodes", "-keyout", scratch.file("near.key")],
       ...["-subj", "/O=Example/CN=near", "-out", scratch.file("near.csr")],
     ]);
-    await must("openssl", [
-      ...["x509", "-req", "-in", scratch.file("near.csr"), "-CA", root, "-CAkey", scratch.file("far.key")],
-      ...["-days", "1825", "-extfile", scratch.write("near.ext", `${CA_EXTENSIONS}authorityKeyIdentifier=keyid\n`)],
-      ...["-out", scratch.file("near.pem")],
-    ]);
+    await signBelow(scratch, "far", "near", scratch.file("near.csr"));
     await createIssuer(scene, "iss-near", {
       ca_cert_pem: scratch.read("near.pem") + scratch.read("far.pem"),
       ca_key_pem: scratch.read("near.key"),
@@ -102,8 +87,8 @@ describe("a CA brought in", () => {
   });
 
   it("is refused with a key that is not the certificate's", async () => {
-    await outsideCa("one", NEW_KEY["ECDSA-P256"] ?? []);
-    await outsideCa("other", NEW_KEY["ECDSA-P256"] ?? []);
+    await outsideCa(scratch, "one", NEW_KEY["ECDSA-P256"] ?? []);
+    await outsideCa(scratch, "other", NEW_KEY["ECDSA-P256"] ?? []);
     const config = { ca_cert_pem: scratch.read("one.pem"), ca_key_pem: scratch.read("other.key") };
     const body = { id: "iss-mismatch", name: "Mismatch", type: "GenericCA", config };
     const answer = await scene.admin.ask("POST", "/api/v1/issuers", body);
@@ -114,7 +99,7 @@ describe("a CA brought in", () => {
 
 describe("a subordinate whose key is made inside", () => {
   it("signs once the outside root has signed its request", async () => {
-    const root = await outsideCa("offline", NEW_KEY["ECDSA-P384"] ?? []);
+    const root = await outsideCa(scratch, "offline", NEW_KEY["ECDSA-P384"] ?? []);
     const made = await scene.admin.post("/api/v1/issuers", {
       id: "iss-sub",
       name: "Subordinate",
@@ -123,11 +108,7 @@ describe("a subordinate whose key is made inside", () => {
     });
     const csr = text(made.config as Readonly<Record<string, unknown>>, "ca_csr_pem");
     await must("openssl", ["req", "-noout", "-verify"], { input: csr });
-    await must("openssl", [
-      ...["x509", "-req", "-in", scratch.write("sub.csr", csr), "-CA", root, "-CAkey", scratch.file("offline.key")],
-      ...["-days", "1825", "-extfile", scratch.write("sub.ext", `${CA_EXTENSIONS}authorityKeyIdentifier=keyid\n`)],
-      ...["-out", scratch.file("sub.pem")],
-    ]);
+    await signBelow(scratch, "offline", "sub", scratch.write("sub.csr", csr));
     const ca_cert_pem = scratch.read("sub.pem") + scratch.read("offline.pem");
     await scene.admin.send("PUT", "/api/v1/issuers/iss-sub", { config: { ca_cert_pem } });
     const issued = await issue(scene, "iss-sub", "under-sub");

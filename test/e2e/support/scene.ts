@@ -65,6 +65,38 @@ export async function createIssuer(scene: Scene, id: string, config: Readonly<Re
   await scene.admin.post("/api/v1/issuers", { id, name: id, type: "GenericCA", config });
 }
 
+const CA_EXTENSIONS =
+  "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
+
+/** A root that openssl makes and keeps: `${name}.pem` and `${name}.key`; `more` are extensions beside the usual ones. */
+export async function outsideCa(scratch: Scratch, name: string, newKey: readonly string[], more = ""): Promise<string> {
+  const config = `[req]\ndistinguished_name=dn\n[dn]\n[ca]\n${CA_EXTENSIONS}${more}`;
+  await must("openssl", [
+    ...[
+      "req",
+      "-x509",
+      ...newKey,
+      "-nodes",
+      "-keyout",
+      scratch.file(`${name}.key`),
+      "-out",
+      scratch.file(`${name}.pem`),
+    ],
+    ...["-subj", `/CN=${name}`, "-days", "3650"],
+    ...["-config", scratch.write(`${name}.cnf`, config), "-extensions", "ca"],
+  ]);
+  return scratch.file(`${name}.pem`);
+}
+
+/** Signs a request as an outside CA does, for a CA below it: `${name}.pem`. */
+export async function signBelow(scratch: Scratch, outside: string, name: string, csr: string): Promise<void> {
+  const extensions = `${CA_EXTENSIONS}authorityKeyIdentifier=keyid\n`;
+  await must("openssl", [
+    ...["x509", "-req", "-in", csr, "-CA", scratch.file(`${outside}.pem`), "-CAkey", scratch.file(`${outside}.key`)],
+    ...["-days", "1825", "-extfile", scratch.write(`${name}.ext`, extensions), "-out", scratch.file(`${name}.pem`)],
+  ]);
+}
+
 /** The CA certificate that the server publishes, as a PEM file. */
 export async function fetchCa(scene: Scene, caId: string): Promise<string> {
   const { bytes } = await scene.admin.send("GET", `/.well-known/pki/ca/${caId}`);
@@ -109,7 +141,7 @@ export async function issue(
     "-out",
     csr,
     "-subj",
-    "/",
+    options.commonName === undefined ? `/CN=${name}.example.com` : "/",
   ]);
   const csr_pem = scratch.read(`${name}.csr`);
   await agent.post(`/api/v1/agents/${agentId}/csr`, { certificate_id: certificateId, csr_pem });

@@ -68,7 +68,11 @@ export class Scratch {
   }
 
   read(name: string): string {
-    return readFileSync(this.file(name), "utf8");
+    return this.bytes(name).toString();
+  }
+
+  bytes(name: string): Buffer {
+    return readFileSync(this.file(name));
   }
 
   remove(): void {

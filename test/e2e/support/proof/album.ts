@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { fetchCa, type Issued, type Scene } from "../scene.ts";
 import { eventually, must, run } from "../shell.ts";
 import type { Artefact } from "./checkers.ts";
@@ -14,11 +15,12 @@ export const REASONS: Readonly<Record<string, number>> = {
   privilegeWithdrawn: 9,
 };
 
-/** A CA of the server: its certificate and the anchor above it, PEM files. */
+/** A CA of the server, in PEM files: its certificate, the anchor above it, and both with all between. */
 export interface Ca {
   readonly id: string;
   readonly pem: string;
   readonly root: string;
+  readonly chain: string;
 }
 
 /** What is asked about: a certificate, or a serial that nobody issued. */
@@ -27,12 +29,20 @@ type Asked = { readonly leaf: string; readonly serial: string } | { readonly lea
 interface Answer {
   readonly status: "good" | "revoked" | "unknown";
   readonly reason?: string;
-  readonly hash?: "SHA-1" | "SHA-256";
+  /** Of the CertID: `SHA-256`; SHA-1 unless told. */
+  readonly hash?: string;
   readonly nonce?: boolean;
+  /** RFC 6960 appendix A.1; POST unless told. */
+  readonly method?: "GET" | "POST";
 }
 
 /** As the Go program has serials: hex without leading zeros. */
 const plain = (serial: string) => serial.replace(/^0+(?=.)/, "");
+
+export async function serialOf(pem: string): Promise<string> {
+  const { text: line } = await must("openssl", ["x509", "-in", pem, "-noout", "-serial"]);
+  return line.trim().replace("serial=", "").toLowerCase();
+}
 
 /** Artefacts that the server made, each with what it must be. */
 export class Album {
@@ -45,12 +55,17 @@ export class Album {
     this.theme = theme;
   }
 
-  /** The certificate of a CA; `issuer` is the CA that signed it, none for a root. */
-  async ca(id: string, issuer: Ca | null = null, chain = ""): Promise<Ca> {
+  /** The certificate of a CA of the server; `issuer` is the CA of the server that signed it, none for a root. */
+  async ca(id: string, issuer: Ca | null = null): Promise<Ca> {
     const pem = await fetchCa(this.scene, id);
-    const above = issuer === null ? { Issuer: "" } : { Issuer: issuer.pem, Root: issuer.root, Chain: chain };
+    const above = issuer === null ? { Issuer: "" } : { Issuer: issuer.pem, Root: issuer.root, Chain: issuer.chain };
     await this.certificate(`CA ${id}`, pem, above);
-    return { id, pem, root: issuer?.root ?? pem };
+    const { scratch } = this.scene;
+    const chain = scratch.write(
+      `${id}.chain.pem`,
+      [pem, issuer?.chain].map((path) => (path ? readFileSync(path) : "")).join(""),
+    );
+    return { id, pem, root: issuer?.root ?? pem, chain };
   }
 
   async leaf(issued: Issued): Promise<void> {
@@ -79,43 +94,46 @@ export class Album {
   /** The answer about a certificate, or about a serial that nobody issued, as soon as it has the status. */
   async answer(ca: Ca, asked: Asked, expected: Answer, at = ca.id): Promise<void> {
     const { scratch, admin } = this.scene;
-    const hash = expected.hash ?? "SHA-1";
-    const request = scratch.file("proof.request");
-    const about = asked.leaf === null ? ["-serial", `0x${asked.serial}`] : ["-cert", asked.leaf];
+    const { status, reason = "unspecified", hash = "SHA-1", nonce = false, method = "POST" } = expected;
+    const name = ["answer", at, asked.serial, hash, method, status, ...(nonce ? ["nonce"] : [])].join(" ");
+    const request = scratch.file(`${name}.request`);
     await must("openssl", [
-      ...["ocsp", `-${hash.toLowerCase().replace("-", "")}`, "-issuer", ca.pem, ...about],
-      ...[expected.nonce ? "-nonce" : "-no_nonce", "-reqout", request],
+      ...["ocsp", `-${hash.toLowerCase().replace("-", "")}`, "-issuer", ca.pem],
+      ...(asked.leaf === null ? ["-serial", `0x${asked.serial}`] : ["-cert", asked.leaf]),
+      ...[nonce ? "-nonce" : "-no_nonce", "-reqout", request],
     ]);
+    const address = `${admin.url}/.well-known/pki/ocsp/${at}`;
+    const fetched =
+      method === "POST"
+        ? ["-H", "Content-Type: application/ocsp-request", "--data-binary", `@${request}`, address]
+        : [`${address}/${encodeURIComponent(readFileSync(request).toString("base64"))}`];
     const [bytes, shown] = await eventually(async () => {
-      const { stdout } = await must("curl", [
-        ...["-sf", "-H", "Content-Type: application/ocsp-request", "--data-binary", `@${request}`],
-        `${admin.url}/.well-known/pki/ocsp/${at}`,
-      ]);
-      const respin = scratch.write("proof.response", stdout);
+      const { stdout } = await must("curl", ["-sf", ...fetched]);
+      const respin = scratch.write(`${name}.response`, stdout);
       const { text } = await run("openssl", ["ocsp", "-respin", respin, "-noverify", "-resp_text"]);
-      if (!text.includes(`Cert Status: ${expected.status}`)) throw new Error(`not ${expected.status}: ${text}`);
+      if (!text.includes(`Cert Status: ${status}`)) throw new Error(`not ${status}: ${text}`);
       return [stdout, text] as const;
     });
-    if (shown.includes("OCSP Nonce") !== (expected.nonce ?? false)) throw new Error(`nonce: ${shown}`);
-    this.add(
-      `answer ${at} ${asked.serial} ${hash}${expected.nonce ? " nonce" : ""} ${expected.status}`,
-      "ocsp",
-      bytes,
-      {
-        Issuer: ca.pem,
-        Certificate: asked.leaf ?? "",
-        Serial: plain(asked.serial),
-        Status: expected.status,
-        Reason: REASONS[expected.reason ?? "unspecified"] ?? -1,
-        Hash: hash,
-      },
-    );
-    const responder = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(shown)?.[0];
-    if (responder === undefined) throw new Error(`no responder certificate: ${shown}`);
+    if (shown.includes("OCSP Nonce") !== nonce) throw new Error(`nonce: ${shown}`);
+    this.add(name, "ocsp", bytes, {
+      Issuer: ca.pem,
+      Certificate: asked.leaf ?? "",
+      Serial: plain(asked.serial),
+      Status: status,
+      Reason: REASONS[reason] ?? -1,
+      Hash: hash,
+    });
+    await this.responder(ca, shown);
+  }
+
+  /** The certificate of the responder that openssl printed with an answer. */
+  private async responder(ca: Ca, shown: string): Promise<void> {
     const name = `responder ${ca.id}`;
     if (this.artefacts.some((artefact) => artefact.Name === `${this.theme}: ${name}`)) return;
-    const pem = scratch.write("proof.responder.pem", responder);
-    await this.certificate(name, pem, { Issuer: ca.pem, Root: ca.root, Chain: ca.pem });
+    const text = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(shown)?.[0];
+    if (text === undefined) throw new Error(`no responder certificate: ${shown}`);
+    const pem = this.scene.scratch.write(`${name}.pem`, text);
+    await this.certificate(name, pem, { Issuer: ca.pem, Root: ca.root, Chain: ca.chain });
   }
 
   add(name: string, kind: Artefact["Kind"], der: Uint8Array, more: Omit<Artefact, "Name" | "Kind" | "File">) {

@@ -25,7 +25,8 @@ export interface Artefact {
   readonly Serial?: string;
   readonly Status?: "good" | "revoked" | "unknown";
   readonly Reason?: number;
-  readonly Hash?: "SHA-1" | "SHA-256";
+  /** Of the CertID. */
+  readonly Hash?: string;
 }
 
 export interface Finding {
@@ -58,6 +59,6 @@ async function findings(program: string, args: string[], artefacts: readonly Art
   return lines as Finding[];
 }
 
-export function covers(exception: Exception, { checker, code, artefact }: Finding): boolean {
-  return exception.checker === checker && exception.code === code && exception.artefacts.test(artefact);
+export function covers(exception: Exception, { checker, code, artefact, message }: Finding): boolean {
+  return exception.checker === checker && exception.code === code && exception.where.test(`${artefact}: ${message}`);
 }

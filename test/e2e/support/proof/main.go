@@ -7,10 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
-	"math/big"
 	"os"
 	"time"
 
@@ -30,13 +28,13 @@ type Artefact struct {
 	Root   string // certificate: the trust anchor
 	Chain  string // certificate: what came with it
 
-	Revoked map[string]int // crl: serial in hex to reason code, of every entry
+	Revoked map[string]int // crl: of every entry, serial in hex without leading zeros to reason code
 
 	Certificate string // ocsp: asked about; empty where only the serial is known
-	Serial      string // ocsp: in hex
+	Serial      string // ocsp: in hex without leading zeros
 	Status      string // ocsp: good, revoked, unknown
 	Reason      int    // ocsp: reason code
-	Hash        string // ocsp: SHA-1, SHA-256
+	Hash        string // ocsp: of the CertID, as SHA-256
 }
 
 type finding struct {
@@ -66,8 +64,8 @@ func main() {
 		for code, message := range zlinted(artefact.Kind, der, registry) {
 			out.Encode(finding{artefact.Name, "zlint", code, message})
 		}
-		if err := relied(artefact, der); err != nil {
-			out.Encode(finding{artefact.Name, "go", artefact.Kind, err.Error()})
+		for _, problem := range relied(artefact, der) {
+			out.Encode(finding{artefact.Name, "go", artefact.Kind, problem})
 		}
 	}
 	out.Encode(map[string]int{"checked": len(artefacts)})
@@ -108,31 +106,44 @@ func zlinted(kind string, der []byte, registry lint.Registry) map[string]string 
 	return found
 }
 
-func relied(artefact Artefact, der []byte) error {
-	switch artefact.Kind {
-	case "certificate":
-		return certificateHolds(artefact, der)
-	case "crl":
-		return listHolds(artefact, der)
-	default:
-		return answerHolds(artefact, der)
+// problems are what a relying party objects to.
+type problems []string
+
+// unless takes down a problem where something that must hold does not.
+func (p *problems) unless(holds bool, format string, args ...any) {
+	if !holds {
+		*p = append(*p, fmt.Sprintf(format, args...))
 	}
 }
 
-func certificateHolds(artefact Artefact, der []byte) error {
+func (p *problems) failed(err error) bool {
+	p.unless(err == nil, "%v", err)
+	return err != nil
+}
+
+func relied(artefact Artefact, der []byte) problems {
+	switch artefact.Kind {
+	case "certificate":
+		return ofCertificate(artefact, der)
+	case "crl":
+		return ofList(artefact, der)
+	default:
+		return ofAnswer(artefact, der)
+	}
+}
+
+func ofCertificate(artefact Artefact, der []byte) (found problems) {
 	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
+	if found.failed(err) {
+		return
 	}
-	if len(certificate.UnhandledCriticalExtensions) > 0 {
-		return fmt.Errorf("unhandled critical extensions: %v", certificate.UnhandledCriticalExtensions)
-	}
+	unhandled := certificate.UnhandledCriticalExtensions
+	found.unless(len(unhandled) == 0, "unhandled critical extensions: %v", unhandled)
 	if artefact.Issuer == "" {
-		return certificate.CheckSignatureFrom(certificate)
+		found.failed(certificate.CheckSignatureFrom(certificate))
+		return
 	}
-	if err := certificate.CheckSignatureFrom(read(artefact.Issuer)); err != nil {
-		return err
-	}
+	found.failed(certificate.CheckSignatureFrom(read(artefact.Issuer)))
 	options := x509.VerifyOptions{
 		Roots:         x509.NewCertPool(),
 		Intermediates: x509.NewCertPool(),
@@ -143,67 +154,51 @@ func certificateHolds(artefact Artefact, der []byte) error {
 		options.Intermediates.AppendCertsFromPEM(text(artefact.Chain))
 	}
 	_, err = certificate.Verify(options)
-	return err
+	found.failed(err)
+	return
 }
 
-func listHolds(artefact Artefact, der []byte) error {
+func ofList(artefact Artefact, der []byte) (found problems) {
 	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return err
+	if found.failed(err) {
+		return
 	}
-	issuer := read(artefact.Issuer)
-	if err := list.CheckSignatureFrom(issuer); err != nil {
-		return err
+	issuer, now := read(artefact.Issuer), time.Now()
+	found.failed(list.CheckSignatureFrom(issuer))
+	found.unless(bytes.Equal(list.RawIssuer, issuer.RawSubject), "another issuer name than the CA's")
+	found.unless(bytes.Equal(list.AuthorityKeyId, issuer.SubjectKeyId), "another key identifier than the CA's")
+	found.unless(list.Number != nil && list.Number.Sign() > 0, "CRL number %v", list.Number)
+	found.unless(!list.ThisUpdate.After(now) && list.NextUpdate.After(now), "from %v to %v", list.ThisUpdate, list.NextUpdate)
+	entries := list.RevokedCertificateEntries
+	found.unless(len(entries) == len(artefact.Revoked), "%d entries, %d expected", len(entries), len(artefact.Revoked))
+	for _, entry := range entries {
+		reason, listed := artefact.Revoked[entry.SerialNumber.Text(16)]
+		found.unless(listed, "entry %x is not expected", entry.SerialNumber)
+		found.unless(entry.ReasonCode == reason, "entry %x has reason %d, not %d", entry.SerialNumber, entry.ReasonCode, reason)
+		found.unless(!entry.RevocationTime.After(list.ThisUpdate), "entry %x is later than thisUpdate", entry.SerialNumber)
 	}
-	switch {
-	case !bytes.Equal(list.RawIssuer, issuer.RawSubject):
-		return errors.New("another issuer name than the CA's")
-	case !bytes.Equal(list.AuthorityKeyId, issuer.SubjectKeyId):
-		return errors.New("another authority key identifier than the CA's")
-	case list.Number == nil || list.Number.Sign() <= 0:
-		return fmt.Errorf("CRL number %v", list.Number)
-	case list.ThisUpdate.After(time.Now()) || !list.NextUpdate.After(time.Now()):
-		return fmt.Errorf("valid from %v to %v", list.ThisUpdate, list.NextUpdate)
-	case len(list.RevokedCertificateEntries) != len(artefact.Revoked):
-		return fmt.Errorf("%d entries, %d expected", len(list.RevokedCertificateEntries), len(artefact.Revoked))
-	}
-	for _, entry := range list.RevokedCertificateEntries {
-		reason, known := artefact.Revoked[entry.SerialNumber.Text(16)]
-		if !known || entry.ReasonCode != reason {
-			return fmt.Errorf("entry %x with reason %d, expected %d (%v)", entry.SerialNumber, entry.ReasonCode, reason, known)
-		}
-		if entry.RevocationTime.After(list.ThisUpdate) {
-			return fmt.Errorf("entry %x is later than thisUpdate", entry.SerialNumber)
-		}
-	}
-	return nil
+	return
 }
 
-func answerHolds(artefact Artefact, der []byte) error {
+func ofAnswer(artefact Artefact, der []byte) (found problems) {
 	var certificate *x509.Certificate
 	if artefact.Certificate != "" {
 		certificate = read(artefact.Certificate)
 	}
 	answer, err := ocsp.ParseResponseForCert(der, certificate, read(artefact.Issuer))
-	if err != nil {
-		return err
+	if found.failed(err) {
+		return
 	}
-	serial, _ := new(big.Int).SetString(artefact.Serial, 16)
-	statuses := map[int]string{ocsp.Good: "good", ocsp.Revoked: "revoked", ocsp.Unknown: "unknown"}
-	now := time.Now()
-	switch {
-	case statuses[answer.Status] != artefact.Status || answer.RevocationReason != artefact.Reason:
-		return fmt.Errorf("%s for reason %d", statuses[answer.Status], answer.RevocationReason)
-	case answer.SerialNumber.Cmp(serial) != 0:
-		return fmt.Errorf("about serial %x", answer.SerialNumber)
-	case answer.IssuerHash.String() != artefact.Hash:
-		return fmt.Errorf("CertID with %v", answer.IssuerHash)
-	case answer.ThisUpdate.After(now) || !answer.NextUpdate.After(now) || answer.ProducedAt.After(now):
-		return fmt.Errorf("valid from %v to %v, produced at %v", answer.ThisUpdate, answer.NextUpdate, answer.ProducedAt)
-	case answer.Status == ocsp.Revoked && answer.RevokedAt.After(answer.ThisUpdate):
-		return fmt.Errorf("revoked at %v, later than thisUpdate", answer.RevokedAt)
-	}
-	return nil
+	serial, now := answer.SerialNumber.Text(16), time.Now()
+	status := map[int]string{ocsp.Good: "good", ocsp.Revoked: "revoked", ocsp.Unknown: "unknown"}[answer.Status]
+	found.unless(status == artefact.Status, "%s", status)
+	found.unless(answer.RevocationReason == artefact.Reason, "reason %d", answer.RevocationReason)
+	found.unless(serial == artefact.Serial, "serial %s", serial)
+	found.unless(answer.IssuerHash.String() == artefact.Hash, "CertID with %v", answer.IssuerHash)
+	found.unless(!answer.ThisUpdate.After(now) && answer.NextUpdate.After(now), "from %v to %v", answer.ThisUpdate, answer.NextUpdate)
+	found.unless(!answer.ProducedAt.After(now), "produced at %v", answer.ProducedAt)
+	found.unless(!answer.RevokedAt.After(answer.ThisUpdate), "revoked at %v, later than thisUpdate", answer.RevokedAt)
+	return
 }
 
 func text(path string) []byte {
