@@ -1,6 +1,7 @@
 import { type Build, buildAssets, buildWorker } from "./local/build.ts";
 import { startSchedules } from "./local/cron.ts";
 import { demoWarning } from "./local/demo.ts";
+import { openFront } from "./local/front.ts";
 import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
 import { fail, note, sayReady } from "./local/log.ts";
@@ -15,6 +16,9 @@ import { type Server, supervise } from "./local/supervise.ts";
 
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
 const EX_SOFTWARE = 70;
+
+/** Where workerd itself listens: behind the front, on any free port. */
+const INSIDE = { hosts: [{ address: "127.0.0.1", optional: false }], port: 0 };
 
 /** So long the ready line waits for the first tick. */
 const FIRST_TICK_MS = 15_000;
@@ -49,10 +53,13 @@ async function start(): Promise<void> {
   const supervisor = await supervise({
     async start() {
       const { isFull: isStorageFull } = storage;
-      const served = { script: build.script, vars, listen: sockets, targetsAsSent: true, isStorageFull };
+      // Another program may have taken the port while nothing ran.
+      await chooseSockets({ hosts: early.hosts, port: sockets[0]?.port ?? 0 });
+      const inside = await chooseSockets(INSIDE);
+      const served = { script: build.script, vars, listen: inside, targetsAsSent: true, isStorageFull };
       const runtime = await startWorker(project, places, served);
       lock.update({ url, workerd: runtime.workerd });
-      return withSchedules(runtime, project.crons);
+      return withSchedules(await withFront(runtime, sockets, inside), project.crons);
     },
     note,
     giveUp: (reason) => ending.end(reason, EX_SOFTWARE),
@@ -97,6 +104,19 @@ function workerVars({ settings }: Prepared, build: Build, sockets: readonly List
     PORT: port,
     CERTCTL_PUBLIC_URL: settings.publicUrl ?? `http://localhost:${port}`,
   };
+}
+
+/** The runtime with the front that makes it reachable, and which is open no longer than it lives. */
+async function withFront(runtime: Runtime, sockets: readonly Listen[], inside: readonly Listen[]): Promise<Runtime> {
+  const front = await openFront(sockets, inside[0] ?? { host: "127.0.0.1", port: 0 }).catch(async (error: unknown) => {
+    await runtime.stop();
+    throw error;
+  });
+  const stop = async () => {
+    await front.close();
+    await runtime.stop();
+  };
+  return { ...runtime, stop };
 }
 
 /** The runtime with the schedules of wrangler.toml, which stop with it. */

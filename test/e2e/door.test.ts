@@ -116,6 +116,50 @@ describe("straight at the socket", () => {
     }
   });
 
+  it("bytes that make no request, and methods that nobody knows, are answered in the envelope as well", async () => {
+    for (const target of [
+      "",
+      "?x",
+      "#x",
+      "\\health",
+      "http://",
+      "http:///x",
+      "/\x01",
+      "/\x7f",
+      "/\xff",
+      "/a\tb",
+      "/a b",
+      "/?\x01",
+    ])
+      expectEnvelope(target, await sendRaw(server.port, rawRequest(`GET ${target}`, "localhost")), 400, "invalid_http");
+    for (const line of ["G@T /health", "\x00\x01", "\x16\x03\x01", "GET"])
+      expectEnvelope(line, await sendRaw(server.port, rawRequest(line, "localhost")), 400, "invalid_http");
+    for (const header of [
+      " A: b",
+      "A b: c",
+      "Content-Length: -1",
+      "Transfer-Encoding: x",
+      "Content-Length: 1\r\nContent-Length: 2",
+    ]) {
+      const answer = await sendRaw(server.port, rawRequest("POST /health", "localhost", [header]));
+      expectEnvelope(header, answer, 400, "invalid_http");
+    }
+    const long = "x".repeat(100_000);
+    expectEnvelope("long", await sendRaw(server.port, rawRequest(`GET /${long}`, "localhost")), 414, "invalid_http");
+    for (const line of [
+      "CONNECT x:443",
+      "CONNECT /health",
+      `CONNECT ${CA}`,
+      "FOO /health",
+      "get /health",
+      "TRACK /health",
+    ]) {
+      const answer = await sendRaw(server.port, rawRequest(line, "localhost"));
+      expectEnvelope(line, answer, 405, "method_not_allowed");
+      expect(answer.headers.get("Allow")).toContain("GET, HEAD");
+    }
+  });
+
   it("a method that a path does not have is a 405 with Allow", async () => {
     for (const method of ["TRACE", "PROPFIND", "QUERY", "PURGE", "LOCK", "DELETE", "OPTIONS"]) {
       for (const path of ["/health", CA]) {
@@ -142,6 +186,8 @@ describe("straight at the socket", () => {
     await dateOf(get("/.well-known/pki/ca/nobody"), 404);
     await dateOf(rawRequest("DELETE /health", "localhost"), 405);
     await dateOf(get("/health").replace("localhost", "x/y"), 400);
+    await dateOf(get("/\x01"), 400);
+    await dateOf(rawRequest("FOO /health", "localhost"), 405);
     for (const path of [CA, OCSP, "/assets/front.js"]) {
       const { headers } = await sendRaw(server.port, get(path));
       await dateOf(get(path, `If-None-Match: ${headers.get("ETag")}`), 304);
