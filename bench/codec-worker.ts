@@ -3,10 +3,11 @@ import * as pkijs from "pkijs";
 import { type Bytes, fromHex } from "../src/pki/bytes.ts";
 import {
   assembleCertificate,
-  buildRootCertificate,
+  buildRootTbs,
   buildTbsCertificate,
   compileIssuerTemplate,
   parseCertificate,
+  signTbs,
 } from "../src/pki/certificate.ts";
 import { CrlChecker, crlChunks, crlEntryLength, crlLength, planCrl, signCrl, writeCrlEntry } from "../src/pki/crl.ts";
 import {
@@ -59,17 +60,18 @@ interface Material {
 async function makeMaterial(): Promise<Material> {
   const [caPair, leafPair] = [await generateKeyPair("ECDSA-P256"), await generateKeyPair("ECDSA-P256")];
   const signer = await importSigner(caPair.pkcs8);
-  const ca = await buildRootCertificate(
-    {
-      serial: SERIAL,
-      notBefore: FROM,
-      notAfter: new Date("2036-11-23T00:00:00Z"),
-      subject: encodeName({ common_name: "Bench CA", organization: "Example" }),
-      publicKey: parseSpki(caPair.spki),
-      pathLen: null,
-    },
-    signer,
-  );
+  const caKey = parseSpki(caPair.spki);
+  const caTbs = buildRootTbs({
+    serial: SERIAL,
+    notBefore: FROM,
+    notAfter: new Date("2036-11-23T00:00:00Z"),
+    subject: encodeName({ common_name: "Bench CA", organization: "Example" }),
+    publicKey: caKey,
+    subjectKeyIdentifier: await keyIdentifier(caKey),
+    pathLen: null,
+    signatureAlgorithmIdentifier: signer.algorithmIdentifier,
+  });
+  const ca = await signTbs(caTbs, signer);
   const leafKey = parseSpki(leafPair.spki);
   return {
     ca,

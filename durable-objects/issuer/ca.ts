@@ -9,24 +9,24 @@ import {
 import { EXTENDED_KEY_USAGES } from "../../src/inventory/profiles.ts";
 import { type Bytes, equal, sha256Hex, toBase64 } from "../../src/pki/bytes.ts";
 import {
-  assembleCertificate,
-  buildRootCertificate,
-  buildSubordinateRequest,
+  buildRootTbs,
+  buildSubordinateRequestInfo,
   type Certificate,
   checkCaChain,
   endOfChain,
   parseCertificate,
+  signTbs,
 } from "../../src/pki/certificate.ts";
 import { CrlError, HIGHEST_CRL_FLOOR } from "../../src/pki/crl.ts";
 import { PkiError } from "../../src/pki/errors.ts";
-import { generateKeyPair, importSigner, isKeyPair, parseSpki } from "../../src/pki/keys.ts";
+import { generateKeyPair, importSigner, isKeyPair, keyIdentifier, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, chainOf, forgetCa, keyPurpose, nowOf, refuse } from "./core.ts";
 import { publishDue } from "./crl.ts";
 import { entriesOfCrl, readOldCrl, takeEntries } from "./imports.ts";
-import { BACKDATE_SECONDS, tbsOf } from "./issue.ts";
+import { BACKDATE_SECONDS } from "./issue.ts";
 import { lintTbs } from "./lint.ts";
 import { markRow, nextSeq } from "./mark.ts";
 import { renewResponder } from "./responder.ts";
@@ -67,23 +67,20 @@ export async function createRoot(core: Core, request: CreateRoot): Promise<Answe
     const now = wholeSecond(nowOf(core));
     const notBefore = now - BACKDATE_SECONDS * 1000;
     const notAfter = notBefore + request.ttl_seconds * 1000 - 1000;
-    const serial = newSerial(core);
-    const tbs = await tbsOf(signer, (capture) =>
-      buildRootCertificate(
-        {
-          serial,
-          notBefore: new Date(notBefore),
-          notAfter: new Date(notAfter),
-          subject: encodeName(request.subject),
-          publicKey: parseSpki(spki),
-          pathLen: request.path_len,
-        },
-        capture,
-      ),
-    );
+    const publicKey = parseSpki(spki);
+    const tbs = buildRootTbs({
+      serial: newSerial(core),
+      notBefore: new Date(notBefore),
+      notAfter: new Date(notAfter),
+      subject: encodeName(request.subject),
+      publicKey,
+      subjectKeyIdentifier: await keyIdentifier(publicKey),
+      pathLen: request.path_len,
+      signatureAlgorithmIdentifier: signer.algorithmIdentifier,
+    });
     const flaw = await lintTbs(tbs, "root", []);
     if (flaw !== null) return refuse("lint_failed", flaw);
-    const der = assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
+    const der = await signTbs(tbs, signer);
     const key = await sealKey(core, request.ledger_id, pkcs8);
     const certificate = parseCertificate(der);
     const fingerprint = await sha256Hex(spki);
@@ -149,8 +146,14 @@ export async function createSubordinate(core: Core, request: CreateSubordinate):
   return creating(core, request, async (digest) => {
     const { pkcs8, spki } = await generateKeyPair(request.algorithm);
     const signer = await importSigner(pkcs8, { pss: request.pss });
-    const profile = { subject: encodeName(request.subject), publicKey: parseSpki(spki), pathLen: request.path_len };
-    const csr = await buildSubordinateRequest(profile, signer);
+    const publicKey = parseSpki(spki);
+    const info = buildSubordinateRequestInfo({
+      subject: encodeName(request.subject),
+      publicKey,
+      subjectKeyIdentifier: await keyIdentifier(publicKey),
+      pathLen: request.path_len,
+    });
+    const csr = await signTbs(info, signer);
     const key = await sealKey(core, request.ledger_id, pkcs8);
     return store(
       core,

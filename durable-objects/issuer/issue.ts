@@ -9,17 +9,17 @@ import {
 } from "../../src/authority/ledger.ts";
 import { type Bytes, digest, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
 import {
-  assembleCertificate,
-  buildSubordinateCertificate,
+  buildSubordinateTbs,
   buildTbsCertificate,
   type Certificate,
   compileIssuerTemplate,
   endOfChain,
   type IssuerTemplate,
   parseCertificate,
+  signTbs,
 } from "../../src/pki/certificate.ts";
 import { PkiError } from "../../src/pki/errors.ts";
-import { keyIdentifier, type PublicKeyInfo, parseSpki, type Signer } from "../../src/pki/keys.ts";
+import { keyIdentifier, type PublicKeyInfo, parseSpki } from "../../src/pki/keys.ts";
 import { inheritNameConstraints, isSubset, parseNameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { type Core, cached, caOf, caSigner, chainOf, commonTurn, nowOf, refuse, wakeAt } from "./core.ts";
@@ -101,8 +101,11 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
     const subject = encodeName(request.subject);
     const bounds = [subject, request.path_len, request.name_constraints, request.ocsp_urls];
     const prepared = await prepare(request, bounds, {});
-    const before = findRequest(core, prepared);
-    if (before) return before;
+    const subjectKeyIdentifier = await keyIdentifier(prepared.key);
+
+    // From here to the insert nothing is awaited.
+    const known = findRequest(core, prepared);
+    if (known) return known;
     const ca = activeCa(core);
     if (!("ledger_id" in ca)) return { ...ca, request_id: request.request_id };
     const own = ownCertificate(core);
@@ -114,27 +117,21 @@ export function issueCa(core: Core, request: IssueCaRequest): Promise<IssueResul
     const position = (serial[serial.length - 1] ?? 0) % shards.length;
     const shard = shards[position] ?? { shard: 0, url: "" };
     const urls = caUrls(core.publicUrl, ca.ca_id);
-    const tbs = await tbsOf(await caSigner(core, ca), (capture) =>
-      buildSubordinateCertificate(
-        {
-          serial,
-          notBefore: new Date(validity.notBefore),
-          notAfter: new Date(validity.notAfter),
-          subject,
-          publicKey: prepared.key,
-          pathLen: bounded.pathLen,
-          nameConstraints: bounded.nameConstraints,
-          issuerCertificate: own,
-          crlUrls: [shard.url],
-          ocspUrls: [urls.ocsp, ...request.ocsp_urls],
-          caIssuersUrls: [urls.caIssuers],
-        },
-        capture,
-      ),
-    );
-    // The same request may have come again while the octets were made.
-    const meanwhile = findRequest(core, prepared);
-    if (meanwhile) return meanwhile;
+    const tbs = buildSubordinateTbs({
+      serial,
+      notBefore: new Date(validity.notBefore),
+      notAfter: new Date(validity.notAfter),
+      subject,
+      publicKey: prepared.key,
+      subjectKeyIdentifier,
+      pathLen: bounded.pathLen,
+      nameConstraints: bounded.nameConstraints,
+      issuerCertificate: own,
+      signatureAlgorithmIdentifier: new Uint8Array(ca.signature_algorithm),
+      crlUrls: [shard.url],
+      ocspUrls: [urls.ocsp, ...request.ocsp_urls],
+      caIssuersUrls: [urls.caIssuers],
+    });
     const row = reserve(core, { ...prepared, ...validity, kind: "ca", serial, shard: shard.shard, tbs });
     return signOnce(core, ca, row);
   });
@@ -153,23 +150,6 @@ function boundsOfChild(parent: Certificate, chain: readonly Certificate[], reque
   if (broken) return `name_constraints: reach beyond those of ${formatName(broken.subject)}`;
   const pathLen = request.path_len ?? (limit === null ? null : limit - 1);
   return { pathLen, nameConstraints };
-}
-
-/** The TBSCertificate of a builder that signs at once: a signer that keeps the octets and signs nothing. */
-export async function tbsOf(
-  signer: Pick<Signer, "algorithmIdentifier">,
-  build: (capture: Signer) => Promise<unknown>,
-): Promise<Bytes> {
-  let tbs: Bytes | null = null;
-  await build({
-    algorithmIdentifier: signer.algorithmIdentifier,
-    sign: async (data) => {
-      tbs = data;
-      return new Uint8Array(1);
-    },
-  });
-  if (tbs === null) throw new Error("the builder signed nothing");
-  return tbs;
 }
 
 /** A certificate of any kind whose octets are made: reserved, linted, signed, recorded. */
@@ -286,7 +266,7 @@ async function sign(core: Core, ca: CaRow, row: EntryRow): Promise<IssueResult> 
     return { ...refuse("lint_failed", flaw), request_id: row.request_id };
   }
   const signer = await caSigner(core, ca);
-  const der = assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
+  const der = await signTbs(tbs, signer);
   const quiet = row.kind === "leaf" ? 0 : 1;
   const seq = nextSeq(core);
   core.sql.exec(

@@ -1,5 +1,5 @@
 import type { Bytes } from "./bytes.ts";
-import { context, integer, NULL, octetString, oid, sequence, set, TAG, tlv } from "./der.ts";
+import { context, integer, NULL, octetString, oid, sequence, set } from "./der.ts";
 import {
   EXTENSION,
   encodeAuthorityInfoAccess,
@@ -10,19 +10,31 @@ import {
   encodeKeyUsage,
   extension,
 } from "./extensions.ts";
-import { assembleCertificate, buildTbs } from "./issue.ts";
+import { buildTbs } from "./issue.ts";
 import { encodeNameConstraints, type NameConstraints } from "./name-constraints.ts";
 import type { Certificate } from "./parse-certificate.ts";
-import { keyIdentifier, type Signer } from "./signing.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
-/** Certificates that are made once in a while: roots, subordinates, OCSP responders, and the request of a subordinate. */
+/**
+ * Certificates that are made once in a while: roots, subordinates, OCSP responders, and the request of a subordinate. Builders
+ * return the octets to be signed; `signTbs` signs them.
+ */
 
-interface Validity {
+interface Subject {
+  /** Name, DER: `encodeName`; of a CA not empty. */
+  readonly subject: Bytes;
+  readonly publicKey: PublicKeyInfo;
+  /** 20 octets: `await keyIdentifier(publicKey)`. */
+  readonly subjectKeyIdentifier: Bytes;
+}
+
+interface Issuance {
   /** Unsigned big-endian: `randomSerial`. */
   readonly serial: Bytes;
   readonly notBefore: Date;
   readonly notAfter: Date;
+  /** AlgorithmIdentifier of the signature to come, DER: `signer.algorithmIdentifier`. */
+  readonly signatureAlgorithmIdentifier: Bytes;
 }
 
 interface Pointers {
@@ -31,10 +43,7 @@ interface Pointers {
   readonly caIssuersUrls?: readonly string[];
 }
 
-interface CaProfile {
-  /** Name, DER: `encodeName`; not empty. */
-  readonly subject: Bytes;
-  readonly publicKey: PublicKeyInfo;
+interface CaProfile extends Subject {
   /** Null or absent: no bound. */
   readonly pathLen?: number | null;
   readonly nameConstraints?: NameConstraints | null;
@@ -53,8 +62,8 @@ function caExtensions(profile: CaProfile): Bytes[] {
   ];
 }
 
-async function ski(publicKey: PublicKeyInfo): Promise<Bytes> {
-  return extension(EXTENSION.subjectKeyIdentifier, false, octetString(await keyIdentifier(publicKey)));
+function ski({ subjectKeyIdentifier }: Subject): Bytes {
+  return extension(EXTENSION.subjectKeyIdentifier, false, octetString(subjectKeyIdentifier));
 }
 
 function pointerExtensions({ crlUrls = [], ocspUrls = [], caIssuersUrls = [] }: Pointers): Bytes[] {
@@ -69,60 +78,36 @@ function pointerExtensions({ crlUrls = [], ocspUrls = [], caIssuersUrls = [] }: 
   return [...access, ...points];
 }
 
-async function signed(tbs: Bytes, signer: Signer): Promise<Bytes> {
-  return assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
-}
-
-export interface RootSpec extends Validity, CaProfile {}
+interface RootSpec extends Issuance, CaProfile {}
 
 /**
- * A self-signed root (RFC 5280 section 4.2): basicConstraints with pathLen, keyCertSign and cRLSign, SKI, and AKI of itself;
- * all that a trust anchor constrains is critical. `signer` must hold the private half of `publicKey`. Answers DER.
+ * The TBSCertificate of a self-signed root (RFC 5280 section 4.2): basicConstraints with pathLen, keyCertSign and cRLSign, SKI,
+ * and AKI of itself; all that a trust anchor constrains is critical. The private half of `publicKey` must sign it.
  */
-export async function buildRootCertificate(root: RootSpec, signer: Signer): Promise<Bytes> {
-  const own = await keyIdentifier(root.publicKey);
-  const tbs = buildTbs(
-    {
-      ...root,
-      spki: root.publicKey.spki,
-      issuer: root.subject,
-      signatureAlgorithmIdentifier: signer.algorithmIdentifier,
-    },
-    [
-      ...caExtensions(root),
-      await ski(root.publicKey),
-      extension(EXTENSION.authorityKeyIdentifier, false, encodeAuthorityKeyIdentifier(own)),
-    ],
-  );
-  return signed(tbs, signer);
+export function buildRootTbs(root: RootSpec): Bytes {
+  return buildTbs({ ...root, spki: root.publicKey.spki, issuer: root.subject }, [
+    ...caExtensions(root),
+    ski(root),
+    ...authorityKey(root),
+  ]);
 }
 
-export interface SubordinateSpec extends Validity, CaProfile, Pointers {
+export interface SubordinateSpec extends Issuance, CaProfile, Pointers {
   readonly issuerCertificate: Pick<Certificate, "subject" | "subjectKeyIdentifier">;
   /** EKUs that the subordinate is bound to; empty: none. */
   readonly ekus?: readonly string[];
 }
 
-/** A subordinate CA's certificate, by its issuer's signer. CDP and AIA are those of the issuer. Answers DER. */
-export async function buildSubordinateCertificate(spec: SubordinateSpec, signer: Signer): Promise<Bytes> {
-  const tbs = buildTbs(
-    {
-      ...spec,
-      spki: spec.publicKey.spki,
-      issuer: spec.issuerCertificate.subject.der,
-      signatureAlgorithmIdentifier: signer.algorithmIdentifier,
-    },
-    [
-      ...caExtensions(spec),
-      ...((spec.ekus ?? []).length === 0
-        ? []
-        : [extension(EXTENSION.extendedKeyUsage, false, encodeExtendedKeyUsage(spec.ekus ?? []))]),
-      await ski(spec.publicKey),
-      ...authorityKey(spec.issuerCertificate),
-      ...pointerExtensions(spec),
-    ],
-  );
-  return signed(tbs, signer);
+/** The TBSCertificate of a subordinate CA. CDP and AIA are those of the issuer, whose signer must sign it. */
+export function buildSubordinateTbs(spec: SubordinateSpec): Bytes {
+  const { ekus = [], issuerCertificate } = spec;
+  return buildTbs({ ...spec, spki: spec.publicKey.spki, issuer: issuerCertificate.subject.der }, [
+    ...caExtensions(spec),
+    ...(ekus.length === 0 ? [] : [extension(EXTENSION.extendedKeyUsage, false, encodeExtendedKeyUsage(ekus))]),
+    ski(spec),
+    ...authorityKey(issuerCertificate),
+    ...pointerExtensions(spec),
+  ]);
 }
 
 function authorityKey(issuer: Pick<Certificate, "subjectKeyIdentifier">): Bytes[] {
@@ -131,49 +116,38 @@ function authorityKey(issuer: Pick<Certificate, "subjectKeyIdentifier">): Bytes[
   return [extension(EXTENSION.authorityKeyIdentifier, false, encodeAuthorityKeyIdentifier(subjectKeyIdentifier))];
 }
 
-export interface OcspResponderSpec extends Validity {
-  readonly subject: Bytes;
-  readonly publicKey: PublicKeyInfo;
+export interface OcspResponderSpec extends Issuance, Subject {
   readonly issuerCertificate: Pick<Certificate, "subject" | "subjectKeyIdentifier">;
 }
 
 /**
- * A delegated OCSP responder's certificate (RFC 6960 section 4.2.2.2): id-kp-OCSPSigning, id-pkix-ocsp-nocheck,
- * digitalSignature, no pointers to status of its own. Answers DER.
+ * The TBSCertificate of a delegated OCSP responder (RFC 6960 section 4.2.2.2): id-kp-OCSPSigning, id-pkix-ocsp-nocheck,
+ * digitalSignature, no pointers to status of its own.
  */
-export async function buildOcspResponderCertificate(spec: OcspResponderSpec, signer: Signer): Promise<Bytes> {
-  const tbs = buildTbs(
-    {
-      ...spec,
-      spki: spec.publicKey.spki,
-      issuer: spec.issuerCertificate.subject.der,
-      signatureAlgorithmIdentifier: signer.algorithmIdentifier,
-    },
-    [
-      extension(EXTENSION.keyUsage, true, encodeKeyUsage(["digitalSignature"])),
-      extension(EXTENSION.extendedKeyUsage, false, encodeExtendedKeyUsage(["OCSPSigning"])),
-      extension(EXTENSION.basicConstraints, true, encodeBasicConstraints({ ca: false, pathLen: null })),
-      await ski(spec.publicKey),
-      ...authorityKey(spec.issuerCertificate),
-      extension(EXTENSION.ocspNoCheck, false, NULL),
-    ],
-  );
-  return signed(tbs, signer);
+export function buildOcspResponderTbs(spec: OcspResponderSpec): Bytes {
+  const { issuerCertificate } = spec;
+  return buildTbs({ ...spec, spki: spec.publicKey.spki, issuer: issuerCertificate.subject.der }, [
+    extension(EXTENSION.keyUsage, true, encodeKeyUsage(["digitalSignature"])),
+    extension(EXTENSION.extendedKeyUsage, false, encodeExtendedKeyUsage(["OCSPSigning"])),
+    extension(EXTENSION.basicConstraints, true, encodeBasicConstraints({ ca: false, pathLen: null })),
+    ski(spec),
+    ...authorityKey(issuerCertificate),
+    extension(EXTENSION.ocspNoCheck, false, NULL),
+  ]);
 }
 
 const EXTENSION_REQUEST = oid("1.2.840.113549.1.9.14");
 
 /**
- * The PKCS#10 request (RFC 2986) of a subordinate CA whose key is made here, for an outside root to sign. It asks for
- * basicConstraints, keyUsage, name constraints and SKI in an extensionRequest (RFC 2985 section 5.4.2). Answers DER.
+ * The CertificationRequestInfo (RFC 2986 section 4.1) of a subordinate CA whose key is made here, for an outside root to
+ * certify. It asks for basicConstraints, keyUsage, name constraints and SKI in an extensionRequest (RFC 2985 section 5.4.2).
  */
-export async function buildSubordinateRequest(profile: CaProfile, signer: Signer): Promise<Bytes> {
-  const requested = sequence(...caExtensions(profile), await ski(profile.publicKey));
-  const info = sequence(
+export function buildSubordinateRequestInfo(profile: CaProfile): Bytes {
+  const requested = sequence(...caExtensions(profile), ski(profile));
+  return sequence(
     integer(0),
     profile.subject,
     profile.publicKey.spki,
     context(0, true, sequence(EXTENSION_REQUEST, set(requested))),
   );
-  return sequence(info, signer.algorithmIdentifier, tlv(TAG.BIT_STRING, new Uint8Array(1), await signer.sign(info)));
 }

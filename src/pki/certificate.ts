@@ -1,10 +1,9 @@
 /** Everything about certificates that the wings use. */
 export {
-  buildOcspResponderCertificate,
-  buildRootCertificate,
-  buildSubordinateCertificate,
-  buildSubordinateRequest,
-  type RootSpec,
+  buildOcspResponderTbs,
+  buildRootTbs,
+  buildSubordinateRequestInfo,
+  buildSubordinateTbs,
 } from "./ca-certificates.ts";
 export { caChainWarnings, checkCaChain, endOfChain, excludedEku } from "./ca-chain.ts";
 export {
@@ -14,6 +13,7 @@ export {
   type IssuerTemplate,
   type Leaf,
   leafKeyUsage,
+  signTbs,
 } from "./issue.ts";
 export { type Certificate, parseCertificate, verifyIssued } from "./parse-certificate.ts";
 export { hasTag, randomSerial, SerialFilter, taggedSerial } from "./serials.ts";

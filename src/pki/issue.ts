@@ -16,6 +16,7 @@ import {
 } from "./extensions.ts";
 import { encodeGeneralNames, type GeneralName } from "./general-names.ts";
 import type { Certificate } from "./parse-certificate.ts";
+import type { Signer } from "./signing.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
 /**
@@ -244,4 +245,9 @@ export function buildTbs(
 /** Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }. */
 export function assembleCertificate(tbs: Bytes, algorithmIdentifier: Bytes, signature: Bytes): Bytes {
   return sequence(tbs, algorithmIdentifier, tlv(TAG.BIT_STRING, new Uint8Array(1), signature));
+}
+
+/** Signs a TBSCertificate or a CertificationRequestInfo (RFC 2986 section 4.2, the same form) and answers the whole, DER. */
+export async function signTbs(tbs: Bytes, signer: Signer): Promise<Bytes> {
+  return assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
 }

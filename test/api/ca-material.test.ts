@@ -2,7 +2,7 @@ import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
 import { type Issued, ledgerOf } from "../../src/authority/ledger.ts";
-import { buildSubordinateCertificate, parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
+import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
 import { generateKeyPair, importSigner, parseSpki, type Signer } from "../../src/pki/keys.ts";
@@ -11,6 +11,7 @@ import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { subordinateCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { outsideCa, randomSerialNumber } from "../support/outside-ca.ts";
@@ -33,7 +34,7 @@ beforeAll(async () => {
 function signSubordinate(root: { der: Bytes; signer: Signer }, csrPem: string): Promise<Bytes> {
   const csr = parseCsr(csrPem);
   const now = Math.floor(Date.now() / 1000) * 1000;
-  return buildSubordinateCertificate(
+  return subordinateCertificate(
     {
       serial: randomSerialNumber(),
       notBefore: new Date(now - DAY),
@@ -189,7 +190,7 @@ describe("name constraints of a CA above", () => {
     const make = async (name: string, above: { der: Bytes; signer: Signer }, permitted: string | null) => {
       const pair = await generateKeyPair("ECDSA-P256");
       const now = Math.floor(Date.now() / 1000) * 1000;
-      const der = await buildSubordinateCertificate(
+      const der = await subordinateCertificate(
         {
           serial: randomSerialNumber(),
           notBefore: new Date(now - DAY),

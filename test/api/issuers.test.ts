@@ -4,7 +4,7 @@ import { createIntermediate } from "../../src/authority/issuers/intermediates.ts
 import { withdrawalTopics } from "../../src/authority/issuers/withdrawal.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
-import { buildRootCertificate, parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
+import { parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
@@ -12,6 +12,7 @@ import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { rootCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
 
 interface Issuer {
@@ -48,7 +49,7 @@ async function broughtIn() {
     subject: encodeName({ common_name: "Brought Root" }),
     publicKey: parseSpki(spki),
   };
-  const der = await buildRootCertificate(root, await importSigner(pkcs8));
+  const der = await rootCertificate(root, await importSigner(pkcs8));
   return { ca_cert_pem: encodePem("CERTIFICATE", der), ca_key_pem: encodePem("PRIVATE KEY", pkcs8) };
 }
 

@@ -2,12 +2,12 @@ import fc from "fast-check";
 import * as pkijs from "pkijs";
 import { afterAll, expect, it } from "vitest";
 import { type Bytes, equal, toHex } from "../../src/pki/bytes.ts";
-import { buildSubordinateRequest } from "../../src/pki/certificate.ts";
+import { buildSubordinateRequestInfo, signTbs } from "../../src/pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../../src/pki/csr.ts";
 import { decode } from "../../src/pki/der.ts";
 import { PkiError } from "../../src/pki/errors.ts";
 import { canonicalName } from "../../src/pki/general-names.ts";
-import { importSigner } from "../../src/pki/keys.ts";
+import { importSigner, keyIdentifier } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
 import { keyPair, openssl, Scratch } from "../pki/support.ts";
 import { attempt, reencoded, runs } from "./mutate.ts";
@@ -43,7 +43,9 @@ async function realRequests(): Promise<Bytes[]> {
   });
   const { publicKey, pkcs8 } = await keyPair("ECDSA-P256");
   const subject = encodeName({ common_name: "Sub" });
-  return [...made, await buildSubordinateRequest({ subject, publicKey, pathLen: 0 }, await importSigner(pkcs8))];
+  const subjectKeyIdentifier = await keyIdentifier(publicKey);
+  const info = buildSubordinateRequestInfo({ subject, publicKey, subjectKeyIdentifier, pathLen: 0 });
+  return [...made, await signTbs(info, await importSigner(pkcs8))];
 }
 
 const REAL = await realRequests();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ascii, fromBase64, fromHex, toBase64, toHex } from "../../src/pki/bytes.ts";
-import { buildRootCertificate, parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
+import { parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
 import {
   generateKeyPair,
@@ -14,6 +14,7 @@ import {
 } from "../../src/pki/keys.ts";
 import { lintCertificate } from "../../src/pki/lint/index.ts";
 import { encodeName } from "../../src/pki/names.ts";
+import { rootCertificate } from "../support/ca-certificates.ts";
 
 /** What test/pki proves in Node holds in workerd, where WebCrypto, URL and the octet helpers are other code. */
 
@@ -38,7 +39,7 @@ describe("keys in workerd", () => {
     stream.update(data.subarray(4));
     expect(await verify(publicKey, stream.algorithmIdentifier, stream.finish(), data)).toBe(true);
     const root = parseCertificate(
-      await buildRootCertificate(
+      await rootCertificate(
         {
           serial: randomSerial((n) => crypto.getRandomValues(new Uint8Array(n))),
           notBefore: new Date("2026-01-01T00:00:00Z"),

@@ -1,9 +1,10 @@
 import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import type { Ledger } from "../../src/authority/ledger.ts";
-import { buildRootCertificate, hasTag, parseCertificate, SerialFilter } from "../../src/pki/certificate.ts";
+import { hasTag, parseCertificate, SerialFilter } from "../../src/pki/certificate.ts";
 import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
+import { rootCertificate } from "../support/ca-certificates.ts";
 import { expectOk, inside, issueOne, leafRequest, newLedger, newRoot } from "./support.ts";
 
 async function known(ledger: Ledger) {
@@ -54,7 +55,7 @@ describe("telling a CA's own serials", () => {
     expect(ca.serial_key).toEqual((await known(ledger)).key);
     const brought = newLedger();
     const { pkcs8, spki } = await generateKeyPair("ECDSA-P256");
-    const der = await buildRootCertificate(
+    const der = await rootCertificate(
       {
         serial: Uint8Array.of(10),
         notBefore: new Date(Date.now() - 86_400_000),

@@ -2,13 +2,13 @@ import { X509Certificate } from "node:crypto";
 import { afterAll, describe, expect, it } from "vitest";
 import { equal, fromHex, toHex } from "../../src/pki/bytes.ts";
 import {
-  buildOcspResponderCertificate,
-  buildSubordinateCertificate,
+  buildOcspResponderTbs,
   buildTbsCertificate,
   compileIssuerTemplate,
   leafKeyUsage,
   parseCertificate,
   randomSerial,
+  signTbs,
   verifyIssued,
 } from "../../src/pki/certificate.ts";
 import { planCrl } from "../../src/pki/crl.ts";
@@ -17,6 +17,7 @@ import { parseSan } from "../../src/pki/general-names.ts";
 import { importSigner, KEY_ALGORITHMS, keyIdentifier, parseSpki } from "../../src/pki/keys.ts";
 import { EMPTY_NAME, encodeName, formatName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
+import { subordinateCertificate } from "../support/ca-certificates.ts";
 import {
   issue,
   keyPair,
@@ -41,7 +42,7 @@ async function testSubordinate(
   pss: boolean,
 ): Promise<TestCa> {
   const keys = await keyPair(algorithm, "sub");
-  const der = await buildSubordinateCertificate(
+  const der = await subordinateCertificate(
     {
       serial: randomSerial(random),
       notBefore: NOT_BEFORE,
@@ -69,10 +70,13 @@ describe("a chain of root, subordinate, leaf and responder", () => {
     const sub = await testSubordinate(root, algorithm, pss);
     const leaf = await testLeaf(algorithm, { mustStaple: true });
     const der = await issue(sub, leaf);
-    const responder = await buildOcspResponderCertificate(
-      { ...leaf, subject: encodeName({ common_name: "Responder" }), issuerCertificate: sub.certificate },
-      sub.signer,
-    );
+    const responderTbs = buildOcspResponderTbs({
+      ...leaf,
+      subject: encodeName({ common_name: "Responder" }),
+      issuerCertificate: sub.certificate,
+      signatureAlgorithmIdentifier: sub.signer.algorithmIdentifier,
+    });
+    const responder = await signTbs(responderTbs, sub.signer);
     scratch.write("root.pem", encodePem("CERTIFICATE", root.certificate.der));
     scratch.write("sub.pem", encodePem("CERTIFICATE", sub.certificate.der));
     scratch.write("leaf.pem", encodePem("CERTIFICATE", der));

@@ -1,10 +1,10 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { type Bytes, fromHex, toHex } from "../../src/pki/bytes.ts";
-import { buildSubordinateRequest } from "../../src/pki/certificate.ts";
+import { buildSubordinateRequestInfo, signTbs } from "../../src/pki/certificate.ts";
 import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
 import { bitString, boolean, integer, octetString, oid, sequence, set, tlv, utf8String } from "../../src/pki/der.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
-import { importSigner, KEY_ALGORITHMS, parseSpki } from "../../src/pki/keys.ts";
+import { importSigner, KEY_ALGORITHMS, keyIdentifier, parseSpki } from "../../src/pki/keys.ts";
 import { parseNameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName, formatName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
@@ -191,15 +191,14 @@ describe("a request that real clients send", () => {
 describe("a request that is made here for a subordinate", () => {
   it.each(KEY_ALGORITHMS)("%s: openssl verifies it", async (algorithm) => {
     const keys = await keyPair(algorithm);
-    const der = await buildSubordinateRequest(
-      {
-        subject: encodeName({ common_name: "Sub", organization: "Corp" }),
-        publicKey: keys.publicKey,
-        pathLen: 0,
-        nameConstraints: parseNameConstraints([{ permitted: ["DNS:corp.example"] }]),
-      },
-      await importSigner(keys.pkcs8, { pss: algorithm === "RSA-3072" }),
-    );
+    const info = buildSubordinateRequestInfo({
+      subject: encodeName({ common_name: "Sub", organization: "Corp" }),
+      publicKey: keys.publicKey,
+      subjectKeyIdentifier: await keyIdentifier(keys.publicKey),
+      pathLen: 0,
+      nameConstraints: parseNameConstraints([{ permitted: ["DNS:corp.example"] }]),
+    });
+    const der = await signTbs(info, await importSigner(keys.pkcs8, { pss: algorithm === "RSA-3072" }));
     const file = scratch.write("s.der", der);
     const text = openssl("req", "-inform", "DER", "-in", file, "-verify", "-noout", "-text").replace(/^ +/gm, "");
     expect(text).toContain("X509v3 Basic Constraints: critical\nCA:TRUE, pathlen:0");

@@ -2,11 +2,11 @@ import { describe, expect, it } from "vitest";
 import { type Bytes, concat, fromHex } from "../../src/pki/bytes.ts";
 import {
   assembleCertificate,
-  buildOcspResponderCertificate,
-  buildSubordinateCertificate,
+  buildOcspResponderTbs,
   type Certificate,
   parseCertificate,
   randomSerial,
+  signTbs,
 } from "../../src/pki/certificate.ts";
 import { generalizedTime, integer, NULL, octetString, oid, sequence, set, tlv, utf8String } from "../../src/pki/der.ts";
 import {
@@ -26,6 +26,7 @@ import { KEY_ALGORITHMS, keyIdentifier, parseSpki } from "../../src/pki/keys.ts"
 import { type LintContext, lintCertificate, lintErrors, lintTbsCertificate, RULES } from "../../src/pki/lint/index.ts";
 import { encodeNameConstraints, parseNameConstraints } from "../../src/pki/name-constraints.ts";
 import { encodeName } from "../../src/pki/names.ts";
+import { subordinateCertificate } from "../support/ca-certificates.ts";
 import { issue, keyPair, NOT_AFTER, NOT_BEFORE, random, testLeaf, testRoot } from "./support.ts";
 
 const ROOT = await testRoot("ECDSA-P256", { pathLen: 1 });
@@ -284,10 +285,15 @@ describe("lint", () => {
     expect(lintCertificate(der, { kind: "leaf", issuer: root.certificate })).toEqual([]);
     const { tbs } = parseCertificate(der);
     expect(lintTbsCertificate(tbs, random(64), { kind: "leaf", issuer: root.certificate })).toEqual([]);
-    const common = { ...leaf, issuerCertificate: root.certificate, subject: encodeName({ common_name: "S" }) };
-    const sub = await buildSubordinateCertificate({ ...common, serial: randomSerial(random), pathLen: 0 }, root.signer);
+    const common = {
+      ...leaf,
+      issuerCertificate: root.certificate,
+      subject: encodeName({ common_name: "S" }),
+      signatureAlgorithmIdentifier: root.signer.algorithmIdentifier,
+    };
+    const sub = await subordinateCertificate({ ...common, serial: randomSerial(random), pathLen: 0 }, root.signer);
     expect(lintCertificate(sub, { kind: "ca", issuer: root.certificate })).toEqual([]);
-    const responder = await buildOcspResponderCertificate(common, root.signer);
+    const responder = await signTbs(buildOcspResponderTbs(common), root.signer);
     expect(lintCertificate(responder, { kind: "responder", issuer: root.certificate })).toEqual([]);
   });
 

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { fromHex, toHex } from "../../src/pki/bytes.ts";
-import { buildSubordinateCertificate, parseCertificate, randomSerial } from "../../src/pki/certificate.ts";
+import { parseCertificate, randomSerial } from "../../src/pki/certificate.ts";
 import { decode } from "../../src/pki/der.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
 import { importSigner } from "../../src/pki/keys.ts";
@@ -17,6 +17,7 @@ import {
 } from "../../src/pki/name-constraints.ts";
 import { EMPTY_NAME, encodeName, parseName } from "../../src/pki/names.ts";
 import { encodePem } from "../../src/pki/pem.ts";
+import { subordinateCertificate } from "../support/ca-certificates.ts";
 import { issue, keyPair, NOT_AFTER, NOT_BEFORE, openssl, random, Scratch, testLeaf, testRoot } from "./support.ts";
 
 const scratch = new Scratch();
@@ -230,7 +231,7 @@ describe("openssl agrees", () => {
       const root = await testRoot();
       const keys = await keyPair("ECDSA-P256", "sub");
       const limits = exclude ? constraints([], [limit]) : constraints([limit]);
-      const der = await buildSubordinateCertificate(
+      const der = await subordinateCertificate(
         {
           serial: randomSerial(random),
           notBefore: NOT_BEFORE,

@@ -4,15 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import {
-  assembleCertificate,
-  buildRootCertificate,
   buildTbsCertificate,
   type Certificate,
   compileIssuerTemplate,
   type Leaf,
   parseCertificate,
-  type RootSpec,
   randomSerial,
+  signTbs,
 } from "../../src/pki/certificate.ts";
 import { parseSan } from "../../src/pki/general-names.ts";
 import {
@@ -25,6 +23,7 @@ import {
   type Signer,
 } from "../../src/pki/keys.ts";
 import { encodeName } from "../../src/pki/names.ts";
+import { type RootSpec, rootCertificate } from "../support/ca-certificates.ts";
 
 /** A directory of its own for the files that openssl reads and writes; removed by `dispose`. */
 export class Scratch {
@@ -91,7 +90,7 @@ export async function testRoot(
 ): Promise<TestCa> {
   const keys = await keyPair(algorithm, options.label ?? "root");
   const signer = await importSigner(keys.pkcs8, { pss: options.pss ?? false });
-  const der = await buildRootCertificate(
+  const der = await rootCertificate(
     {
       serial: randomSerial(random),
       notBefore: NOT_BEFORE,
@@ -136,5 +135,5 @@ export async function issue(ca: TestCa, leaf: Leaf): Promise<Bytes> {
     ...URLS,
   });
   const tbs = buildTbsCertificate(template, leaf);
-  return assembleCertificate(tbs, algorithmIdentifier, await ca.signer.sign(tbs));
+  return signTbs(tbs, ca.signer);
 }

@@ -1,5 +1,5 @@
 import { type Bytes, fromHex, toHex } from "../../src/pki/bytes.ts";
-import { assembleCertificate, parseCertificate, randomSerial } from "../../src/pki/certificate.ts";
+import { parseCertificate, randomSerial, signTbs } from "../../src/pki/certificate.ts";
 import { encodeCrlEntry } from "../../src/pki/crl.ts";
 import { bitString, context, integer, octetString, sequence, time } from "../../src/pki/der.ts";
 import {
@@ -82,7 +82,7 @@ export async function outsideCa(options: OutsideCaOptions = {}): Promise<Outside
       ...(nameConstraints ? [extension(EXTENSION.nameConstraints, true, encodeNameConstraints(nameConstraints))] : []),
     ],
   );
-  const der = assembleCertificate(tbs, signatureAlgorithmIdentifier, await by.sign(tbs));
+  const der = await signTbs(tbs, by);
   return { der, signer, keys, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", keys.pkcs8) };
 }
 
