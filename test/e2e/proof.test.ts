@@ -14,7 +14,7 @@ import {
 } from "./support/proof/checkers.ts";
 import { EXCEPTIONS, type Exception } from "./support/proof/exceptions.ts";
 import { PLANTED, plantDefects } from "./support/proof/planted.ts";
-import { THEMES, type Theme } from "./support/proof/themes.ts";
+import { PUBLIC_URL, THEMES, type Theme } from "./support/proof/themes.ts";
 import { type Scene, setScene } from "./support/scene.ts";
 import { describeWith, Scratch } from "./support/shell.ts";
 
@@ -24,8 +24,7 @@ const scratch = new Scratch();
 const made = new Map<string, Promise<Album>>();
 
 beforeAll(async () => {
-  // A name as operators have it: pkilint takes no "localhost" in a URL.
-  server = await startServer({ vars: { CERTCTL_PUBLIC_URL: "http://pki.example.com" } });
+  server = await startServer({ vars: { CERTCTL_PUBLIC_URL: PUBLIC_URL } });
   scene = await setScene(await bootstrap(server.url, server.bootstrapToken), scratch);
 });
 afterAll(async () => {

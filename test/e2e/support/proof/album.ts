@@ -78,17 +78,19 @@ export class Album {
     this.add(name, "certificate", stdout, above);
   }
 
-  /** The list of a CA as soon as it has this many entries; `shard` for one of several. */
-  async list(ca: Ca, revoked: Readonly<Record<string, string>>, shard = ""): Promise<void> {
+  /** The list of a CA as soon as it has this many entries; `point` names a partition by its distribution point. */
+  async list(ca: Ca, revoked: Readonly<Record<string, string>>, point = ""): Promise<void> {
     const wanted = Object.entries(revoked).map(([serial, reason]) => [plain(serial), REASONS[reason] ?? -1]);
+    const path = point === "" ? `/.well-known/pki/crl/${ca.id}` : new URL(point).pathname;
     const bytes = await eventually(async () => {
-      const { stdout } = await must("curl", ["-sf", `${this.scene.admin.url}/.well-known/pki/crl/${ca.id}${shard}`]);
+      const { stdout } = await must("curl", ["-sf", `${this.scene.admin.url}${path}`]);
       const shown = await must("openssl", ["crl", "-inform", "DER", "-noout", "-text"], { input: stdout });
       const entries = shown.text.match(/^ {4}Serial Number:/gm)?.length ?? 0;
-      if (entries !== wanted.length) throw new Error(`the list of ${ca.id}${shard} has ${entries} entries`);
+      if (entries !== wanted.length) throw new Error(`${path} has ${entries} entries`);
       return stdout;
     });
-    this.add(`list ${ca.id}${shard}`, "crl", bytes, { Issuer: ca.pem, Revoked: Object.fromEntries(wanted) });
+    const expected = { Issuer: ca.pem, Revoked: Object.fromEntries(wanted), Point: point };
+    this.add(`list ${path}`, "crl", bytes, expected);
   }
 
   /** The answer about a certificate, or about a serial that nobody issued, as soon as it has the status. */

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -29,6 +30,7 @@ type Artefact struct {
 	Chain  string // certificate: what came with it
 
 	Revoked map[string]int // crl: of every entry, serial in hex without leading zeros to reason code
+	Point   string         // crl: the distribution point of a partition; empty for a whole list
 
 	Certificate string // ocsp: asked about; empty where only the serial is known
 	Serial      string // ocsp: in hex without leading zeros
@@ -106,6 +108,8 @@ func zlinted(kind string, der []byte, registry lint.Registry) map[string]string 
 	return found
 }
 
+var issuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+
 // problems are what a relying party objects to.
 type problems []string
 
@@ -169,6 +173,14 @@ func ofList(artefact Artefact, der []byte) (found problems) {
 	found.unless(bytes.Equal(list.AuthorityKeyId, issuer.SubjectKeyId), "another key identifier than the CA's")
 	found.unless(list.Number != nil && list.Number.Sign() > 0, "CRL number %v", list.Number)
 	found.unless(!list.ThisUpdate.After(now) && list.NextUpdate.After(now), "from %v to %v", list.ThisUpdate, list.NextUpdate)
+	partition := false
+	for _, extension := range list.Extensions {
+		if extension.Id.Equal(issuingDistributionPoint) {
+			partition = extension.Critical && artefact.Point != "" && bytes.HasSuffix(extension.Value, []byte(artefact.Point))
+			found.unless(partition, "issuingDistributionPoint %x, expected %q", extension.Value, artefact.Point)
+		}
+	}
+	found.unless(partition || artefact.Point == "", "is no partition for %s", artefact.Point)
 	entries := list.RevokedCertificateEntries
 	found.unless(len(entries) == len(artefact.Revoked), "%d entries, %d expected", len(entries), len(artefact.Revoked))
 	for _, entry := range entries {

@@ -3,6 +3,9 @@ import { createIssuer, type Issued, issue, NEW_KEY, outsideCa, revoke, signBelow
 import { must } from "../shell.ts";
 import { type Album, type Ca, REASONS, serialOf } from "./album.ts";
 
+/** A name as operators have it: pkilint takes no "localhost" in a URL. */
+export const PUBLIC_URL = "http://pki.example.com";
+
 export type Theme = (album: Album) => Promise<void>;
 
 /** Everything that is looked at, each theme on CAs of its own. */
@@ -41,8 +44,18 @@ export const THEMES: Readonly<Record<string, Theme>> = {
         await album.leaf(await issue(album.scene, ca.id, `${id}-${key.toLowerCase()}`, { key, profile: id, ...mail }));
     });
   },
+  "certificates beyond 2050": async (album) => {
+    const ca = await root(album, "long", { ca_validity_days: 36_525, validity_days: 36_000 });
+    await album.scene.admin.post("/api/v1/profiles", { id: "prof-long", name: "Long" });
+    const issued = await issue(album.scene, ca.id, "long", { profile: "prof-long" });
+    const { text } = await must("openssl", ["x509", "-in", issued.leaf, "-noout", "-enddate"]);
+    if (!/ 21\d\d GMT/.test(text)) throw new Error(`ends too soon: ${text}`);
+    await album.leaf(issued);
+    await album.answer(ca, issued, { status: "good" });
+    await album.list(ca, {});
+  },
   "CAs below": async (album) => {
-    const top = await root(album, "tree", { organization: "Example", country: "CH", key_algorithm: "ECDSA-P384" });
+    const top = await root(album, "tree", { organization: "Example", country: "CH", path_len_constraint: 2 });
     const upper = await below(album, top, top, "Upper", { path_len_constraint: 1, name_constraints: CONSTRAINTS });
     const lower = await below(album, top, upper, "Lower", {
       ...{ path_len_constraint: 0, name_constraints: CONSTRAINTS, ttl_days: 180 },
@@ -59,7 +72,7 @@ export const THEMES: Readonly<Record<string, Theme>> = {
     await album.answer(lower, good, { status: "good", hash: "SHA-256" }, top.id);
     await album.answer(top, { leaf: upper.pem, serial: await serialOf(upper.pem) }, { status: "good" });
     await album.list(lower, { [bad.serial]: "cessationOfOperation" });
-    const others = await all(["RSA-2048", "RSA-4096", "ECDSA-P521", "Ed25519"], (algorithm) =>
+    const others = await all(Object.keys(NEW_KEY), (algorithm) =>
       below(album, top, top, `Other ${algorithm}`, { algorithm }),
     );
     const [retired] = others;
@@ -275,23 +288,23 @@ async function hold(album: Album): Promise<void> {
 /** The list of each partition, each with its own certificates, and the whole list. */
 async function partitions(album: Album): Promise<void> {
   const ca = await root(album, "partitions", { crl_shards: 3 });
-  const revoked: Record<string, string> = {};
-  const byList: Record<string, Record<string, string>> = { "/1": {}, "/2": {}, "/3": {} };
-  await all(["a", "b", "c", "d", "e", "f"], async (name) => {
+  const revoked = await all(["a", "b", "c", "d", "e", "f"], async (name) => {
     const issued = await issue(album.scene, ca.id, `partitions-${name}`);
     await album.leaf(issued);
     await revoke(album.scene, issued, "superseded");
-    revoked[issued.serial] = "superseded";
-    const own = byList[await partitionOf(issued)];
-    if (own) own[issued.serial] = "superseded";
+    return { point: await pointOf(issued), entry: [issued.serial, "superseded"] as const };
   });
-  await album.list(ca, revoked);
-  for (const [list, entries] of Object.entries(byList)) await album.list(ca, entries, list);
+  await album.list(ca, Object.fromEntries(revoked.map(({ entry }) => entry)));
+  for (const shard of [1, 2, 3]) {
+    const point = `${PUBLIC_URL}/.well-known/pki/crl/${ca.id}/${shard}`;
+    const own = revoked.filter((one) => one.point === point);
+    await album.list(ca, Object.fromEntries(own.map(({ entry }) => entry)), point);
+  }
 }
 
-async function partitionOf({ leaf }: Issued): Promise<string> {
+async function pointOf({ leaf }: Issued): Promise<string> {
   const { text } = await must("openssl", ["x509", "-in", leaf, "-noout", "-ext", "crlDistributionPoints"]);
-  return /URI:\S+(\/\d+)$/m.exec(text)?.[1] ?? "";
+  return /URI:(\S+)$/m.exec(text)?.[1] ?? "";
 }
 
 /** A list of some thousand entries. */
