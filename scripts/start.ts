@@ -11,7 +11,7 @@ import { type Runtime, readProject, startWorker } from "./local/runtime.ts";
 import { readSecrets } from "./local/secrets.ts";
 import { localSettings, type Places, placesOf } from "./local/settings.ts";
 import { checkState } from "./local/state.ts";
-import { watchStorage } from "./local/storage.ts";
+import { relieve, watchStorage } from "./local/storage.ts";
 import { type Server, supervise } from "./local/supervise.ts";
 
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
@@ -37,6 +37,7 @@ async function start(): Promise<void> {
     ending.end(`process ${pid}, which ran this, has ended`, 1),
   );
   ending.first = () => parents.stop();
+  const spent = relieve(places.stateDir);
   checkState(places);
 
   buildAssets();
@@ -45,7 +46,7 @@ async function start(): Promise<void> {
   // Before anything is written, so that a first run that cannot listen leaves nothing behind.
   const early = localSettings(project.vars, readSecrets(places.secretsFile), process.env);
   const sockets = await chooseSockets(early);
-  const storage = watchStorage({ stateDir: places.stateDir, reserve: early.storageReserve, note });
+  const storage = watchStorage({ stateDir: places.stateDir, reserve: early.storageReserve, spent, note });
   const url = urlOf(sockets);
   const prepared = await prepareState(project, process.env);
 

@@ -1,10 +1,10 @@
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { note } from "./log.ts";
 import { isAlive, type ProcessId, poll, processId } from "./process.ts";
 import { StartError } from "./settings.ts";
-import { openStateDir } from "./state.ts";
+import { openStateDir, unusable } from "./state.ts";
 
 /** What the holder of a state says about itself; the lock itself is not in this file. */
 export interface Holder {
@@ -48,12 +48,7 @@ export async function lockState(stateDir: string, command: string, now = new Dat
     return {
       update(change) {
         holder = { ...holder, ...change };
-        try {
-          writeHolder(told, holder);
-        } catch (error) {
-          // It only tells others; the lock holds without it, on a full disk for instance.
-          note(`cannot write ${told}: ${error instanceof Error ? error.message : String(error)}`);
-        }
+        writeHolder(told, holder);
       },
       release: () => database.close(),
     };
@@ -127,8 +122,14 @@ function isProcessId(value: unknown): value is ProcessId {
   );
 }
 
+/** It only tells others: the lock holds without it, on a full disk for instance. */
 function writeHolder(file: string, holder: Holder): void {
   const next = `${file}.${process.pid}`;
-  writeFileSync(next, `${JSON.stringify(holder, null, 2)}\n`, { mode: 0o600 });
-  renameSync(next, file);
+  try {
+    writeFileSync(next, `${JSON.stringify(holder, null, 2)}\n`, { mode: 0o600 });
+    renameSync(next, file);
+  } catch (error) {
+    rmSync(next, { force: true });
+    note(unusable(file, error).message);
+  }
 }

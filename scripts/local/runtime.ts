@@ -166,10 +166,13 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
   }
 }
 
+/** Miniflare tries to bring a dead workerd back itself; workerd.sh does not let it, and supervise.ts says what happens. */
+const OWN_RESTART = /The Workers runtime (?:crashed unexpectedly and is|failed to restart after)/;
+
 /** What Miniflare has to say goes to stderr. */
 class StderrLog extends Log {
   protected override log(message: string): void {
-    logLine(message);
+    if (!OWN_RESTART.test(message)) logLine(message);
   }
 }
 

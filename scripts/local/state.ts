@@ -2,6 +2,7 @@ import { accessSync, chmodSync, constants, existsSync, mkdirSync, readdirSync, s
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Places, StartError } from "./settings.ts";
+import { isSpent } from "./storage.ts";
 
 /** A database up to this size is read whole at each start; of a larger one only the schema. */
 const CHECKED_BYTES = 256 * 1024 * 1024;
@@ -35,7 +36,7 @@ function whyNotMade(directory: string, otherwise: unknown): unknown {
  */
 export function checkState(places: Places): void {
   const { stateDir, persistDir } = places;
-  for (const name of ["lock", "lock.json", ".dev.vars"]) ownFile(path.join(stateDir, name));
+  for (const name of ["lock", "lock.json", ".dev.vars", "reserve"]) ownFile(path.join(stateDir, name));
   const databases = [...filesUnder(persistDir)].filter((file) => file.endsWith(".sqlite"));
   for (const file of databases) {
     const damage = damageOf(file);
@@ -105,7 +106,10 @@ function ownFile(file: string, more = 0): boolean {
   }
 }
 
-/** What SQLite finds wrong with a database; null when it is whole. */
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
+/** What SQLite finds wrong with a database; null when it is whole. Throws StartError when it cannot be looked at. */
 function damageOf(file: string): string | null {
   try {
     return withDatabase(file, (database) => {
@@ -117,7 +121,11 @@ function damageOf(file: string): string | null {
       return found === "ok" ? null : String(found).replaceAll(/\s+/g, " ");
     });
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    // The lower eight bits are the primary code (sqlite.org/rescode.html).
+    const code = error instanceof Error && "errcode" in error ? Number(error.errcode) & 0xff : 0;
+    if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) return String(error instanceof Error && error.message);
+    // Looking at a database takes a little room; without it SQLite says any of several things.
+    throw unusable(file, isSpent(path.dirname(file)) ? Object.assign(new Error(), { code: "ENOSPC" }) : error);
   }
 }
 

@@ -25,6 +25,8 @@ export interface StorageOptions {
   /** Bytes; null: the default. 0: nothing is watched. */
   readonly reserve: number | null;
   note(message: string): void;
+  /** Whether the disk was spent before what was held back was given. */
+  readonly spent?: boolean;
   readonly measure?: (stateDir: string) => Disk;
   readonly timers?: Timers;
 }
@@ -43,9 +45,9 @@ export interface StorageWatch {
  */
 export function watchStorage(options: StorageOptions): StorageWatch {
   const { stateDir, note, measure = measureDisk, timers = SYSTEM_TIMERS } = options;
-  const file = path.join(stateDir, "reserve");
+  const file = reserveOf(stateDir);
   let held = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  let full = false;
+  let full = options.spent === true;
   let blind = false;
   let denied = false;
   let handle: unknown = null;
@@ -78,7 +80,7 @@ export function watchStorage(options: StorageOptions): StorageWatch {
     const roomy = free >= 1.1 * reserve + wanted - held;
     if (full ? roomy : free < reserve) {
       full = !full;
-      note(full ? fullMessage(stateDir, free, reserve) : spaceMessage(stateDir, free));
+      note(full ? fullMessage(stateDir, { free, reserve }) : spaceMessage(stateDir, free));
     }
     if (full && held > 0 && free < SPENT) release();
     if (!full && held === 0 && roomy && !denied) {
@@ -93,6 +95,7 @@ export function watchStorage(options: StorageOptions): StorageWatch {
     handle = timers.setTimeout(turn, EVERY_MS);
   };
 
+  if (full && options.reserve !== 0) note(fullMessage(stateDir));
   if (options.reserve === 0) {
     release();
     return { isFull: () => false, stop: () => {} };
@@ -105,6 +108,22 @@ export function watchStorage(options: StorageOptions): StorageWatch {
     },
     stop: () => timers.clearTimeout(handle),
   };
+}
+
+/** Whether nothing can be written any more. */
+export function isSpent(directory: string): boolean {
+  return measureDisk(directory).free < SPENT;
+}
+
+/** For a start on a disk that is spent: gives what an earlier one held back, and says whether the disk was. */
+export function relieve(stateDir: string): boolean {
+  const spent = isSpent(stateDir);
+  if (spent) rmSync(reserveOf(stateDir), { force: true });
+  return spent;
+}
+
+function reserveOf(stateDir: string): string {
+  return path.join(stateDir, "reserve");
 }
 
 function measureDisk(stateDir: string): Disk {
@@ -130,9 +149,12 @@ function fill(file: string, bytes: number): number {
   }
 }
 
-function fullMessage(stateDir: string, free: number, reserve: number): string {
-  return `ERROR: the disk of ${stateDir} has ${megabytes(free)} left, less than the reserve of ${megabytes(reserve)}: \
-nothing new is stored (503 storage_full) until there is space; OCSP, CRLs, reads and revocations go on`;
+function fullMessage(stateDir: string, left?: { free: number; reserve: number }): string {
+  const what = left
+    ? `has ${megabytes(left.free)} left, less than the reserve of ${megabytes(left.reserve)}`
+    : "was full at the start";
+  return `ERROR: the disk of ${stateDir} ${what}: nothing new is stored (503 storage_full) until there is space; OCSP, CRLs, \
+reads and revocations go on`;
 }
 
 function spaceMessage(stateDir: string, free: number): string {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, expect, it } from "vitest";
 import { readSecrets } from "../../scripts/local/secrets.ts";
 import { PROJECT } from "../../scripts/local/settings.ts";
@@ -8,7 +9,7 @@ import { environment, type RunningServer, startServer } from "../support/server.
 import { type Answer, Api, bootstrap } from "./support/api.ts";
 import { ocspBy, ocspVerdict, WAYS } from "./support/ocsp.ts";
 import { createIssuer, type Issued, issue, revoke, type Scene, setScene } from "./support/scene.ts";
-import { eventually, must, Scratch } from "./support/shell.ts";
+import { eventually, must, run, Scratch } from "./support/shell.ts";
 import { describeOnSmallDisk, SmallDisk } from "./support/small-disk.ts";
 
 const MB = 1024 * 1024;
@@ -214,7 +215,48 @@ describeOnSmallDisk("a full disk", () => {
     expect(readFileSync(log, "utf8")).toMatch(/^certctl-edge: \d+ lines of the log could not be written$/m);
     expect(child.exitCode).toBeNull();
   });
+
+  it("at a start: with what was held back it serves, without it says what is missing, and calls nothing damaged", async () => {
+    const disk = smallDisk();
+    const stateDir = path.join(disk.path, "state");
+    const first = await start(stateDir);
+    const { scene, issued } = await populate(first.url, first.bootstrapToken);
+    const [one, two] = issued as [Issued, Issued];
+    await first.killParent();
+    expect(leaveNoLogs(stateDir)).toBeGreaterThan(5);
+
+    disk.fill();
+    const { url, child } = await startLoggingTo(scene.scratch.file("log"), stateDir);
+    const again = { ...scene, admin: new Api(url, scene.admin.key), agent: new Api(url, scene.agent.key) };
+    await writesAreRefused(again);
+    await revoke(again, two, "superseded");
+    await readsGoOn(again, 3, [one], [two]);
+    expect(scene.scratch.read("log")).toContain("was full at the start: nothing new is stored");
+    child.kill("SIGKILL");
+    await new Promise((resolve) => child.once("close", resolve));
+    leaveNoLogs(stateDir);
+
+    disk.fill();
+    const refused = await run(process.execPath, ["scripts/run.mjs", "start"], {
+      cwd: PROJECT,
+      env: { STATE_DIR: stateDir, PORT: "0" },
+    });
+    expect(refused.code).toBe(1);
+    expect(refused.text).toMatch(/^certctl-edge: cannot use \S+\.sqlite: its disk is full \(ENOSPC\); make space/m);
+    expect(refused.text).not.toMatch(/damaged|^ {4}at /m);
+  });
 });
+
+/** As a stop in good order leaves databases: without logs beside them, so that the next one to open them needs room. How many. */
+function leaveNoLogs(stateDir: string): number {
+  const names = readdirSync(stateDir, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".sqlite"));
+  for (const name of names) {
+    const database = new DatabaseSync(path.join(stateDir, name));
+    database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    database.close();
+  }
+  return names.length;
+}
 
 async function start(stateDir: string): Promise<RunningServer> {
   const server = await startServer({ stateDir });

@@ -92,6 +92,24 @@ describe("the reserve of the disk", () => {
     expect([statSync(file).size, storage.isFull()]).toEqual([5 * MB, false]);
   });
 
+  test("a start on a disk that was spent is full until there is room for all of it", async () => {
+    const disk = new FakeDisk(40 * MB);
+    disk.others = 35 * MB;
+    const told: string[] = [];
+    const timers = new FakeTimers(0);
+    const note = (message: string) => told.push(message);
+    const storage = watchStorage({ stateDir, reserve: null, spent: true, note, measure: disk.measure, timers });
+    await timers.pass(1_000);
+    expect([existsSync(file), storage.isFull(), told]).toEqual([
+      false,
+      true,
+      [expect.stringContaining("at the start")],
+    ]);
+    disk.others = 20 * MB;
+    await timers.pass(1_000);
+    expect([statSync(file).size, storage.isFull(), told.length]).toEqual([5 * MB, false, 2]);
+  });
+
   test("holds nothing where there is no room for it, and takes over what an earlier start held", async () => {
     const disk = new FakeDisk(40 * MB);
     disk.others = 37 * MB;
