@@ -4,6 +4,7 @@ import { type CrlExtensions, readCrlExtensions, readEntryReason } from "./crl-ex
 import { bitStringOf, decode, Reader, TAG, timeOf } from "./der.ts";
 import { DerError, PkiError } from "./errors.ts";
 import type { StreamVerifier } from "./stream-verifier.ts";
+import { GENERALIZED_TIME_LENGTH, readTime } from "./times.ts";
 
 /**
  * Reads CRLs (RFC 5280 section 5) of any size strictly and in constant memory: to check one of ours before it is published,
@@ -74,31 +75,10 @@ function spanAt(bytes: Uint8Array, at: number, available: number, tag: number): 
   return { start, end: start + length };
 }
 
-/** The number that two digits make, or -1. */
-function digits(bytes: Uint8Array, at: number): number {
-  const tens = (bytes[at] as number) - 0x30;
-  const ones = (bytes[at + 1] as number) - 0x30;
-  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : -1;
-}
-
-const LONGEST = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-
-/** Where the Time at `at` ends. Does what `timeOf` does without making a Date. */
+/** Where the Time at `at` ends, as its tag says. */
 function timeEnd(bytes: Uint8Array, at: number, limit: number): number {
-  const short = bytes[at] === TAG.UTC_TIME;
-  const end = at + (short ? 15 : 17);
-  if (!short && bytes[at] !== TAG.GENERALIZED_TIME) throw new DerError("expected a time");
-  if (end > limit || bytes[at + 1] !== end - at - 2 || bytes[end - 1] !== 0x5a)
-    throw new DerError("time of wrong form");
-  const rest = end - 11;
-  const century = short ? 20 : digits(bytes, at + 2);
-  const [year, month, day] = [digits(bytes, rest - 2), digits(bytes, rest), digits(bytes, rest + 2)];
-  const [hour, minute, second] = [digits(bytes, rest + 4), digits(bytes, rest + 6), digits(bytes, rest + 8)];
-  if (Math.min(century, year, month - 1, day - 1, hour, minute, second) < 0) throw new DerError("time of wrong form");
-  // Of the years that end in 00 only every fourth is a leap year; 2000 is the one that UTCTime has.
-  const leap = (year === 0 ? century : year) % 4 === 0;
-  const exists = day <= (LONGEST[month] ?? 0) && !(month === 2 && day === 29 && !leap);
-  if (!exists || hour > 23 || minute > 59 || second > 59) throw new DerError("time that does not exist");
+  const end = at + (bytes[at] === TAG.UTC_TIME ? 15 : GENERALIZED_TIME_LENGTH);
+  if (end > limit || bytes[at + 1] !== end - at - 2) throw new DerError("time of wrong form");
   return end;
 }
 
@@ -269,12 +249,13 @@ export class CrlChecker {
     const { buffer } = this;
     const timeStart = serialEnd(buffer, start, end);
     const extensionsStart = timeEnd(buffer, timeStart, end);
+    const revokedAt = readTime(buffer, buffer[timeStart] as number, timeStart + 2, extensionsStart);
     const reason = readReason(buffer, extensionsStart, end);
     this.entryCount++;
     if (this.options.onEntry === undefined) return;
     const signOctet = buffer[start + 2] === 0 && timeStart - start > 3 ? 1 : 0;
-    const revokedAt = timeOf(decode(buffer.slice(timeStart, extensionsStart)));
-    this.options.onEntry({ serial: toHex(buffer.subarray(start + 2 + signOctet, timeStart)), revokedAt, reason });
+    const serial = toHex(buffer.subarray(start + 2 + signOctet, timeStart));
+    this.options.onEntry({ serial, revokedAt: new Date(revokedAt), reason });
   }
 
   private readTail(): CrlSummary {

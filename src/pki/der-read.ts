@@ -1,6 +1,7 @@
 import type { Bytes } from "./bytes.ts";
 import { TAG } from "./der-tags.ts";
 import { DerError } from "./errors.ts";
+import { checkTime, readTime } from "./times.ts";
 
 /** The strict reader of `der.ts`. */
 
@@ -80,14 +81,6 @@ function checkBitString(bytes: Uint8Array, start: number, end: number): void {
   if (unused > 0 && ((bytes[end - 1] as number) & ((1 << unused) - 1)) !== 0) {
     throw new DerError("BIT STRING with unused bits set");
   }
-}
-
-function checkTime(bytes: Uint8Array, start: number, end: number, digits: number): void {
-  for (let i = 0; i < digits; i++) {
-    const octet = bytes[start + i] as number;
-    if (start + i >= end || octet < 0x30 || octet > 0x39) throw new DerError("time is not all digits and seconds");
-  }
-  if (end - start !== digits + 1 || bytes[end - 1] !== 0x5a) throw new DerError("time must end in seconds and Z");
 }
 
 /** Strictness that belongs to one universal primitive type. */
@@ -271,22 +264,8 @@ export function oidFromContent(content: Uint8Array): string {
 }
 
 /** The instant of a UTCTime or GeneralizedTime in the form of RFC 5280 section 4.1.2.5 (UTC, seconds, no fraction). */
-export function timeOf(element: Element): Date {
-  const short = element.tag === TAG.UTC_TIME;
-  if (!short) expectTag(element, TAG.GENERALIZED_TIME, "a time");
-  const { content } = element;
-  checkTime(content, 0, content.length, short ? 12 : 14);
-  const two = (at: number): number => ((content[at] as number) - 0x30) * 10 + ((content[at + 1] as number) - 0x30);
-  const rest = short ? 2 : 4;
-  const year = short ? two(0) + (two(0) < 50 ? 2000 : 1900) : two(0) * 100 + two(2);
-  const [month, day, hour, minute, second] = [two(rest), two(rest + 2), two(rest + 4), two(rest + 6), two(rest + 8)];
-  const date = new Date(0);
-  date.setUTCFullYear(year, month - 1, day);
-  if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day || hour > 23 || minute > 59 || second > 59) {
-    throw new DerError("time that does not exist");
-  }
-  date.setUTCHours(hour, minute, second);
-  return date;
+export function timeOf({ tag, content }: Element): Date {
+  return new Date(readTime(content, tag, 0, content.length));
 }
 
 /** A BIT STRING's octets (view) and its count of unused bits at the end. */

@@ -1,5 +1,6 @@
 import { ascii, type Bytes, compare, concat, utf8 } from "./bytes.ts";
 import { TAG } from "./der-tags.ts";
+import { GENERALIZED_TIME_LENGTH, timeLength, writeGeneralizedTime, writeTime } from "./times.ts";
 
 /** The writer of `der.ts`: every value in its one DER form. */
 
@@ -123,21 +124,16 @@ export function printableString(text: string): Bytes {
 
 /** UTCTime from 1950 to 2049, else GeneralizedTime (RFC 5280 section 4.1.2.5); parts of a second are dropped. */
 export function time(date: Date): Bytes {
-  const year = date.getUTCFullYear();
-  if (Number.isNaN(year) || year < 0 || year > 9999) throw new RangeError("time outside the years 0 to 9999");
-  return year >= 1950 && year < 2050 ? tlv(TAG.UTC_TIME, timeContent(date).subarray(2)) : generalizedTime(date);
+  const out = new Uint8Array(timeLength(date.getTime()));
+  writeTime(out, 0, date.getTime());
+  return out;
 }
 
 /** GeneralizedTime in seconds, whatever the year. */
 export function generalizedTime(date: Date): Bytes {
-  return tlv(TAG.GENERALIZED_TIME, timeContent(date));
-}
-
-function timeContent(date: Date): Bytes {
-  const text = date.toISOString();
-  if (text.length !== 24) throw new RangeError("time outside the years 0 to 9999");
-  const digits = `${text.slice(0, 4)}${text.slice(5, 7)}${text.slice(8, 10)}`;
-  return ascii(`${digits}${text.slice(11, 13)}${text.slice(14, 16)}${text.slice(17, 19)}Z`);
+  const out = new Uint8Array(GENERALIZED_TIME_LENGTH);
+  writeGeneralizedTime(out, 0, date.getTime());
+  return out;
 }
 
 /** Context-specific tag [n] around the parts: EXPLICIT or a constructed IMPLICIT when `constructed`, else a primitive IMPLICIT. */
