@@ -1,6 +1,5 @@
 import {
   type Actor,
-  type AuditEntry,
   type Caller,
   type Clock,
   type Context,
@@ -46,5 +45,5 @@ export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = 
     storageFull: isStorageFull(bindings),
     defer: (work: Promise<unknown>) => waiter.waitUntil(work),
   };
-  return { ...base, audit: (entry: AuditEntry) => auditStatement(base, entry) };
+  return { ...base, audit: (...event) => auditStatement(base, ...event) };
 }

@@ -79,13 +79,7 @@ export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
     async restored(counts) {
       await runBatch(ctx.db, [
         ctx.db.update(ledgerMarks).set({ restoring_since: null }).where(eq(ledgerMarks.ledger_id, ledgerId)),
-        ctx.audit({
-          action: "ledger.restored",
-          resource_type: "ledger",
-          resource_id: ledgerId,
-          category: "config",
-          details: { ...counts },
-        }),
+        ctx.audit("ledger.restored", ledgerId, { ...counts }),
       ]);
     },
   };

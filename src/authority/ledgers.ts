@@ -86,7 +86,7 @@ async function endLedger(ctx: Context, id: string): Promise<void> {
       await runBatch(ctx.db, [
         ctx.db.delete(ledgers).where(eq(ledgers.id, id)),
         ctx.db.delete(ledgerMarks).where(eq(ledgerMarks.ledger_id, id)),
-        ctx.audit({ action: "ledger.end", resource_type: "ledger", resource_id: id, category: "config", details: {} }),
+        ctx.audit("ledger.end", id),
       ]);
   } catch (error) {
     ctx.log.error("ledger.end_failed", { ledger_id: id, error: describeError(error) });

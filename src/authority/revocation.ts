@@ -68,7 +68,7 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
   const versions = entries.map((entry) => ({ ledger_id: entry.ledger_id, serial_number: entry.serial }));
   const statements = [
     ...releaseStatements(ctx, id, versions, timestamp(ctx)),
-    event(ctx, "certificate.release_hold", id, { serial_numbers: entries.map((entry) => entry.serial) }),
+    ctx.audit("certificate.release_hold", id, { serial_numbers: entries.map((entry) => entry.serial) }),
     purge.statement,
     ...markStatements(ctx, entries),
   ];
@@ -90,12 +90,11 @@ export async function revokeSerial(
   if (!result.ok) throw refusalError(result);
   const { entry } = result;
   const found = { ...entry, ledger_id: ca.ledger_id };
-  const audit = ctx.audit({
-    action: "issuer.revoke_serial",
-    resource_type: "issuer",
-    resource_id: ca.issuer_id,
-    category: "cert_lifecycle",
-    details: { ca_id: ca.ca_id, serial_number: serial, reason: entry.reason, revoked_at: entry.revoked_at },
+  const audit = ctx.audit("issuer.revoke_serial", ca.issuer_id, {
+    ca_id: ca.ca_id,
+    serial_number: serial,
+    reason: entry.reason,
+    revoked_at: entry.revoked_at,
   });
   if (entry.certificate_id !== "") {
     await writeRevocation(ctx, entry.certificate_id, [found], [audit]);
@@ -135,18 +134,16 @@ export async function writeRevocation(
   const statements: Statement[] = [
     ...revokeStatements(ctx, id, { revoked_at: first.revoked_at, reason: first.reason }, versions, timestamp(ctx)),
     ...revoked.filter((entry) => entry.reason === "keyCompromise").map((entry) => blockKey(ctx, id, entry)),
-    ctx.audit({
-      id: `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}`,
-      action: "certificate.revoke",
-      resource_type: "certificate",
-      resource_id: id,
-      category: "cert_lifecycle",
-      details: {
+    ctx.audit(
+      "certificate.revoke",
+      id,
+      {
         reason: first.reason,
         revoked_at: first.revoked_at,
         serial_numbers: versions.map((version) => version.serial_number),
       },
-    }),
+      { id: `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}` },
+    ),
     purge.statement,
     ...markStatements(ctx, entries),
     ...more,
@@ -251,10 +248,6 @@ async function issuersOf(ctx: Context, ledgers: readonly string[]): Promise<stri
     .from(certificateAuthorities)
     .where(inList(ledger_id, ledgers));
   return rows.map((row) => row.issuer_id);
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
 }
 
 // ------------------------------------------------------------------------------------------------------------ edge purge

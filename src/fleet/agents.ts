@@ -85,17 +85,11 @@ export async function registerAgent(
     ctx.db.insert(agents).values(row),
     ...key.statements,
     grantStatement(ctx, { id, type: "Agent" }, { role_id: "r-agent" }),
-    ctx.audit({
-      action: credential_id === null ? "agent.register" : "agent.enrol",
-      resource_type: "agent",
-      resource_id: id,
-      category: "config",
-      details: {
-        name: body.name,
-        hostname: body.hostname,
-        api_key_id: key.id,
-        ...(credential_id === null ? {} : { credential_id, address: ctx.caller.address }),
-      },
+    ctx.audit(credential_id === null ? "agent.register" : "agent.enrol", id, {
+      name: body.name,
+      hostname: body.hostname,
+      api_key_id: key.id,
+      ...(credential_id === null ? {} : { credential_id, address: ctx.caller.address }),
     }),
   ];
   try {
@@ -167,16 +161,7 @@ export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): 
     await update;
     return;
   }
-  await runBatch(ctx.db, [
-    update,
-    ctx.audit({
-      action: "agent.update",
-      resource_type: "agent",
-      resource_id: agent.id,
-      category: "config",
-      details: { fields: changed },
-    }),
-  ]);
+  await runBatch(ctx.db, [update, ctx.audit("agent.update", agent.id, { fields: changed })]);
 }
 
 /** Condition: the agent is there and not retired. */

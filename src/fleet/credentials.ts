@@ -75,7 +75,7 @@ export async function createCredential(
   };
   const answer = { ...shown(row), token };
   const details = { name: row.name, max_uses: row.max_uses, expires_at: row.expires_at };
-  await commit(ctx, [ctx.db.insert(table).values(row), event(ctx, "create", row.id, details)], {
+  await commit(ctx, [ctx.db.insert(table).values(row), ctx.audit("auth.agent_credential.create", row.id, details)], {
     answer: { status: 201, body: answer },
   });
   return answer;
@@ -114,17 +114,12 @@ export async function revokeCredential(ctx: Context, id: string): Promise<void> 
     await commit(ctx, [
       guard(ctx.db, sql`exists (select 1 from ${table} where ${live})`),
       ctx.db.update(table).set({ revoked_at: now, updated_at: now }).where(live),
-      event(ctx, "revoke", id, { name: credential.name, uses: credential.uses }),
+      ctx.audit("auth.agent_credential.revoke", id, { name: credential.name, uses: credential.uses }),
     ]);
   } catch (error) {
     // Of two who revoke at once, one has.
     if (!(error instanceof GuardFailed)) throw error;
   }
-}
-
-function event(ctx: Context, verb: string, id: string, details: Readonly<Record<string, unknown>>): Statement {
-  const action = `auth.agent_credential.${verb}`;
-  return ctx.audit({ action, resource_type: "agent_credential", resource_id: id, category: "auth", details });
 }
 
 export function isEnrolmentToken(token: string): boolean {

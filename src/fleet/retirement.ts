@@ -48,13 +48,7 @@ export function retireStatements(
         .update(targets)
         .set({ ...retired, updated_at: nextUpdatedAt(ctx, target) })
         .where(eq(targets.id, target.id)),
-      ctx.audit({
-        action: "target.retire",
-        resource_type: "target",
-        resource_id: target.id,
-        category: "config",
-        details: { agent_id: agent.id, name: target.name },
-      }),
+      ctx.audit("target.retire", target.id, { agent_id: agent.id, name: target.name }),
     ]),
     guard(ctx.db, sql`not exists (select 1 from ${targets} where ${activeOf(agent.id)})`),
     ctx.db

@@ -43,7 +43,6 @@ const targets = resource({
     delete: "deleteTarget",
   },
   permissions: { read: "target.read", edit: "target.edit", delete: "target.delete" },
-  category: "config",
   table,
   answer,
   create: z.object({

@@ -153,7 +153,7 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
       ...statements,
       ...given.map((grant) => grantStatement(ctx, actor, grant)),
       ...(given.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
-      event(ctx, "auth.key.create", answer.id, { actor_id: actor.id, roles: answer.roles, expires_at }),
+      ctx.audit("auth.key.create", answer.id, { actor_id: actor.id, roles: answer.roles, expires_at }),
     ];
     await commit(ctx, all, { answer: { status: 201, body: answer } });
     forgetActors();
@@ -255,7 +255,7 @@ export async function rotateKey(
     guard(ctx.db, sql`exists (select 1 from ${apiKeys} where ${and(ofActor(actor), isNull(apiKeys.revoked_at))})`),
     ...statements,
     ctx.db.update(apiKeys).set(end).where(others),
-    event(ctx, "auth.key.rotate", answer.id, { actor_id: actor.id, expires_at, overlap_seconds: overlap }),
+    ctx.audit("auth.key.rotate", answer.id, { actor_id: actor.id, expires_at, overlap_seconds: overlap }),
   ];
   try {
     await commit(ctx, [...all, administratorComesIn(ctx)], { answer: { status: 201, body: shown } });
@@ -349,13 +349,9 @@ export async function deleteKeys(ctx: Context, id: string): Promise<void> {
         .update(apiKeys)
         .set({ revoked_at: timestamp(ctx) })
         .where(and(which, isNull(apiKeys.revoked_at))),
-      ...ending.map((key) => event(ctx, "auth.key.delete", key.id, { actor_id: actor.id, actor_type: actor.type })),
+      ...ending.map((key) => ctx.audit("auth.key.delete", key.id, { actor_id: actor.id, actor_type: actor.type })),
     ],
     administratorComesIn(ctx),
   );
   forgetActors();
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>) {
-  return ctx.audit({ action, resource_type: "api_key", resource_id: id, category: "auth", details });
 }

@@ -92,13 +92,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
       guard(ctx.db, sql`not ${isActor(actor_name, ["APIKey"])}`),
       ...key.statements,
       grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
-      ctx.audit({
-        action: "bootstrap.consume",
-        resource_type: "api_key",
-        resource_id: key.id,
-        category: "auth",
-        details: { actor_name },
-      }),
+      ctx.audit("bootstrap.consume", key.id, { actor_name }),
     ]);
   } catch (error) {
     if (error instanceof UniqueViolation) throw gone("bootstrap_closed", CLOSED);

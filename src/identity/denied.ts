@@ -129,15 +129,12 @@ export async function recordDenied(ctx: Context): Promise<string | null> {
     .limit(SLICE);
   if (rows.length === 0) return null;
   const events = rows.map(({ address, reason, minute, count, request_id }) =>
-    ctx.audit({
-      id: `audit-${sha256HexSync(`denied|${minute}|${address}|${reason}`).slice(0, 32)}`,
-      actor: ANONYMOUS_ACTOR,
-      action: "auth.denied",
-      resource_type: "address",
-      resource_id: address,
-      category: "auth",
-      details: { reason, minute, count, request_id },
-    }),
+    ctx.audit(
+      "auth.denied",
+      address,
+      { reason, minute, count, request_id },
+      { id: `audit-${sha256HexSync(`denied|${minute}|${address}|${reason}`).slice(0, 32)}`, actor: ANONYMOUS_ACTOR },
+    ),
   );
   const keys = JSON.stringify(rows.map(({ address, reason, minute }) => ({ address, reason, minute })));
   const these = sql`exists (select 1 from json_each(${keys}) as k
@@ -186,14 +183,12 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   memory.ids.add(id);
   memory.byActor.set(actor, tried + 1);
   const { operation, method, reason } = attempt;
-  const event = ctx.audit({
-    id: `audit-${id.slice(0, 32)}`,
-    action: "auth.denied",
-    resource_type: "route",
-    resource_id: operation,
-    category: "auth",
-    details: { method, path, reason, address: ctx.caller.address },
-  });
+  const event = ctx.audit(
+    "auth.denied",
+    operation,
+    { method, path, reason, address: ctx.caller.address },
+    { id: `audit-${id.slice(0, 32)}`, resource_type: "route" },
+  );
   try {
     await runBatch(ctx.db, [event]);
   } catch (error) {

@@ -3,6 +3,7 @@ import { commit } from "../platform/commit.ts";
 import type { Context, ScopeType } from "../platform/context.ts";
 import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, invalid, notFound } from "../platform/errors.ts";
+import type { EventAction } from "../platform/events.ts";
 import { describeError } from "../platform/log.ts";
 import { repeatedly } from "../platform/race.ts";
 import { isSortable } from "../platform/rows.ts";
@@ -158,12 +159,11 @@ const RESOURCE_TYPES = {
   Anonymous: "actor",
 } as const;
 
-function event(ctx: Context, action: string, actor: ActorRef, details: Record<string, unknown>): Statement {
-  return ctx.audit({
+function event(ctx: Context, action: EventAction, actor: ActorRef, details: Record<string, unknown>): Statement {
+  return ctx.audit(
     action,
-    resource_type: RESOURCE_TYPES[actor.type],
-    resource_id: actor.id,
-    category: "auth",
-    details: { actor_type: actor.type, ...details },
-  });
+    actor.id,
+    { actor_type: actor.type, ...details },
+    { resource_type: RESOURCE_TYPES[actor.type] },
+  );
 }

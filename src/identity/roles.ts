@@ -105,7 +105,7 @@ export async function createRole(ctx: Context, body: { name: string; description
   const now = timestamp(ctx);
   const row = { id: randomId(ctx.random, "r-"), tenant_id: TENANT, ...body, created_at: now, updated_at: now };
   const role = asShown(row);
-  const audit = event(ctx, "auth.role.create", row.id, { name: row.name });
+  const audit = ctx.audit("auth.role.create", row.id, { name: row.name });
   await nameUnique(row.name, () =>
     commit(ctx, [ctx.db.insert(roles).values(row), audit], { answer: { status: 201, body: role } }),
   );
@@ -134,7 +134,7 @@ export async function updateRole(
       commit(ctx, [
         guard(ctx.db, unchanged),
         ctx.db.update(roles).set(row).where(eq(roles.id, id)),
-        event(ctx, "auth.role.update", id, { name: row.name, name_before: before.name }),
+        ctx.audit("auth.role.update", id, { name: row.name, name_before: before.name }),
       ]),
     );
     return asShown(row);
@@ -156,7 +156,7 @@ export async function deleteRole(ctx: Context, id: string, ifMatch: string | nul
       ctx.db.delete(actorRoles).where(eq(actorRoles.role_id, id)),
       ctx.db.delete(rolePermissions).where(eq(rolePermissions.role_id, id)),
       ctx.db.delete(roles).where(eq(roles.id, id)),
-      event(ctx, "auth.role.delete", id, { name: role.name }),
+      ctx.audit("auth.role.delete", id, { name: role.name }),
     ]);
   } catch (error) {
     if (error instanceof GuardFailed)
@@ -196,7 +196,7 @@ export async function grantPermission(
       await commit(ctx, [
         ...scopesStillExist(ctx, [scope]),
         ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
-        event(ctx, "auth.role.permission_add", id, { permission, ...scope }),
+        ctx.audit("auth.role.permission_add", id, { permission, ...scope }),
       ]);
     } catch (error) {
       if (error instanceof ReferenceViolation) throw notFound("role", id);
@@ -219,7 +219,7 @@ export async function revokePermission(ctx: Context, id: string, nameOrId: strin
   if (!held) throw notFound(`permission of the role ${JSON.stringify(id)} in this scope`, nameOrId);
   await commit(ctx, [
     ctx.db.delete(rolePermissions).where(sameEntry(entry)),
-    event(ctx, "auth.role.permission_remove", id, { permission, ...scope }),
+    ctx.audit("auth.role.permission_remove", id, { permission, ...scope }),
   ]);
   forgetActors();
 }
@@ -295,8 +295,4 @@ async function nameUnique(name: string, write: () => Promise<void>): Promise<voi
     if (error instanceof UniqueViolation && error.columns.includes("roles.name")) throw nameTaken(name);
     throw error;
   }
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>) {
-  return ctx.audit({ action, resource_type: "role", resource_id: id, category: "auth", details });
 }

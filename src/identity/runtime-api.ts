@@ -67,14 +67,7 @@ export const runtimeRoutes: Route[] = [
     description: "Reading it is an audit event.",
     answers: { 200: { description: "The settings", schema: runtimeConfig } },
     handler: async (ctx) => {
-      await commit(ctx, [
-        ctx.audit({
-          action: "auth.runtime_config.read",
-          resource_type: "auth_runtime_config",
-          resource_id: "auth",
-          category: "auth",
-        }),
-      ]);
+      await commit(ctx, [ctx.audit("auth.runtime_config.read", "auth")]);
       return ok(runtimeConfigOf(ctx));
     },
   }),

@@ -35,12 +35,10 @@ export async function endScope(ctx: Context, type: Exclude<ScopeType, "global">,
     ctx.db.delete(table).where(and(eq(table.scope_type, type), eq(table.scope_id, id))),
   );
   if (grants.length + permissions.length + mappings.length === 0) return deletions;
-  const event = ctx.audit({
-    action: "auth.scope.end",
-    resource_type: type,
-    resource_id: id,
-    category: "auth",
-    details: {
+  const event = ctx.audit(
+    "auth.scope.end",
+    id,
+    {
       scope_type: type,
       scope_id: id,
       count: grants.length,
@@ -50,6 +48,7 @@ export async function endScope(ctx: Context, type: Exclude<ScopeType, "global">,
       mapping_count: mappings.length,
       mappings: mappings.slice(0, SHOWN),
     },
-  });
+    { resource_type: type },
+  );
   return [...deletions, event];
 }

@@ -4,6 +4,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
 import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
+import type { EventAction } from "../platform/events.ts";
 import { describeError } from "../platform/log.ts";
 import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
@@ -162,14 +163,8 @@ function revivedGrants(ctx: Context, id: string): SQL | undefined {
   return and(sql`(${actorRoles.actor_type}, ${actorRoles.actor_id}) in ${actors}`, unexpired(ctx));
 }
 
-function event(ctx: Context, action: string, user: User): Statement {
-  return ctx.audit({
-    action,
-    resource_type: "user",
-    resource_id: user.id,
-    category: "auth",
-    details: { email: user.email, oidc_provider_id: user.oidc_provider_id },
-  });
+function event(ctx: Context, action: EventAction, user: User): Statement {
+  return ctx.audit(action, user.id, { email: user.email, oidc_provider_id: user.oidc_provider_id });
 }
 
 /** What the outbox does for users. One who was let in again meanwhile keeps the sessions of since then. */

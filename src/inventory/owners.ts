@@ -18,7 +18,6 @@ export const owners = resource({
     delete: "deleteOwner",
   },
   permissions: { read: "owner.read", edit: "owner.edit", delete: "owner.delete" },
-  category: "config",
   table,
   answer: z
     .object({

@@ -83,7 +83,6 @@ export const profiles = resource({
     delete: "deleteProfile",
   },
   permissions: { read: "profile.read", edit: "profile.edit", delete: "profile.delete" },
-  category: "config",
   table,
   scope: "profile_id",
   answer: z

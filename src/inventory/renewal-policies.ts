@@ -42,7 +42,6 @@ export const renewalPolicies = resource({
     delete: "deleteRenewalPolicy",
   },
   permissions: { read: "policy.read", edit: "policy.edit", delete: "policy.delete" },
-  category: "config",
   table,
   answer: renewalPolicyAnswer,
   create: z.object({

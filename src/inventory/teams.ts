@@ -12,7 +12,6 @@ export const teams = resource({
   idPrefix: "t-",
   operations: { list: "listTeams", create: "createTeam", get: "getTeam", update: "updateTeam", delete: "deleteTeam" },
   permissions: { read: "team.read", edit: "team.edit", delete: "team.delete" },
-  category: "config",
   table,
   answer: z
     .object({

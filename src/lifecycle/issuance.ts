@@ -60,13 +60,10 @@ export async function settleIssuance(
       { version_id, issued_at: issued.issued_at, asked_at: job?.created_at ?? issued.issued_at },
       now,
     ),
-    ctx.audit({
-      id: `audit-${version_id}`,
-      action: "certificate.issue",
-      resource_type: "certificate",
-      resource_id: issued.certificate_id,
-      category: "cert_lifecycle",
-      details: {
+    ctx.audit(
+      "certificate.issue",
+      issued.certificate_id,
+      {
         version_id,
         serial_number: issued.serial,
         issuer_id: certified.issuer_id,
@@ -75,7 +72,8 @@ export async function settleIssuance(
         agent_id: of.agent_id,
         not_after: issued.not_after,
       },
-    }),
+      { id: `audit-${version_id}` },
+    ),
     ...markStatements(ctx, [issued]),
     revocationOf(ctx, issued.certificate_id),
   ]);

@@ -47,17 +47,11 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
     ...(ends ? { completed_at: now, lease_until: null } : {}),
   };
   if (settling) return [ctx.db.update(jobs).set(set).where(still)];
-  const event = ctx.audit({
-    action: `job.${to.toLowerCase()}`,
-    resource_type: "job",
-    resource_id: job.id,
-    category: "cert_lifecycle",
-    details: {
-      from: job.status,
-      certificate_id: job.certificate_id,
-      ...(change.last_error ? { error: change.last_error } : {}),
-      ...(change.version_id ? { version_id: change.version_id } : {}),
-    },
+  const event = ctx.audit(`job.${to.toLowerCase() as Lowercase<JobStatus>}`, job.id, {
+    from: job.status,
+    certificate_id: job.certificate_id,
+    ...(change.last_error ? { error: change.last_error } : {}),
+    ...(change.version_id ? { version_id: change.version_id } : {}),
   });
   return [
     guard(ctx.db, sql`exists (select 1 from ${jobs} where ${same})`),
@@ -91,12 +85,10 @@ export function newCsrJob(
     lease_until: null,
     fence: 0,
   };
-  const event = ctx.audit({
-    action: "job.create",
-    resource_type: "job",
-    resource_id: job.id,
-    category: "cert_lifecycle",
-    details: { type: of.type, certificate_id: of.certificate_id, agent_id: of.agent_id },
+  const event = ctx.audit("job.create", job.id, {
+    type: of.type,
+    certificate_id: of.certificate_id,
+    agent_id: of.agent_id,
   });
   return { job, statements: [ctx.db.insert(jobs).values(job), event] };
 }

@@ -54,7 +54,7 @@ export async function triggerRenewal(ctx: Context, id: string, force: boolean): 
       ...cancelled(ctx, open, "another renewal took its place"),
       ...created.flatMap(({ statements }) => statements),
       refreshStatus(ctx, id, timestamp(ctx)),
-      event(ctx, "certificate.renew", id, { force, job_ids }),
+      ctx.audit("certificate.renew", id, { force, job_ids }),
     ]);
     return { status: "renewal_triggered", job_id: job_ids[0] ?? "", job_ids };
   });
@@ -111,15 +111,11 @@ export async function archiveCertificate(ctx: Context, id: string, ifMatch: stri
       guard(ctx.db, unchangedSince(certificate)),
       archiveStatement(ctx, id, timestamp(ctx)),
       ...cancelled(ctx, await openJobs(ctx, id), "the certificate was archived"),
-      event(ctx, "certificate.archive", id, { name: certificate.name, from: certificate.status }),
+      ctx.audit("certificate.archive", id, { name: certificate.name, from: certificate.status }),
     ]);
   });
 }
 
 function cancelled(ctx: Context, open: readonly Job[], why: string): Statement[] {
   return open.flatMap((job) => transition(ctx, job, "Cancelled", { last_error: why }));
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
 }

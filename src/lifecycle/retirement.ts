@@ -59,13 +59,7 @@ export function retireAgent(
       ...retireStatements(ctx, agent, targets, { retired_at, retired_reason: reason }),
       ...cancelled(ctx, agent, jobs.slice(0, JOBS_AT_ONCE)),
       guard(ctx.db, hasNoOpenJobs(id)),
-      ctx.audit({
-        action: "agent.retire",
-        resource_type: "agent",
-        resource_id: id,
-        category: "config",
-        details: { name: agent.name, reason, force, ...counts },
-      }),
+      ctx.audit("agent.retire", id, { name: agent.name, reason, force, ...counts }),
     ]);
     forgetActors();
     return { kind: "retired", retirement: { retired_at, already_retired: false, cascade, counts } };

@@ -1,4 +1,5 @@
 import type { Database, Statement } from "./database.ts";
+import type { EventAction } from "./events.ts";
 import type { Log } from "./log.ts";
 import type { Sealer } from "./sealing.ts";
 import type { Settings } from "./settings.ts";
@@ -83,19 +84,28 @@ export interface Bindings {
   readonly STORAGE: Fetcher | null;
 }
 
-export type AuditCategory = "cert_lifecycle" | "auth" | "config";
-
-export interface AuditEntry {
-  readonly action: string;
-  readonly resource_type: string;
-  readonly resource_id: string;
-  readonly category: AuditCategory;
-  readonly details?: Readonly<Record<string, unknown>>;
+/** What an audit entry may say besides its action, resource and details. */
+export interface AuditOptions {
   /** Who did it where the request itself is nobody's: somebody who has just proven who they are by signing in. */
   readonly actor?: { readonly id: string; readonly type: ActorType };
   /** A fixed id makes the entry idempotent: the second insert of the same id is ignored. */
   readonly id?: string;
+  /** Where an action is about resources of several kinds: another one than the catalogue has. */
+  readonly resource_type?: string;
 }
+
+export type AuditDetails = Readonly<Record<string, unknown>>;
+
+/**
+ * The statement that records an event of the catalogue (platform/events.ts); it goes into the batch of the change itself
+ * (invariant 3).
+ */
+export type Audit = (
+  action: EventAction,
+  resourceId: string,
+  details?: AuditDetails,
+  options?: AuditOptions,
+) => Statement;
 
 /** One unit of work's view of the world: a request, a queue message, a cron tick. */
 export interface Context {
@@ -114,7 +124,7 @@ export interface Context {
   /** On one machine with too little space left: what can be left unwritten is. */
   readonly storageFull: boolean;
   /** The statement that writes this audit event; it belongs into the batch of the change (invariant 3). */
-  audit(entry: AuditEntry): Statement;
+  readonly audit: Audit;
   /** Runs on after the answer; for what may be lost without harm (a wake-up, a last-used time). */
   defer(work: Promise<unknown>): void;
 }

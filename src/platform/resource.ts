@@ -3,10 +3,11 @@ import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import { type ObjectScope, visible } from "./access.ts";
 import { commit, IdempotencyRace } from "./commit.ts";
-import { type AuditCategory, type Context, timestamp } from "./context.ts";
+import { type Context, timestamp } from "./context.ts";
 import { up } from "./cursor.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "./database.ts";
 import { conflict, notFound } from "./errors.ts";
+import type { PlainResource } from "./events.ts";
 import { type Page, type PageRequest, pageAnswer, pageOf, pageQuery } from "./paging.ts";
 import { created, noContent, ok, type Route, route } from "./route.ts";
 import {
@@ -34,13 +35,12 @@ export type Row = Record<string, unknown> & { id: string; created_at: string; up
 export interface ResourceSpec {
   /** Singular in the words of the API: "renewal policy"; and as an audit resource type: "renewal_policy". */
   readonly kind: string;
-  readonly type: string;
+  readonly type: PlainResource;
   readonly path: string;
   readonly tag: string;
   readonly idPrefix: string;
   readonly operations: { list: string; create: string; get: string; update: string; delete: string };
   readonly permissions: { read: string; edit: string; delete: string };
-  readonly category: AuditCategory;
   readonly table: ResourceTable;
   /** What an answer shows. */
   readonly answer: z.ZodObject;
@@ -211,7 +211,6 @@ export function ownScope(table: ResourceTable, kind: "profile_id" | "issuer_id")
 
 function storeOf(spec: ResourceSpec) {
   const { table } = spec;
-  const kindOf = `${spec.type}`;
 
   const find = async (ctx: Context, id: string): Promise<Row | null> => {
     const [row] = await ctx.db.select().from(table).where(eq(table.id, id));
@@ -248,13 +247,7 @@ function storeOf(spec: ResourceSpec) {
     await checkReferences(ctx, spec, row);
     if (spec.check) row = await spec.check(ctx, row, null);
     const shown = (spec.show ?? ((r: Row) => r))(row);
-    const audit = ctx.audit({
-      action: `${kindOf}.create`,
-      resource_type: kindOf,
-      resource_id: id,
-      category: spec.category,
-      details: { name },
-    });
+    const audit = ctx.audit(`${spec.type}.create`, id, { name });
     try {
       await save(ctx, [...still(ctx, row), ctx.db.insert(table).values(row), audit], row, { status: 201, body: shown });
     } catch (error) {
@@ -286,13 +279,7 @@ function storeOf(spec: ResourceSpec) {
       guard(ctx.db, unchanged),
       ...still(ctx, row),
       ctx.db.update(table).set(row).where(eq(table.id, id)),
-      ctx.audit({
-        action: `${kindOf}.update`,
-        resource_type: kindOf,
-        resource_id: id,
-        category: spec.category,
-        details: { fields },
-      }),
+      ctx.audit(`${spec.type}.update`, id, { fields }),
     ];
     try {
       await save(ctx, statements, row);
@@ -315,13 +302,7 @@ function storeOf(spec: ResourceSpec) {
         sql`exists (select 1 from ${table} where ${table.id} = ${id} and ${table.updated_at} = ${row.updated_at})`,
       ),
       ctx.db.delete(table).where(eq(table.id, id)),
-      ctx.audit({
-        action: `${kindOf}.delete`,
-        resource_type: kindOf,
-        resource_id: id,
-        category: spec.category,
-        details: { name: row.name ?? null },
-      }),
+      ctx.audit(`${spec.type}.delete`, id, { name: row.name ?? null }),
     ];
     try {
       await commit(ctx, statements);

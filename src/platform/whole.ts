@@ -58,13 +58,6 @@ export function recovering() {
 export async function markWhole(ctx: Context, since: string): Promise<void> {
   await runBatch(ctx.db, [
     ctx.db.update(inventoryState).set({ recovering_since: null }).where(eq(inventoryState.id, 1)),
-    ctx.audit({
-      id: `audit-restored-${since}`,
-      action: "inventory.restored",
-      resource_type: "inventory",
-      resource_id: "inventory",
-      category: "config",
-      details: { noticed_at: since },
-    }),
+    ctx.audit("inventory.restored", "inventory", { noticed_at: since }, { id: `audit-restored-${since}` }),
   ]);
 }

@@ -1,25 +1,30 @@
-import { type AuditEntry, type Context, timestamp } from "../platform/context.ts";
+import { type AuditDetails, type AuditOptions, type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
+import { EVENTS, type EventAction } from "../platform/events.ts";
 import { randomId } from "../platform/ids.ts";
 import { auditEvents } from "./table.ts";
 
-/**
- * The statement that records `entry`; it goes into the batch of the change itself (invariant 3). With a fixed `id` a
- * repetition is ignored, so that a replayed effect is recorded once.
- */
-export function auditStatement(ctx: Omit<Context, "audit">, entry: AuditEntry): Statement {
+/** The statement that records an event. With a fixed `id` a repetition is ignored, so that a replayed effect is recorded once. */
+export function auditStatement(
+  ctx: Omit<Context, "audit">,
+  action: EventAction,
+  resource_id: string,
+  details: AuditDetails = {},
+  { actor = ctx.actor, id, resource_type }: AuditOptions = {},
+): Statement {
+  const [resource, event_category] = EVENTS[action];
   return ctx.db
     .insert(auditEvents)
     .values({
-      id: entry.id ?? randomId(ctx.random, "audit-"),
-      actor: (entry.actor ?? ctx.actor).id,
-      actor_type: (entry.actor ?? ctx.actor).type,
-      action: entry.action,
-      resource_type: entry.resource_type,
-      resource_id: entry.resource_id,
-      details: entry.details ?? {},
+      id: id ?? randomId(ctx.random, "audit-"),
+      actor: actor.id,
+      actor_type: actor.type,
+      action,
+      resource_type: resource_type ?? resource,
+      resource_id,
+      details,
       timestamp: timestamp(ctx),
-      event_category: entry.category,
+      event_category,
       request_id: ctx.requestId,
     })
     .onConflictDoNothing({ target: auditEvents.id });

@@ -1,5 +1,6 @@
 import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
-import type { ActorType, AuditCategory } from "../platform/context.ts";
+import type { ActorType } from "../platform/context.ts";
+import type { AuditCategory } from "../platform/events.ts";
 
 /** Append only: triggers of the migration refuse UPDATE and DELETE (invariant 3). `seq` is the order of commits. */
 export const auditEvents = sqliteTable(

@@ -2,6 +2,7 @@ import { eq } from "drizzle-orm";
 import { mustHold } from "../../platform/access.ts";
 import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import type { EventAction } from "../../platform/events.ts";
 import { type Line, linesOf } from "../../platform/lines.ts";
 import { type ImportedEntry, ledgerOf, type Mark } from "../ledger.ts";
 import { acknowledgeLater, markStatements } from "../marks.ts";
@@ -147,14 +148,8 @@ class Importing {
     this.forget();
   }
 
-  private event(action: string, details: Record<string, unknown>) {
-    return this.ctx.audit({
-      action,
-      resource_type: "issuer",
-      resource_id: this.ca.issuer_id,
-      category: "config",
-      details: { ca_id: this.ca.ca_id, kind: this.asked.kind, ...details },
-    });
+  private event(action: EventAction, details: Record<string, unknown>) {
+    return this.ctx.audit(action, this.ca.issuer_id, { ca_id: this.ca.ca_id, kind: this.asked.kind, ...details });
   }
 
   private forget(): void {

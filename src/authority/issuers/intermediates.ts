@@ -9,7 +9,7 @@ import { certificatesFromPem } from "../../pki/pem.ts";
 import type { ObjectScope } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { GuardFailed, guard, ReferenceViolation, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound, unavailable } from "../../platform/errors.ts";
 import { withdrawEntry } from "../../platform/outbox.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
@@ -111,7 +111,7 @@ export async function createIntermediate(
     ...withdrawEntry(ctx, intent),
     ledgerStands(ctx, ledger_id),
     ctx.db.insert(certificateAuthorities).values(row),
-    event(ctx, "intermediate_ca.create", id, details),
+    ctx.audit("intermediate_ca.create", id, details),
     ...markStatements(ctx, [issued, creationOf(ca)]),
   ];
   try {
@@ -265,7 +265,7 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
       [
         guard(ctx.db, sql`exists (select 1 from ${certificateAuthorities} where ${same})`),
         ctx.db.update(certificateAuthorities).set(set).where(same),
-        event(ctx, action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
+        ctx.audit(action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
         ...(purge ? [purge.statement] : []),
         ...markStatements(ctx, revoked),
       ],
@@ -350,8 +350,4 @@ async function refuseTakenName(ctx: Context, issuerId: string, name: string): Pr
 function orThrow(answer: CaDescription | Refusal): CaDescription {
   if (answer.ok) return answer;
   throw refusalError(answer);
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({ action, resource_type: "intermediate_ca", resource_id: id, category: "config", details });
 }

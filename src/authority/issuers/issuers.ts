@@ -83,7 +83,7 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
     ledgerStands(ctx, ledger_id),
     ctx.db.insert(issuers).values(row),
     ctx.db.insert(certificateAuthorities).values(caRow),
-    event(ctx, "issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
+    ctx.audit("issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
     ...markStatements(ctx, [creationOf(ca)]),
   ];
   await save(ctx, statements, row, { status: 201, body: view });
@@ -215,7 +215,7 @@ export async function updateIssuer(
     ),
     ctx.db.update(issuers).set(row).where(eq(issuers.id, id)),
     ...(ca ? await caStatements(ctx, caRow, set) : []),
-    event(ctx, "issuer.update", id, {
+    ctx.audit("issuer.update", id, {
       fields: [...Object.keys(changes).filter((name) => name !== "config"), ...Object.keys(config)],
     }),
   ];
@@ -306,7 +306,7 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
       ctx.db.delete(certificateAuthorities).where(eq(certificateAuthorities.issuer_id, id)),
       ctx.db.delete(issuers).where(eq(issuers.id, id)),
       ...(await endScope(ctx, "issuer", id)),
-      event(ctx, "issuer.delete", id, { name: row.name }),
+      ctx.audit("issuer.delete", id, { name: row.name }),
     ]);
     forgetAuthority(id);
     forgetActors();
@@ -330,7 +330,7 @@ export async function testIssuer(ctx: Context, id: string): Promise<void> {
       .update(issuers)
       .set({ last_tested_at: now, test_status: flaw ? "failed" : "success" })
       .where(eq(issuers.id, row.id)),
-    event(ctx, "issuer.test", id, { result: flaw ?? "success" }),
+    ctx.audit("issuer.test", id, { result: flaw ?? "success" }),
   ]);
   if (flaw) throw new AppError(400, "connection_test_failed", flaw);
 }
@@ -353,10 +353,6 @@ function okOr400(answer: CaDescription | Refusal, field: string): CaDescription 
     throw invalid(field, answer.message, answer.code);
   }
   throw refusalError(answer);
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({ action, resource_type: "issuer", resource_id: id, category: "config", details });
 }
 
 /** Before a key is made for nothing; the unique indexes decide in the end. A CA's id and an issuer's name the same URLs. */

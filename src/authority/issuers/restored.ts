@@ -45,13 +45,7 @@ export async function restoreCa(ctx: Context, ca: CaDescription): Promise<void> 
         ]),
     keepLedger(ctx, ca.ledger_id),
     ctx.db.insert(certificateAuthorities).values(row).onConflictDoNothing({ target: certificateAuthorities.ledger_id }),
-    ctx.audit({
-      action: parent ? "intermediate_ca.restore" : "issuer.restore",
-      resource_type: parent ? "intermediate_ca" : "issuer",
-      resource_id: ca.ca_id,
-      category: "config",
-      details: { ledger_id: ca.ledger_id },
-    }),
+    ctx.audit(parent ? "intermediate_ca.restore" : "issuer.restore", ca.ca_id, { ledger_id: ca.ledger_id }),
   ]);
   forgetAuthority(issuer_id);
 }

@@ -39,16 +39,14 @@ export function loudly(
   const wakeups: string[] = [];
   for (const event of events) {
     const why = event.reason === undefined ? {} : { reason: event.reason };
-    const action = `auth.breakglass.${event.verb}`;
+    const action = `auth.breakglass.${event.verb}` as const;
     statements.push(
-      ctx.audit({
+      ctx.audit(
         action,
-        resource_type: "user",
-        resource_id: event.actor_id,
-        category: "auth",
-        details: { address: ctx.caller.address, ...why },
-        ...(event.by ? { actor: event.by } : {}),
-      }),
+        event.actor_id,
+        { address: ctx.caller.address, ...why },
+        { ...(event.by ? { actor: event.by } : {}) },
+      ),
     );
     if (ctx.settings.auth.alertWebhook === null) continue;
     const alert: Alert = {

@@ -149,15 +149,7 @@ const documentRoutes: Route[] = [
     handler: async (ctx, input) => {
       const provider = await mustFindProvider(ctx, input.params.id);
       const { keys } = await providerDocuments(ctx, provider, { refresh: true });
-      await commit(ctx, [
-        ctx.audit({
-          action: "auth.oidc_provider.refresh",
-          resource_type: "oidc_provider",
-          resource_id: provider.id,
-          category: "auth",
-          details: { kids: kidsOf(keys) },
-        }),
-      ]);
+      await commit(ctx, [ctx.audit("auth.oidc_provider.refresh", provider.id, { kids: kidsOf(keys) })]);
       return ok({ refreshed: true });
     },
   }),

@@ -134,12 +134,10 @@ async function endSessions(ctx: Context, provider: Provider, { sub, sid }: Logou
   if (sid !== null) ended = await endBySid(ctx, provider, sid, sub, user_id);
   else if (user_id !== null) ended = await endSessionsOf(ctx, { id: user_id, type: "User" });
   await runBatch(ctx.db, [
-    ctx.audit({
-      action: "auth.oidc.back_channel_logout",
-      resource_type: "oidc_provider",
-      resource_id: provider.id,
-      category: "auth",
-      details: { user_id, by: sid === null ? "sub" : "sid", sessions: ended },
+    ctx.audit("auth.oidc.back_channel_logout", provider.id, {
+      user_id,
+      by: sid === null ? "sub" : "sid",
+      sessions: ended,
     }),
   ]);
 }

@@ -58,13 +58,11 @@ async function make(ctx: Context, fields: z.output<typeof providerFields>, secre
   await runBatch(ctx.db, [
     guard(ctx.db, sql`not ${closed} and not exists (select 1 from ${oidcProviders})`),
     ctx.db.insert(oidcProviders).values(row),
-    ctx.audit({
-      action: "auth.oidc_provider.create",
-      resource_type: "oidc_provider",
-      resource_id: id,
-      category: "auth",
-      actor: SYSTEM_ACTOR,
-      details: { name: NAME, issuer_url: row.issuer_url, by: "CERTCTL_BOOTSTRAP_OIDC_ISSUER_URL" },
-    }),
+    ctx.audit(
+      "auth.oidc_provider.create",
+      id,
+      { name: NAME, issuer_url: row.issuer_url, by: "CERTCTL_BOOTSTRAP_OIDC_ISSUER_URL" },
+      { actor: SYSTEM_ACTOR },
+    ),
   ]);
 }

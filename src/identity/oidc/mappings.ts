@@ -65,7 +65,11 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
     created_at: timestamp(ctx),
   };
   try {
-    const statements = [ctx.db.insert(oidcGroupMappings).values(row), stillThere(ctx, row), event(ctx, "add", row)];
+    const statements = [
+      ctx.db.insert(oidcGroupMappings).values(row),
+      stillThere(ctx, row),
+      event(ctx, "auth.oidc_mapping.add", row),
+    ];
     await commit(ctx, statements, { answer: { status: 201, body: shown(row) } });
   } catch (error) {
     if (error instanceof UniqueViolation)
@@ -99,7 +103,7 @@ export async function removeMapping(ctx: Context, id: string): Promise<void> {
       guard(ctx.db, sql`exists (select 1 from ${oidcGroupMappings} where ${eq(oidcGroupMappings.id, id)})`),
       ctx.db.delete(actorRoles).where(eq(actorRoles.mapping_id, id)),
       ctx.db.delete(oidcGroupMappings).where(eq(oidcGroupMappings.id, id)),
-      event(ctx, "remove", row),
+      event(ctx, "auth.oidc_mapping.remove", row),
       ...(isAdminGrant(row) ? [stillAdministered(ctx)] : []),
     ]);
   } catch (error) {
@@ -114,12 +118,16 @@ async function findMapping(ctx: Context, id: string): Promise<Mapping | null> {
   return row ?? null;
 }
 
-function event(ctx: Context, verb: "add" | "remove", { id, provider_id, group_name, role_id, ...row }: Mapping) {
-  return ctx.audit({
-    action: `auth.oidc_mapping.${verb}`,
-    resource_type: "oidc_group_mapping",
-    resource_id: id,
-    category: "auth",
-    details: { provider_id, group_name, role_id, scope_type: row.scope_type, scope_id: row.scope_id },
+function event(
+  ctx: Context,
+  action: "auth.oidc_mapping.add" | "auth.oidc_mapping.remove",
+  { id, provider_id, group_name, role_id, ...row }: Mapping,
+) {
+  return ctx.audit(action, id, {
+    provider_id,
+    group_name,
+    role_id,
+    scope_type: row.scope_type,
+    scope_id: row.scope_id,
   });
 }

@@ -65,7 +65,7 @@ export async function createProvider(ctx: Context, body: z.output<typeof provide
     created_at: now,
     updated_at: now,
   };
-  const audit = event(ctx, "create", id, { name: row.name, issuer_url: row.issuer_url });
+  const audit = ctx.audit("auth.oidc_provider.create", id, { name: row.name, issuer_url: row.issuer_url });
   try {
     await commit(ctx, [ctx.db.insert(oidcProviders).values(row), audit], {
       answer: { status: 201, body: shownProvider(row) },
@@ -111,7 +111,7 @@ export async function updateProvider(
         guard(ctx.db, unchanged(before)),
         guard(ctx.db, stillCovered),
         ctx.db.update(oidcProviders).set(row).where(eq(oidcProviders.id, id)),
-        event(ctx, "update", id, { fields: fields.map((name) => name.replace(/^sealed_/, "")) }),
+        ctx.audit("auth.oidc_provider.update", id, { fields: fields.map((name) => name.replace(/^sealed_/, "")) }),
         ...signOuts.map(({ statement }) => statement),
         ...(disabled ? [administratorComesIn(ctx)] : []),
       ],
@@ -166,7 +166,7 @@ export async function deleteProvider(ctx: Context, id: string, ifMatch: string |
       guard(ctx.db, unchanged(row)),
       ctx.db.delete(oidcProviderState).where(eq(oidcProviderState.provider_id, id)),
       ctx.db.delete(oidcProviders).where(eq(oidcProviders.id, id)),
-      event(ctx, "delete", id, { name: row.name }),
+      ctx.audit("auth.oidc_provider.delete", id, { name: row.name }),
     ]);
   } catch (error) {
     if (error instanceof ReferenceViolation) {
@@ -218,13 +218,3 @@ async function signOutSlice(ctx: Context, payload: Record<string, unknown>): Pro
 }
 
 export const providerTopics: OutboxHandlers = { [SIGN_OUT]: signOutSlice };
-
-function event(ctx: Context, verb: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({
-    action: `auth.oidc_provider.${verb}`,
-    resource_type: "oidc_provider",
-    resource_id: id,
-    category: "auth",
-    details,
-  });
-}

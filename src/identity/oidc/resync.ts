@@ -2,6 +2,7 @@ import { and, eq, sql } from "drizzle-orm";
 import { commit } from "../../platform/commit.ts";
 import { type Context, SYSTEM_ACTOR, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, inList, type Statement } from "../../platform/database.ts";
+import type { EventAction } from "../../platform/events.ts";
 import { randomId } from "../../platform/ids.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { forgetActors } from "../actors.ts";
@@ -191,14 +192,7 @@ function firstAdmin(ctx: Context, { provider }: Arrival, { user }: Plan): Statem
   return [
     firstAdministrator(ctx),
     grantStatement(asSystem(ctx), user, { role_id: "r-admin" }),
-    ctx.audit({
-      action: "bootstrap.oidc_first_admin",
-      resource_type: "user",
-      resource_id: user.id,
-      category: "auth",
-      actor: user,
-      details: { provider_id: provider.id },
-    }),
+    ctx.audit("bootstrap.oidc_first_admin", user.id, { provider_id: provider.id }, { actor: user }),
   ];
 }
 
@@ -215,19 +209,23 @@ function asSystem(ctx: Context): Context {
   return { ...ctx, actor: SYSTEM_ACTOR };
 }
 
-function audited(ctx: Context, action: string, { provider, groups }: Arrival, plan: Plan, details: object): Statement {
-  return ctx.audit({
+function audited(
+  ctx: Context,
+  action: EventAction,
+  { provider, groups }: Arrival,
+  plan: Plan,
+  details: object,
+): Statement {
+  return ctx.audit(
     action,
-    resource_type: "user",
-    resource_id: plan.user.id,
-    category: "auth",
-    actor: plan.user,
-    details: {
+    plan.user.id,
+    {
       provider_id: provider.id,
       ...(groups === null ? { groups_overage: true } : { groups: groups.length }),
       ...details,
     },
-  });
+    { actor: plan.user },
+  );
 }
 
 const rolesOf = (grants: readonly { readonly role_id: string }[]) => [...new Set(grants.map(({ role_id }) => role_id))];

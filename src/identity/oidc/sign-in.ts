@@ -299,13 +299,7 @@ async function recordFailure(
 ): Promise<void> {
   if (provider_id === undefined || subject === undefined) return noteDenied(ctx, ctx.caller, `oidc_${reason}`);
   await runBatch(ctx.db, [
-    ctx.audit({
-      action: "auth.oidc.login_failed",
-      resource_type: "oidc_provider",
-      resource_id: provider_id,
-      category: "auth",
-      details: { reason, subject, address: ctx.caller.address },
-    }),
+    ctx.audit("auth.oidc.login_failed", provider_id, { reason, subject, address: ctx.caller.address }),
   ]);
 }
 

@@ -1,6 +1,6 @@
 import { and, eq, lte, ne, type SQL, sql } from "drizzle-orm";
 import { commit } from "../../platform/commit.ts";
-import { type AuditEntry, type Context, timestamp } from "../../platform/context.ts";
+import { type AuditDetails, type Context, timestamp } from "../../platform/context.ts";
 import type { Statement } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { ActorRef } from "../grants.ts";
@@ -93,7 +93,7 @@ export async function endSessionsOf(ctx: Context, actor: ActorRef, except: strin
 export async function endSession(
   ctx: Context,
   session: { readonly id: string; readonly actor: ActorRef },
-  details: AuditEntry["details"] = {},
+  details: AuditDetails | undefined = {},
   by?: ActorRef,
 ): Promise<boolean> {
   const { id, actor } = session;
@@ -136,37 +136,31 @@ export async function pruneSignIns(ctx: Context): Promise<null> {
 
 function opened(ctx: Context, id: string, actor: ActorRef, by: Opening["by"]): Statement {
   const { address, user_agent } = ctx.caller;
-  return ctx.audit({
-    id: `audit-open-${id}`,
-    action: "auth.session.open",
-    resource_type: "session",
-    resource_id: id,
-    category: "auth",
-    details: { actor_id: actor.id, actor_type: actor.type, address, user_agent, ...(by ? { by } : {}) },
-    actor,
-  });
+  return ctx.audit(
+    "auth.session.open",
+    id,
+    { actor_id: actor.id, actor_type: actor.type, address, user_agent, ...(by ? { by } : {}) },
+    { id: `audit-open-${id}`, actor },
+  );
 }
 
 function endStatements(
   ctx: Context,
   id: string,
   actor: ActorRef,
-  details: AuditEntry["details"],
+  details: AuditDetails | undefined,
   by?: ActorRef,
 ): Statement[] {
   return [audit(ctx, id, actor, details, by), forgetSignIns(ctx, eq(oidcSessions.session_id, id))];
 }
 
-function audit(ctx: Context, id: string, actor: ActorRef, details: AuditEntry["details"], by?: ActorRef): Statement {
-  return ctx.audit({
-    id: `audit-end-${id}`,
-    action: "auth.session.revoke",
-    resource_type: "session",
-    resource_id: id,
-    category: "auth",
-    details: { actor_id: actor.id, actor_type: actor.type, ...details },
-    ...(by ? { actor: by } : {}),
-  });
+function audit(ctx: Context, id: string, actor: ActorRef, details: AuditDetails | undefined, by?: ActorRef): Statement {
+  return ctx.audit(
+    "auth.session.revoke",
+    id,
+    { actor_id: actor.id, actor_type: actor.type, ...details },
+    { id: `audit-end-${id}`, ...(by ? { actor: by } : {}) },
+  );
 }
 
 function forgetSignIns(ctx: Context, which: SQL | undefined): Statement {

@@ -90,13 +90,7 @@ async function replace(ctx: Context, id: string): Promise<void> {
       .set({ retired_at: timestamp(ctx) })
       .where(eq(sessionKeys.id, id)),
     ctx.db.insert(sessionKeys).values(next),
-    ctx.audit({
-      action: "auth.session_key.rotate",
-      resource_type: "session_key",
-      resource_id: next.id,
-      category: "auth",
-      details: { retired: id },
-    }),
+    ctx.audit("auth.session_key.rotate", next.id, { retired: id }),
   ];
   try {
     await runBatch(ctx.db, statements);

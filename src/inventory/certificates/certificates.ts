@@ -124,7 +124,7 @@ export async function createCertificate(
   const statements = [
     ctx.db.insert(certificates).values(row),
     ...mapStatements(ctx, row.id, targets),
-    event(ctx, "certificate.create", row.id, {
+    ctx.audit("certificate.create", row.id, {
       name: row.name,
       common_name: row.common_name,
       issuer_id: row.issuer_id,
@@ -171,7 +171,7 @@ async function updateOnce(
     ...(await moveGuards(ctx, before, row)),
     ctx.db.update(certificates).set(set).where(eq(certificates.id, id)),
     ...(targets ? [unmapStatement(ctx, id), ...mapStatements(ctx, id, targets)] : []),
-    event(ctx, "certificate.update", id, { fields: Object.keys(values) }),
+    ctx.audit("certificate.update", id, { fields: Object.keys(values) }),
   ];
   await save(ctx, statements, row);
   return viewOf(ctx, row);
@@ -247,10 +247,6 @@ function mapStatements(ctx: Context, certificate_id: string, targets: readonly s
 
 function unmapStatement(ctx: Context, id: string): Statement {
   return ctx.db.delete(certificateTargets).where(eq(certificateTargets.certificate_id, id));
-}
-
-function event(ctx: Context, action: string, id: string, details: Record<string, unknown>): Statement {
-  return ctx.audit({ action, resource_type: "certificate", resource_id: id, category: "cert_lifecycle", details });
 }
 
 /** Sort keys of the API: every column that is shown, by its name, and in the camel case that the contract has for some. */

@@ -39,12 +39,6 @@ async function versionToExport(ctx: Context, id: string): Promise<Version> {
 
 async function record(ctx: Context, id: string, version: Version, format: "pem" | "pkcs12"): Promise<void> {
   await runBatch(ctx.db, [
-    ctx.audit({
-      action: "certificate.export",
-      resource_type: "certificate",
-      resource_id: id,
-      category: "cert_lifecycle",
-      details: { format, version_id: version.id, serial_number: version.serial_number },
-    }),
+    ctx.audit("certificate.export", id, { format, version_id: version.id, serial_number: version.serial_number }),
   ]);
 }

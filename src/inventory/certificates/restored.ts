@@ -54,13 +54,6 @@ export function restoreStatements(ctx: Context, id: string, issuerId: string, ke
           'Pending', ${now}, ${now}
         where not exists (select 1 from certificates where id = ${id})`,
     ),
-    ctx.audit({
-      id: `audit-restored-${id}`,
-      action: "certificate.restore",
-      resource_type: "certificate",
-      resource_id: id,
-      category: "cert_lifecycle",
-      details: { name: kept.name, issuer_id: issuerId },
-    }),
+    ctx.audit("certificate.restore", id, { name: kept.name, issuer_id: issuerId }, { id: `audit-restored-${id}` }),
   ];
 }

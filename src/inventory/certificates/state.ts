@@ -193,12 +193,6 @@ export function statusStatements(ctx: Context, change: StatusChange): Statement[
   return [
     guard(ctx.db, sql`exists (select 1 from ${certificates} where ${same})`),
     refreshStatus(ctx, change.id, now),
-    ctx.audit({
-      action: "certificate.status",
-      resource_type: "certificate",
-      resource_id: change.id,
-      category: "cert_lifecycle",
-      details: { from: change.from, to: change.to },
-    }),
+    ctx.audit("certificate.status", change.id, { from: change.from, to: change.to }),
   ];
 }
