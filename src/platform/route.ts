@@ -204,7 +204,7 @@ export function route<
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
         query: parse(spec.query ?? EMPTY, knownQuery(spec, request.url), "") as z.output<Q>,
         body: (spec.body
-          ? parse(spec.body, spec.bodyType ? body : settable(spec, jsonBody(spec, request, body)), "", spec.tolerant)
+          ? parse(spec.body, spec.bodyType ? body : jsonValue(spec, request, body), "", spec.tolerant)
           : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
@@ -238,25 +238,12 @@ function knownQuery(
   return asked;
 }
 
-/** A field of ours whose value nobody but us may choose, though it is no secret. */
-const SECRET = /key|token|secret|password/;
+/** What every row has and nobody can set: it may come back in any body of a resource, and has no effect. */
+const SERVER_MANAGED = ["tenant_id", "created_at", "updated_at"];
 
-/**
- * The body of a resource (it has a location, or is put) without the fields that its answers show and nobody can set: they may
- * come back, and have no effect.
- */
-function settable<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
-  spec: RouteSpec<P, Q, B>,
-  body: unknown,
-): unknown {
-  const shown = (spec.answers[201] ?? spec.answers[200])?.schema;
-  if (spec.location === undefined && spec.method !== "put") return body;
-  if (!(shown instanceof z.ZodObject) || !(spec.body instanceof z.ZodObject)) return body;
+function settable(body: unknown): unknown {
   if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
-  const { shape } = spec.body;
-  const readOnly = (name: string) =>
-    Object.hasOwn(shown.shape, name) && !Object.hasOwn(shape, name) && !SECRET.test(name);
-  return Object.fromEntries(Object.entries(body).filter(([name]) => !readOnly(name)));
+  return Object.fromEntries(Object.entries(body).filter(([name]) => !SERVER_MANAGED.includes(name)));
 }
 
 function createdHeaders(location: string | undefined, body: unknown): Record<string, string> {
@@ -357,6 +344,15 @@ function checkDepth(text: string): void {
       if (++depth > MAX_JSON_DEPTH) throw new SyntaxError(`nests deeper than ${MAX_JSON_DEPTH} levels`);
     } else if (character === 0x5d || character === 0x7d) depth--;
   }
+}
+
+function jsonValue<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  spec: RouteSpec<P, Q, B>,
+  request: Request,
+  body: Uint8Array,
+): unknown {
+  const value = jsonBody(spec, request, body);
+  return spec.location === undefined && spec.method !== "put" ? value : settable(value);
 }
 
 function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint8Array): unknown {

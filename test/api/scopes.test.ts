@@ -47,6 +47,14 @@ const SINGLE: readonly (readonly [string, string, string, unknown, Kind, number]
   ["retireIntermediateCA", "POST", "/api/v1/intermediates/{id}/retire", {}, "ca", 200],
 ];
 
+/** Routes of one object that refuse what they are sent here, by whoever is let in: operation, method, path, body, kind, status. */
+const REFUSING: typeof SINGLE = [
+  ["certifyCertificateCSR", "POST", `${CERTIFICATES}/{id}/csr`, { csr_pem: "none" }, "certificate", 400],
+  ["importIssued", "POST", "/api/v1/issuers/{id}/issued", {}, "issuer", 415],
+  ["importRevocations", "POST", "/api/v1/issuers/{id}/revocations", {}, "issuer", 415],
+  ["revokeSerial", "POST", "/api/v1/issuers/{id}/revoke-serial", {}, "issuer", 400],
+];
+
 /** Routes of what has no profile and no issuer: operation, method, path. */
 const GLOBAL: readonly (readonly [string, string, string])[] = [
   ...(
@@ -70,6 +78,7 @@ const GLOBAL: readonly (readonly [string, string, string])[] = [
 
 /** Routes that have a test of their own below. */
 const ELSEWHERE = [
+  ...REFUSING.map(([operation]) => operation),
   "listCertificates",
   "createCertificate",
   "releaseCertificateHold",
@@ -95,6 +104,16 @@ it("has a row for every route of the four wings, and a rule in the route for eve
 const at = (path: string, id: string) => path.replace("{id}", id);
 
 describe("a route of one object", () => {
+  it.each(REFUSING)("%s: lets nobody in from out of scope", async (_operation, method, path, sent, kind, status) => {
+    const fresh = await places.fresh(kind);
+    for (const scope of fresh.scopes) {
+      const actor = await adminOf(scope);
+      const away = await actor.send(method, at(path, foreign[kind]), sent);
+      expect(told(away)).toMatchObject({ status: 403, error: "out_of_scope" });
+      expect((await actor.send(method, at(path, fresh.id), sent)).status).toBe(status);
+    }
+  });
+
   it.each(SINGLE)("%s: in scope, out of scope, absent", async (_operation, method, path, sent, kind, status) => {
     const absent = await places.admin.send(method, at(path, "none"), sent);
     expect(absent.status, JSON.stringify(absent.body)).toBe(404);
