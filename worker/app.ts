@@ -12,9 +12,8 @@ import { makeContext, type Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { errorResponse, requestIdOf, toResponse, withCookies } from "./middleware/answer.ts";
 import { allowedOrigin, exposeTo, isPreflight, preflight } from "./middleware/cors.ts";
-import { API_HEADERS, addHsts } from "./middleware/headers.ts";
+import { addHsts } from "./middleware/headers.ts";
 import { limitAddress } from "./middleware/limits.ts";
-import { openApiDocument } from "./openapi.ts";
 import { servePage } from "./pages.ts";
 import { routes } from "./routes.ts";
 import { hearOfStorage, readAgain, withStorageError } from "./storage.ts";
@@ -50,7 +49,6 @@ export function makeApp(table: readonly Route[] = routes, options: AppOptions = 
       answer(entry, c.req.raw, c.env, c.req.param(), options.authenticate ?? authenticate),
     );
   }
-  hono.get("/openapi.json", (c) => openApi(c.env.ctx));
   hono.notFound((c) => fallback(table, c.req.raw, c.env.ctx));
   hono.onError((error, c) => errorResponse(error, requestIdOf(c.req.raw)));
   const inside = async (request: Request, visit: Visit) => hono.fetch(request, visit);
@@ -193,17 +191,6 @@ function idempotencyOf(entry: Route, request: Request, body: Uint8Array): Contex
   whole.set(head);
   whole.set(body, head.length);
   return { key, request: whole };
-}
-
-function openApi({ settings, requestId }: Context): Response {
-  return new Response(JSON.stringify(openApiDocument(settings.version)), {
-    headers: {
-      ...API_HEADERS,
-      "Content-Type": "application/json",
-      "Cache-Control": "no-cache",
-      "X-Request-ID": requestId,
-    },
-  });
 }
 
 /** A known path with another method is a 405 with Allow; a page of ours is served; everything else is a 404 in the envelope. */

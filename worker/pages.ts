@@ -1,5 +1,9 @@
-/** The pages among the static assets. The Worker runs first, so that any other path is a 404 and never a page. */
-const PAGES = /^\/(?:|login|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
+/**
+ * The pages among the static assets, and openapi.json, which `npm run openapi` makes of the routes. The Worker runs first, so that
+ * any other path is a 404 and never a page.
+ */
+const PAGES =
+  /^\/(?:|login|openapi\.json|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
 
 /** The asset for a GET or HEAD of one of our pages, its headers open to additions; or null. */
 export async function servePage(request: Request, assets: Fetcher | null): Promise<Response | null> {

@@ -37,12 +37,13 @@ export interface Build {
   readonly builtAt: string;
 }
 
-/** Makes `.build/assets` of web/ and the API reference's files. Each file is replaced at once; who reads sees no half. */
+/** Makes `.build/assets` of web/, openapi.json and the API reference's files. Each file is replaced at once; who reads sees no half. */
 export function buildAssets(project = PROJECT): string {
   const target = path.join(project, ".build/assets");
   const files = new Map<string, Buffer>();
   const web = path.join(project, "web");
   for (const name of filesUnder(web)) files.set(name, readFileSync(path.join(web, name)));
+  files.set("openapi.json", readFileSync(path.join(project, "openapi.json")));
   const swagger = path.dirname(require.resolve("swagger-ui-dist/package.json"));
   for (const name of SWAGGER_FILES) files.set(`docs/${name}`, readFileSync(path.join(swagger, name)));
   for (const [name, content] of files) writeIfChanged(path.join(target, name), content);

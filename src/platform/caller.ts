@@ -52,15 +52,16 @@ const WITH_PORT = /^(?:([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?)$/;
 
 /** One spelling for each address, without a zone or port; `local` for what is none. */
 function canonical(text: string | null): string {
-  const [, ipv4, ipv6] = WITH_PORT.exec(text ?? "") ?? [];
+  if (text === null) return NO_CALLER.address;
+  const [, ipv4, ipv6] = WITH_PORT.exec(text) ?? [];
   const address = ipv4 ?? ipv6 ?? text;
-  if (address === null || !ipaddr.isValid(address)) return NO_CALLER.address;
+  if (!ipaddr.isValid(address)) return NO_CALLER.address;
   return ipaddr.fromByteArray(ipaddr.process(address).toByteArray()).toString();
 }
 
 /** What a limit counts: an IPv4 address, or the /64 that one IPv6 customer has. Null for `local`: nobody can tell callers apart. */
 export function addressKey(address: string): string | null {
-  if (!ipaddr.isValid(address)) return null;
+  if (address === NO_CALLER.address || !ipaddr.isValid(address)) return null;
   if (ipaddr.IPv4.isValid(address)) return address;
   return `${ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`)}/64`;
 }

@@ -223,6 +223,16 @@ describe("with an administrator", () => {
     });
   });
 
+  it("the OpenAPI document is a file: what a client has is not sent again", async () => {
+    const first = await visit("/openapi.json");
+    expect(first.headers.get("Content-Type")).toContain("application/json");
+    expect(Object.keys(((await first.json()) as { paths: object }).paths).length).toBeGreaterThan(60);
+    const etag = first.headers.get("ETag") ?? "";
+    const again = await visit("/openapi.json", { headers: { "If-None-Match": etag } });
+    expect([again.status, again.headers.get("ETag")]).toEqual([304, etag]);
+    expect((await visit("/openapi.json", { method: "POST" })).status).toBe(405);
+  });
+
   describe("headers of every answer", () => {
     it("are on the API, on errors and on pages, with scripts from this host alone", async () => {
       for (const path of [

@@ -39,11 +39,21 @@ function badTarget(message: string): AppError {
   return invalid("request target", message, "invalid_request_target");
 }
 
+/** Hosts that were found right, which are few; emptied when full. */
+const known = new Set<string>();
+const MAX_KNOWN = 64;
+
 function checkHost(host: string): void {
+  if (known.has(host)) return;
   const lower = host.toLowerCase();
   const name = AUTHORITY.exec(lower)?.[1];
   const parsed = name === undefined ? null : URL.parse(`http://${lower}/`)?.hostname;
   // A parser reads `127.1` and `0x7f.1` as other addresses; IPv6 may be written in more than one way.
-  if (parsed && (parsed === name || parsed.startsWith("["))) return;
-  throw invalid("Host", "must be a name or an address, and a port where it is not the usual one", "invalid_host");
+  if (!parsed || (parsed !== name && !parsed.startsWith("["))) throw badHost();
+  if (known.size >= MAX_KNOWN) known.clear();
+  known.add(host);
+}
+
+function badHost(): AppError {
+  return invalid("Host", "must be a name or an address, and a port where it is not the usual one", "invalid_host");
 }
