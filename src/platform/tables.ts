@@ -7,22 +7,23 @@ export const sealingKeys = sqliteTable("sealing_keys", {
   created_at: text().notNull(),
 });
 
-/** Work that a committed change asks for. The row is the truth; a queue message is only a wake-up with its id. */
-export const outbox = sqliteTable(
-  "outbox",
+/** Work that committed changes ask for (platform/work). `due_at` is the lease while somebody has it, `attempts` the fence. */
+export const work = sqliteTable(
+  "work",
   {
     id: text().primaryKey(),
-    topic: text().notNull(),
-    payload: text({ mode: "json" }).$type<Record<string, unknown>>().notNull(),
-    state: text({ enum: ["pending", "done", "dead"] }).notNull(),
+    kind: text().notNull(),
+    payload: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>().notNull(),
+    state: text({ enum: ["due", "dead"] }).notNull(),
     attempts: integer().notNull(),
     due_at: text().notNull(),
-    lease_until: text(),
     last_error: text(),
     created_at: text().notNull(),
-    done_at: text(),
   },
-  (table) => [index("outbox_due").on(table.state, table.due_at)],
+  (table) => [
+    index("work_due").on(table.kind, table.state, table.due_at, table.id),
+    index("work_state").on(table.state, table.created_at, table.id),
+  ],
 );
 
 /**
