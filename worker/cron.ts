@@ -8,23 +8,18 @@ import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from 
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
-import { dueEntries, pruneOutbox, runEntry } from "../src/platform/outbox.ts";
 import { runSweep, type SweepStep } from "../src/platform/sweep.ts";
 import { beat } from "../src/platform/whole.ts";
+import { runDue } from "../src/platform/work/engine.ts";
+import { Meter, metered, meterOf } from "../src/platform/work/meter.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
-import { outboxHandlers } from "./handlers.ts";
+import { workKinds } from "./handlers.ts";
 import { hearOfStorage } from "./storage.ts";
-
-const OUTBOX_SLICE = 100;
 
 /** Every sweep by name: what it does with one slice. */
 const SWEEPS: Readonly<Record<string, SweepStep>> = {
-  outbox: async (ctx) => {
-    const ids = await dueEntries(ctx, OUTBOX_SLICE);
-    for (const id of ids) await runEntry(ctx, id, outboxHandlers);
-    return ids.length < OUTBOX_SLICE ? null : "more";
-  },
+  work: async (ctx) => ((await runDue(ctx, workKinds, meterOf(ctx))) === "more" ? "more" : null),
   // Ledgers seal by themselves: after a rotation the new key is on record within a minute of the start.
   "sealing.register": async (ctx) => {
     await ctx.sealer.register(ctx.db, ctx.clock.now());
@@ -44,7 +39,6 @@ const SWEEPS: Readonly<Record<string, SweepStep>> = {
   "sessions.keys": rotateSigningKeys,
   "sessions.prune": pruneSignIns,
   prune: async (ctx) => {
-    await pruneOutbox(ctx);
     await pruneIdempotencyKeys(ctx);
     return null;
   },
@@ -56,7 +50,7 @@ const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
     "inventory.beat",
     "ledgers.attune",
     "sealing.register",
-    "outbox",
+    "work",
     "jobs.resume",
     "jobs.orphaned",
     "certificates.status",
@@ -67,11 +61,11 @@ const SCHEDULES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** While the disk is nearly full only what revocations and lists wait for goes on; the others find their work later. */
-const WHEN_FULL: ReadonlySet<string> = new Set(["ledgers.attune", "outbox"]);
+const WHEN_FULL: ReadonlySet<string> = new Set(["ledgers.attune", "work"]);
 
 export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {
   await hearOfStorage(readEnv(env).bindings);
-  const ctx = makeContext(env, waiter);
+  const ctx = metered(makeContext(env, waiter), new Meter());
   for (const name of SCHEDULES[controller.cron] ?? []) {
     if (ctx.storageFull && !WHEN_FULL.has(name)) continue;
     try {

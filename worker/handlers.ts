@@ -1,17 +1,17 @@
-import { withdrawalTopics } from "../src/authority/issuers/withdrawal.ts";
-import { authorityTopics } from "../src/authority/revocation.ts";
-import { breakglassTopics } from "../src/identity/breakglass/credentials.ts";
-import { providerTopics } from "../src/identity/oidc/providers.ts";
-import { userTopics } from "../src/identity/users.ts";
-import type { OutboxHandlers } from "../src/platform/outbox.ts";
-import { alertTopics } from "../src/record/alerts.ts";
+import { withdrawalWork } from "../src/authority/issuers/withdrawal.ts";
+import { authorityWork } from "../src/authority/revocation.ts";
+import { breakglassWork } from "../src/identity/breakglass/credentials.ts";
+import { providerWork } from "../src/identity/oidc/providers.ts";
+import { userWork } from "../src/identity/users.ts";
+import type { WorkKinds } from "../src/platform/work/work.ts";
+import { alertWork } from "../src/record/alerts.ts";
 
-/** What each outbox topic does. */
-export const outboxHandlers: OutboxHandlers = {
-  ...authorityTopics,
-  ...withdrawalTopics,
-  ...providerTopics,
-  ...alertTopics,
-  ...breakglassTopics,
-  ...userTopics,
+/** What is done with each kind of work. */
+export const workKinds: WorkKinds = {
+  ...authorityWork,
+  ...withdrawalWork,
+  ...providerWork,
+  ...alertWork,
+  ...breakglassWork,
+  ...userWork,
 };

@@ -1,20 +1,21 @@
 import { z } from "zod";
 import { describeError } from "../src/platform/log.ts";
-import { runEntry } from "../src/platform/outbox.ts";
+import { runOne } from "../src/platform/work/engine.ts";
+import { Meter, metered } from "../src/platform/work/meter.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import { continueSweep } from "./cron.ts";
 import type { Env } from "./env.ts";
-import { outboxHandlers } from "./handlers.ts";
+import { workKinds } from "./handlers.ts";
 
 /** A message is only a wake-up: ids, never data. */
 const message = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("outbox"), id: z.string() }),
+  z.object({ kind: z.literal("work"), id: z.string() }),
   z.object({ kind: z.literal("sweep"), name: z.string() }),
 ]);
 
 /** One message kind, one handler. A poisoned message is dropped loudly; the sweep finds its row again. */
 export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Promise<void> {
-  const ctx = makeContext(env, waiter);
+  const ctx = metered(makeContext(env, waiter), new Meter());
   if (batch.queue.endsWith("-dead")) {
     for (const dead of batch.messages)
       ctx.log.error("queue.dead", { id: dead.id, body: JSON.stringify(dead.body).slice(0, 200) });
@@ -30,7 +31,7 @@ export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Pr
     }
     try {
       if (parsed.data.kind === "sweep") await continueSweep(ctx, parsed.data.name);
-      else await runEntry(ctx, parsed.data.id, outboxHandlers);
+      else await runOne(ctx, workKinds, parsed.data.id);
       item.ack();
     } catch (error) {
       ctx.log.error("queue.failed", { id: item.id, attempts: item.attempts, error: describeError(error) });

@@ -6,6 +6,7 @@ import { inventoryRoutes } from "../src/inventory/api.ts";
 import { lifecycleRoutes } from "../src/lifecycle/api.ts";
 import type { Route } from "../src/platform/route.ts";
 import { systemRoutes } from "./system.ts";
+import { workRoutes } from "./work.ts";
 
 /** Every route of the API: dispatch, authentication, the OpenAPI document and the tests read this one table. */
 export const routes: readonly Route[] = [
@@ -16,4 +17,5 @@ export const routes: readonly Route[] = [
   ...inventoryRoutes,
   ...fleetRoutes,
   ...lifecycleRoutes,
+  ...workRoutes,
 ];

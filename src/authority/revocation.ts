@@ -7,8 +7,8 @@ import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { GuardFailed, inList, type Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
-import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import { sha256Hex } from "../platform/text.ts";
+import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import {
   ledgerOf,
   type Refusal,
@@ -24,7 +24,7 @@ import { blockedKeys, certificateAuthorities } from "./table.ts";
 
 /**
  * Revoking: the ledgers first, so that the very next OCSP answer is right; then one D1 batch with versions, certificate, audit
- * event, blocked key and the outbox entry for the edge. All of it may be repeated: what a crash left undone is done then.
+ * event, blocked key and the work for the edge. All of it may be repeated: what a crash left undone is done then.
  */
 
 /** An entry with the ledger that holds it. */
@@ -32,7 +32,7 @@ interface Found extends RevokedEntry {
   readonly ledger_id: string;
 }
 
-const PURGE_TOPIC = "pki.purge";
+const PURGE_KIND = "pki.purge";
 
 /**
  * Revokes every still valid version of a certificate, also one that the inventory does not know yet. The same or no reason
@@ -252,19 +252,19 @@ async function issuersOf(ctx: Context, ledgers: readonly string[]): Promise<stri
 
 // ------------------------------------------------------------------------------------------------------------ edge purge
 
-/** The outbox entry that has the edge forget the answers about these certificates; its statement belongs into the batch. */
+/** The work that has the edge forget the answers about these certificates; its statement belongs into the batch. */
 export function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_id" | "serial">[]) {
   const tags = entries.map((entry) => ({
     tag: ocspTag(entry.ledger_id, entry.serial),
     whole: `ledger-${entry.ledger_id}`,
   }));
-  return enqueue(ctx, PURGE_TOPIC, { tags });
+  return enqueue(ctx, PURGE_KIND, { tags });
 }
 
 /** The same for everything that is said of a CA. */
 export function purgeLedger(ctx: Context, ledgerId: string) {
   const whole = `ledger-${ledgerId}`;
-  return enqueue(ctx, PURGE_TOPIC, { tags: [{ tag: whole, whole }] });
+  return enqueue(ctx, PURGE_KIND, { tags: [{ tag: whole, whole }] });
 }
 
 interface PurgeBuffer {
@@ -272,8 +272,10 @@ interface PurgeBuffer {
 }
 
 /** What the outbox does for this wing. */
-export const authorityTopics: OutboxHandlers = {
-  [PURGE_TOPIC]: async (ctx, payload) => {
-    await (ctx.bindings.PURGE.getByName("edge") as unknown as PurgeBuffer).add(payload.tags);
+export const authorityWork: WorkKinds = {
+  [PURGE_KIND]: {
+    async run(ctx, payload) {
+      await (ctx.bindings.PURGE.getByName("edge") as unknown as PurgeBuffer).add(payload.tags);
+    },
   },
 };

@@ -6,10 +6,10 @@ import { guard, inList, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
 import type { EventAction } from "../platform/events.ts";
 import { describeError } from "../platform/log.ts";
-import { enqueue, type OutboxHandlers } from "../platform/outbox.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
 import { repeatedly } from "../platform/race.ts";
 import { listPage, nextUpdatedAt } from "../platform/rows.ts";
+import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import { forgetActors } from "./actors.ts";
 import { type ActorRef, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
 import { ownerOf } from "./keys.ts";
@@ -99,7 +99,7 @@ export async function deactivateUser(ctx: Context, id: string): Promise<void> {
     await commitAdministered(ctx, statements, administratorComesIn(ctx), { wakeups: [sessions.id] });
     forgetActors();
   }
-  // No session of a deactivated user holds, and the outbox ends them where this fails.
+  // No session of a deactivated user holds, and queued work ends them where this fails.
   await endSessionsOf(ctx, { id, type: "User" }).catch((error) =>
     ctx.log.warn("user.end_sessions_failed", { user_id: id, error: describeError(error) }),
   );
@@ -167,10 +167,12 @@ function event(ctx: Context, action: EventAction, user: User): Statement {
   return ctx.audit(action, user.id, { email: user.email, oidc_provider_id: user.oidc_provider_id });
 }
 
-/** What the outbox does for users. One who was let in again meanwhile keeps the sessions of since then. */
-export const userTopics: OutboxHandlers = {
-  [END_SESSIONS]: async (ctx, { user_id }) => {
-    const user = await findUser(ctx, String(user_id));
-    if (user?.deactivated_at) await endSessionsOf(ctx, { id: user.id, type: "User" });
+/** Work for users. One who was let in again meanwhile keeps the sessions of since then. */
+export const userWork: WorkKinds = {
+  [END_SESSIONS]: {
+    async run(ctx, { user_id }) {
+      const user = await findUser(ctx, String(user_id));
+      if (user?.deactivated_at) await endSessionsOf(ctx, { id: user.id, type: "User" });
+    },
   },
 };

@@ -2,9 +2,9 @@ import { and, eq, lte } from "drizzle-orm";
 import { type Context, timestamp } from "./context.ts";
 import { runBatch, type Statement, UniqueViolation } from "./database.ts";
 import { conflict } from "./errors.ts";
-import { wake } from "./outbox.ts";
 import { idempotencyKeys } from "./tables.ts";
 import { utf8 } from "./text.ts";
+import { wake } from "./work/work.ts";
 
 /** An answer as it goes out: what an Idempotency-Key repeats. */
 export interface Answer {
@@ -15,8 +15,8 @@ export interface Answer {
 const KEEP_HOURS = 24;
 
 /**
- * One D1 transaction for a change: its rows, its audit events, its outbox entries and, where the request carried an
- * Idempotency-Key, the answer that a repetition gets. `wakeups` are the outbox ids among the statements.
+ * One D1 transaction for a change: its rows, its audit events, its work and, where the request carried an
+ * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements.
  * Throws GuardFailed, UniqueViolation, ReferenceViolation (nothing was written then).
  */
 export async function commit(

@@ -78,6 +78,7 @@ export const EVENTS = {
   "ledger.end": config("ledger"),
   "ledger.restored": config("ledger"),
   "target.retire": config("target"),
+  "work.requeue": config("work"),
 
   "auth.agent_credential.create": auth("agent_credential"),
   "auth.agent_credential.revoke": auth("agent_credential"),

@@ -1,7 +1,7 @@
-import { ALERT_TOPIC } from "../identity/breakglass/events.ts";
+import { ALERT_KIND } from "../identity/breakglass/events.ts";
 import type { Context } from "../platform/context.ts";
 import { outboundFetch } from "../platform/outbound.ts";
-import type { OutboxHandlers } from "../platform/outbox.ts";
+import type { WorkKinds } from "../platform/work/work.ts";
 
 /**
  * Posts an alert as JSON to the webhook of the settings. Throws unless it answers 2xx, and the outbox tries again; a setting
@@ -25,4 +25,4 @@ export async function postAlert(
   if (status < 200 || status > 299) throw new Error(`the alert webhook answered ${status}`);
 }
 
-export const alertTopics: OutboxHandlers = { [ALERT_TOPIC]: (ctx, payload) => postAlert(ctx, payload) };
+export const alertWork: WorkKinds = { [ALERT_KIND]: { run: (ctx, payload) => postAlert(ctx, payload) } };

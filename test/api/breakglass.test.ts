@@ -7,11 +7,11 @@ import { login } from "../../src/identity/breakglass/login.ts";
 import { hashPassword, isOutdated, verifyPassword, withSlot } from "../../src/identity/breakglass/password.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { runBatch } from "../../src/platform/database.ts";
-import { runEntry } from "../../src/platform/outbox.ts";
 import { parseSettings } from "../../src/platform/settings.ts";
+import { runOne } from "../../src/platform/work/engine.ts";
 import { postAlert } from "../../src/record/alerts.ts";
 import { makeApp } from "../../worker/app.ts";
-import { outboxHandlers } from "../../worker/handlers.ts";
+import { workKinds } from "../../worker/handlers.ts";
 import { actorWith, roleWith } from "../support/actors.ts";
 import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
@@ -186,24 +186,22 @@ describe("a break-glass password", () => {
 
 describe("after a crash between the row and the sessions", () => {
   it.each(["set", "removed"])(
-    "with the password %s the outbox ends the sessions of until then, and no later one",
+    "with the password %s queued work ends the sessions of until then, and no later one",
     async (how) => {
       const id = await withPassword();
-      await env.DB.prepare("delete from outbox where topic = 'auth.breakglass.end_sessions'").run();
+      await env.DB.prepare("delete from work where kind = 'auth.breakglass.end_sessions'").run();
       if (how === "set") await admin.post(path, { actor_id: id, password: `${PASSWORD} 2` });
       else await admin.delete(`${path}/${id}`);
-      const entry = await env.DB.prepare(
-        "select payload from outbox where topic = 'auth.breakglass.end_sessions'",
-      ).first<{
+      const entry = await env.DB.prepare("select payload from work where kind = 'auth.breakglass.end_sessions'").first<{
         payload: string;
       }>();
       const payload = JSON.parse(entry?.payload ?? "{}");
       expect(payload).toEqual({ user_id: id, until: expect.any(String) });
       const { browser } = await signIn(id);
-      await outboxHandlers["auth.breakglass.end_sessions"]?.(context(), payload);
+      await workKinds["auth.breakglass.end_sessions"]?.run(context(), payload);
       expect((await browser.get("/api/v1/auth/me")).status).toBe(200);
       const later = { user_id: id, until: new Date(Date.now() + 1000).toISOString() };
-      await outboxHandlers["auth.breakglass.end_sessions"]?.(context(), later);
+      await workKinds["auth.breakglass.end_sessions"]?.run(context(), later);
       expect((await browser.get("/api/v1/auth/me")).status).toBe(401);
     },
   );
@@ -409,12 +407,12 @@ describe("signing in", () => {
 describe("an alert", () => {
   const hook = { CERTCTL_ALERT_WEBHOOK_URL: "https://alerts.example/hook" };
 
-  it("is put into the outbox with the record, of each attempt, without a secret", async () => {
+  it("is queued with the record, of each attempt, without a secret", async () => {
     const id = await withPassword();
     const ctx = context(hook);
     await expect(login(ctx, id, "not the password")).rejects.toMatchObject({ status: 401 });
     await login(ctx, id, PASSWORD);
-    const { results } = await env.DB.prepare("select * from outbox where topic = 'identity.alert'").all<{
+    const { results } = await env.DB.prepare("select * from work where kind = 'identity.alert'").all<{
       id: string;
       payload: string;
     }>();
@@ -431,8 +429,8 @@ describe("an alert", () => {
       reason: "wrong_password",
     });
     expect(JSON.stringify(results)).not.toMatch(/battery|not the password|scrypt/);
-    // Nobody answers in the tests: the outbox keeps it and tries again.
-    expect(await runEntry(ctx, results[0]?.id ?? "", outboxHandlers)).toBe("retry");
+    // Nobody answers in the tests: the work stays and is tried again.
+    expect(await runOne(ctx, workKinds, results[0]?.id ?? "")).toBe("retry");
   });
 
   it("is posted as JSON until the webhook answers 2xx", async () => {

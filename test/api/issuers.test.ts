@@ -1,7 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { createIntermediate } from "../../src/authority/issuers/intermediates.ts";
-import { withdrawalTopics } from "../../src/authority/issuers/withdrawal.ts";
+import { withdrawalWork } from "../../src/authority/issuers/withdrawal.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
@@ -10,7 +10,7 @@ import { generateKeyPair, importSigner, parseSpki } from "../../src/pki/keys.ts"
 import { encodeName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
-import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
+import { runDue } from "../../src/platform/work/engine.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { rootCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
@@ -257,13 +257,10 @@ describe("intermediates", () => {
         .filter(({ kind, request_id }) => kind === "ca" && request_id !== "self")
         .map(({ reason }) => reason);
     expect(await children()).toEqual([null]);
-    const sweep = async (seconds: number) => {
-      const later = contextAhead(seconds);
-      return Promise.all((await dueEntries(later, 100)).map((id) => runEntry(later, id, withdrawalTopics)));
-    };
+    const sweep = (seconds: number) => runDue(contextAhead(seconds), withdrawalWork);
     await sweep(60);
     expect(await children()).toEqual([null]);
-    expect(await sweep(601)).toContain("done");
+    expect(await sweep(601)).toBe("finished");
     expect(await children()).toEqual(["cessationOfOperation"]);
     const again = await api.create<Ca>(`/api/v1/issuers/${issuer.id}/intermediates`, { name: "Dying One" });
     await sweep(1300);

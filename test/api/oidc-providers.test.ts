@@ -4,9 +4,9 @@ import { updateProvider } from "../../src/identity/oidc/providers.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
 import { sessionStore, shardOf } from "../../src/identity/sessions/store.ts";
 import { ANONYMOUS_ACTOR } from "../../src/platform/context.ts";
-import { dueEntries, runEntry } from "../../src/platform/outbox.ts";
 import type { Sealer } from "../../src/platform/sealing.ts";
-import { outboxHandlers } from "../../worker/handlers.ts";
+import { runDue } from "../../src/platform/work/engine.ts";
+import { workKinds } from "../../worker/handlers.ts";
 import { actorWith, roleWith, ungrant } from "../support/actors.ts";
 import { administrator, auditCount, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
@@ -362,12 +362,7 @@ describe("disabling", () => {
     };
     expect(await sessions()).toBe(chosen.length);
     expect((await admin.put(`${PROVIDERS}/${id}`, { enabled: false })).body.enabled).toBe(false);
-    for (
-      let due = await dueEntries(contextAhead(120), 100);
-      due.length > 0;
-      due = await dueEntries(contextAhead(120), 100)
-    )
-      for (const entry of due) await runEntry(contextAhead(120), entry, outboxHandlers);
+    expect(await runDue(contextAhead(120), workKinds)).toBe("finished");
     expect(await sessions()).toBe(0);
   });
 

@@ -5,9 +5,9 @@ import { describe, expect, it } from "vitest";
 import { commit, IdempotencyRace, pruneIdempotencyKeys, recordedAnswer } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
-import { dueEntries, enqueue, runEntry } from "../../src/platform/outbox.ts";
 import { runSweep } from "../../src/platform/sweep.ts";
 import { utf8 } from "../../src/platform/text.ts";
+import { enqueue } from "../../src/platform/work/work.ts";
 import { makeContext } from "../../worker/context.ts";
 import { errorResponse } from "../../worker/middleware/answer.ts";
 
@@ -17,72 +17,12 @@ const clock = { now: () => new Date(start + offset) };
 const context = (idempotency: Context["idempotency"] = null) =>
   makeContext({ ...env }, createExecutionContext(), { clock, idempotency });
 
-async function put(ctx: Context, topic: string): Promise<string> {
-  const { statement, id } = enqueue(ctx, topic, { n: 1 });
-  await commit(ctx, [statement]);
-  return id;
-}
-
-describe("inv 6: the outbox", () => {
-  it("runs an entry once when two consumers race for it", async () => {
-    const ctx = context();
-    const id = await put(ctx, "count");
-    let runs = 0;
-    const handlers = { count: async () => void runs++ };
-    const results = await Promise.all([1, 2, 3, 4].map(() => runEntry(context(), id, handlers)));
-    expect(runs).toBe(1);
-    expect(results.sort()).toEqual(["done", "skipped", "skipped", "skipped"]);
-    expect(await runEntry(ctx, id, handlers)).toBe("skipped");
-  });
-
-  it("backs off after a failure, is found by the sweep when due, and finishes later", async () => {
-    const ctx = context();
-    const id = await put(ctx, "flaky");
-    let fail = true;
-    const handlers = {
-      flaky: async () => {
-        if (fail) throw new Error("upstream down");
-      },
-    };
-    expect(await runEntry(ctx, id, handlers)).toBe("retry");
-    expect(await dueEntries(ctx, 100)).not.toContain(id);
-    offset += 3_600_000;
-    expect(await dueEntries(context(), 100)).toContain(id);
-    fail = false;
-    expect(await runEntry(context(), id, handlers)).toBe("done");
-  });
-
-  it("a consumer that lost its lease cannot end what another has taken over", async () => {
-    const id = await put(context(), "slow");
-    let release = () => {};
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const slow = runEntry(context(), id, { slow: () => held.then(() => Promise.reject(new Error("too late"))) });
-    await expect
-      .poll(
-        async () =>
-          (await context().db.all<{ attempts: number }>(sql`select attempts from outbox where id = ${id}`))[0]
-            ?.attempts,
-      )
-      .toBe(1);
-    offset += 61_000;
-    expect(await runEntry(context(), id, { slow: async () => {} })).toBe("done");
-    release();
-    await slow;
-    const [row] = await context().db.all<{ state: string; last_error: string | null }>(
-      sql`select state, last_error from outbox where id = ${id}`,
-    );
-    expect(row).toEqual({ state: "done", last_error: null });
-  });
-});
-
 describe("batches", () => {
   it("inv 3: a guard that does not hold rolls everything back", async () => {
     const ctx = context();
     const { statement, id } = enqueue(ctx, "never", {});
     await expect(runBatch(ctx.db, [statement, guard(ctx.db, sql`1 = 0`)])).rejects.toBeInstanceOf(GuardFailed);
-    expect(await ctx.db.all(sql`select id from outbox where id = ${id}`)).toEqual([]);
+    expect(await ctx.db.all(sql`select id from work where id = ${id}`)).toEqual([]);
     await expect(runBatch(ctx.db, [statement, statement])).rejects.toBeInstanceOf(UniqueViolation);
   });
 

@@ -2,7 +2,7 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { forgetActors } from "../../src/identity/actors.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
-import { userTopics } from "../../src/identity/users.ts";
+import { userWork } from "../../src/identity/users.ts";
 import { actorWith, newActor, ofProfile, roleWith } from "../support/actors.ts";
 import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
@@ -170,7 +170,7 @@ describe("a deactivated user", () => {
     expect((await reactivate(id)).status).toBe(204);
   });
 
-  it("has no session left after a crash between the row and the sessions: the outbox ends them", async () => {
+  it("has no session left after a crash between the row and the sessions: queued work ends them", async () => {
     const user = await newUser(["r-viewer"]);
     const { browser } = await signIn(user.id);
     await env.DB.prepare("update users set deactivated_at = '2026-01-01T00:00:00.000Z' where id = ?")
@@ -178,21 +178,21 @@ describe("a deactivated user", () => {
       .run();
     forgetActors();
     expect((await browser.get(ME)).status).toBe(401);
-    await userTopics["auth.end_sessions"]?.(contextAhead(), { user_id: user.id });
+    await userWork["auth.end_sessions"]?.run(contextAhead(), { user_id: user.id });
     await env.DB.prepare("update users set deactivated_at = null where id = ?").bind(user.id).run();
     forgetActors();
     expect((await browser.get(ME)).status).toBe(401);
     // Late, or twice: who was let in again keeps the session of since then.
     const since = await signIn(user.id);
-    await userTopics["auth.end_sessions"]?.(contextAhead(), { user_id: user.id });
+    await userWork["auth.end_sessions"]?.run(contextAhead(), { user_id: user.id });
     expect((await since.browser.get(ME)).status).toBe(200);
   });
 
-  it("leaves the entry that would do so with the row", async () => {
+  it("leaves the work that would do so with the row", async () => {
     const user = await newUser();
     await deactivate(user.id);
     const entry = await env.DB.prepare(
-      "select count(*) as n from outbox where topic = 'auth.end_sessions' and payload like ?",
+      "select count(*) as n from work where kind = 'auth.end_sessions' and payload like ?",
     )
       .bind(`%${user.id}%`)
       .first<{ n: number }>();

@@ -5,7 +5,7 @@ import { EVENTS } from "../../src/platform/events.ts";
 describe("the catalogue of events", () => {
   test("has each action in the form of its resource, and none that nothing records", () => {
     for (const action of Object.keys(EVENTS)) expect(action).toMatch(/^[a-z_]+(?:\.[a-z_]+){1,2}$/);
-    const source = execFileSync("grep", ["-rhoE", "--include=*.ts", '"[a-z_.]+"', "src"], {
+    const source = execFileSync("grep", ["-rhoE", "--include=*.ts", '"[a-z_.]+"', "src", "worker"], {
       encoding: "utf8",
     });
     // Plain resources, jobs and break-glass events put their verbs in by a template.

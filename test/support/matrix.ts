@@ -38,6 +38,8 @@ GET    /api/v1/issuers/{id}/intermediates                       ca.hierarchy.man
 GET    /api/v1/intermediates/{id}                               ca.hierarchy.manage    A.......  404
 POST   /api/v1/intermediates/{id}/retire                        ca.hierarchy.manage    A.......  404
 GET    /api/v1/admin/crl/cache                                  crl.admin              A.......  200
+GET    /api/v1/admin/work                                       job.cancel             AO...MC.  200
+POST   /api/v1/admin/work/{id}/requeue                          job.cancel             AO...MC.  404
 
 GET    /api/v1/auth/info                                        public                 AOVGgMCU  200
 GET    /api/v1/auth/bootstrap                                   public                 AOVGgMCU  200

@@ -11,9 +11,9 @@ import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound, unavailable } from "../../platform/errors.ts";
-import { withdrawEntry } from "../../platform/outbox.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
+import { withdraw } from "../../platform/work/work.ts";
 import {
   type CaDescription,
   caUrls,
@@ -108,7 +108,7 @@ export async function createIntermediate(
   });
   const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
   const statements = [
-    ...withdrawEntry(ctx, intent),
+    ...withdraw(ctx, intent),
     ledgerStands(ctx, ledger_id),
     ctx.db.insert(certificateAuthorities).values(row),
     ctx.audit("intermediate_ca.create", id, details),

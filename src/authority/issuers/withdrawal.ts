@@ -3,7 +3,7 @@ import { fromHex, toHex } from "../../pki/bytes.ts";
 import type { Context } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
 import { describeError } from "../../platform/log.ts";
-import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
+import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { type IssueCaRequest, ledgerOf } from "../ledger.ts";
 import { refusalError } from "../refusals.ts";
 import { certificateAuthorities } from "../table.ts";
@@ -23,7 +23,7 @@ export interface Creation {
   readonly request: IssueCaRequest;
 }
 
-/** Records the intent, before the parent signs. Answers the outbox entry: the batch with the CA's row withdraws it. */
+/** Records the intent, before the parent signs. Answers the id of the work: the batch with the CA's row takes it back. */
 export async function recordIntent(ctx: Context, { request, ...ledgers }: Creation): Promise<string> {
   const payload = { ...ledgers, request: { ...request, spki: toHex(request.spki) } };
   const { statement, id } = enqueue(ctx, TOPIC, payload, GIVE_UP_SECONDS);
@@ -54,14 +54,16 @@ export async function withdrawNow(ctx: Context, creation: Creation): Promise<voi
   }
 }
 
-export const withdrawalTopics: OutboxHandlers = {
-  [TOPIC]: async (ctx, payload) => {
-    const creation = payload as unknown as Creation & { request: Omit<IssueCaRequest, "spki"> & { spki: string } };
-    const [row] = await ctx.db
-      .select({ id: certificateAuthorities.id })
-      .from(certificateAuthorities)
-      .where(eq(certificateAuthorities.ledger_id, creation.ledger_id));
-    if (row) return;
-    await withdraw(ctx, { ...creation, request: { ...creation.request, spki: fromHex(creation.request.spki) } });
+export const withdrawalWork: WorkKinds = {
+  [TOPIC]: {
+    async run(ctx, payload) {
+      const creation = payload as unknown as Creation & { request: Omit<IssueCaRequest, "spki"> & { spki: string } };
+      const [row] = await ctx.db
+        .select({ id: certificateAuthorities.id })
+        .from(certificateAuthorities)
+        .where(eq(certificateAuthorities.ledger_id, creation.ledger_id));
+      if (row) return;
+      await withdraw(ctx, { ...creation, request: { ...creation.request, spki: fromHex(creation.request.spki) } });
+    },
   },
 };

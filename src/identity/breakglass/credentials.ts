@@ -5,10 +5,10 @@ import { up } from "../../platform/cursor.ts";
 import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
 import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { listPage } from "../../platform/rows.ts";
+import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
 import { endSession, endSessionsOf } from "../sessions/sessions.ts";
 import { sessionStore, shardOf } from "../sessions/store.ts";
@@ -126,25 +126,28 @@ export async function remove(ctx: Context, actorId: string): Promise<void> {
   await afterwards(ctx, actorId);
 }
 
-/** The sessions at once, of which the outbox has a note should this fail; the lock goes with the password that it guarded. */
+/** The sessions at once, for which work is queued should this fail; the lock goes with the password that it guarded. */
 async function afterwards(ctx: Context, actorId: string): Promise<void> {
   await endSessionsOf(ctx, user(actorId));
   await attemptsAt(ctx, actorId).clear(actorId);
 }
 
-/** The statement that puts the end of the sessions of until now into the outbox, with its id. */
+/** The statement that queues the end of the sessions of until now, with its id. */
 function sessionsEnd(ctx: Context, actorId: string) {
   return enqueue(ctx, END_SESSIONS, { user_id: actorId, until: timestamp(ctx) });
 }
 
-/** What the outbox does for passwords: sessions of since then stay, however late it runs. */
-export const breakglassTopics: OutboxHandlers = {
-  [END_SESSIONS]: async (ctx, { user_id, until }) => {
-    const actor = user(String(user_id));
-    const store = sessionStore(ctx, await shardOf(actor));
-    const sessions = await store.list(ctx.clock.now().getTime());
-    for (const { id, created_at } of sessions)
-      if (created_at <= Date.parse(String(until))) await endSession(ctx, { id, actor }, { reason: "password_changed" });
+/** Work for passwords: sessions of since then stay, however late it runs. */
+export const breakglassWork: WorkKinds = {
+  [END_SESSIONS]: {
+    async run(ctx, { user_id, until }) {
+      const actor = user(String(user_id));
+      const store = sessionStore(ctx, await shardOf(actor));
+      const sessions = await store.list(ctx.clock.now().getTime());
+      for (const { id, created_at } of sessions)
+        if (created_at <= Date.parse(String(until)))
+          await endSession(ctx, { id, actor }, { reason: "password_changed" });
+    },
   },
 };
 

@@ -1,11 +1,11 @@
 import { type Context, timestamp } from "../../platform/context.ts";
 import type { Statement } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
-import { enqueue } from "../../platform/outbox.ts";
+import { enqueue } from "../../platform/work/work.ts";
 import type { ActorRef } from "../grants.ts";
 
-/** The outbox topic of what somebody should hear of at once; src/record/alerts.ts delivers it. */
-export const ALERT_TOPIC = "identity.alert";
+/** The kind of work for what somebody should hear of at once; src/record/alerts.ts delivers it. */
+export const ALERT_KIND = "identity.alert";
 
 /** What is posted to the webhook: no secret in it. Delivered at least once; `id` tells repetitions apart. */
 export interface Alert {
@@ -30,7 +30,7 @@ export interface BreakglassEvent {
   readonly by?: ActorRef;
 }
 
-/** The statements that make an event loud: its audit row and, where a webhook is set, its alert; with the outbox ids to wake. */
+/** The statements that make an event loud: its audit row and, where a webhook is set, its alert; with the ids of the work to wake. */
 export function loudly(
   ctx: Context,
   events: readonly BreakglassEvent[],
@@ -59,7 +59,7 @@ export function loudly(
       request_id: ctx.requestId,
       ...why,
     };
-    const { statement, id } = enqueue(ctx, ALERT_TOPIC, { ...alert });
+    const { statement, id } = enqueue(ctx, ALERT_KIND, { ...alert });
     statements.push(statement);
     wakeups.push(id);
   }

@@ -5,9 +5,9 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { enqueue, type OutboxHandlers } from "../../platform/outbox.ts";
 import { checkIfMatch, cleared, nextUpdatedAt, uniqueConflict, writable } from "../../platform/rows.ts";
 import { utf8 } from "../../platform/text.ts";
+import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { forgetActors } from "../actors.ts";
 import { TENANT } from "../grants.ts";
 import { administratorComesIn, lastAdmin } from "../last-admin.ts";
@@ -192,7 +192,7 @@ async function mustBeUnused(ctx: Context, id: string): Promise<void> {
   throw conflict("in_use", `the ${KIND} is in use by ${uses.join(" and ")}; nothing was deleted${advice}`);
 }
 
-/** The outbox entries that end the sessions of a provider's users: at once, and again for sign-ins that were under way. */
+/** The work that ends the sessions of a provider's users: at once, and again for sign-ins that were under way. */
 function signOutEntries(ctx: Context, provider_id: string): { statement: Statement; id: string }[] {
   return [
     enqueue(ctx, SIGN_OUT, { provider_id, after: "" }),
@@ -201,7 +201,7 @@ function signOutEntries(ctx: Context, provider_id: string): { statement: Stateme
 }
 
 /** One slice of a disabled provider's users; the next one is asked for before this one counts as done. */
-async function signOutSlice(ctx: Context, payload: Record<string, unknown>): Promise<void> {
+async function signOutSlice(ctx: Context, payload: Readonly<Record<string, unknown>>): Promise<void> {
   const provider_id = String(payload.provider_id);
   const slice = await ctx.db
     .select({ id: users.id })
@@ -217,4 +217,4 @@ async function signOutSlice(ctx: Context, payload: Record<string, unknown>): Pro
   await commit(ctx, [next.statement], { wakeups: [next.id] });
 }
 
-export const providerTopics: OutboxHandlers = { [SIGN_OUT]: signOutSlice };
+export const providerWork: WorkKinds = { [SIGN_OUT]: { run: signOutSlice } };

@@ -1,0 +1,121 @@
+import type { Bindings, Context } from "../context.ts";
+import { openDatabase } from "../database.ts";
+
+/**
+ * What one invocation spends: Cloudflare allows 1,000 D1 statements and as many other subrequests (calls to Durable Objects,
+ * R2, queues). A metered context counts both, and refuses what would go beyond rather than have the platform end everything.
+ */
+
+const LIMIT = 1_000;
+
+/** There is no room left in this invocation: nothing was sent. */
+export class BudgetSpent extends Error {
+  readonly code = "budget_spent";
+}
+
+export class Meter {
+  statements = 0;
+  requests = 0;
+  readonly limit: number;
+
+  constructor(limit = LIMIT) {
+    this.limit = limit;
+  }
+
+  /** Whether half of it is spent: what is claimed now must still have room to end. */
+  isLow(): boolean {
+    return Math.max(this.statements, this.requests) >= this.limit / 2;
+  }
+
+  spend(statements: number, requests: number): void {
+    if (this.statements + statements > this.limit || this.requests + requests > this.limit)
+      throw new BudgetSpent(`this invocation may have ${this.limit} D1 statements and ${this.limit} other requests`);
+    this.statements += statements;
+    this.requests += requests;
+  }
+}
+
+const meters = new WeakMap<Context, Meter>();
+
+/** The meter of a metered context; null for another. */
+export function meterOf(ctx: Context): Meter | null {
+  return meters.get(ctx) ?? null;
+}
+
+/** The same context, whose database and bindings count what they are asked. */
+export function metered(ctx: Context, meter: Meter): Context {
+  const { bindings } = ctx;
+  const DB = meteredDatabase(bindings.DB, meter);
+  const counted: Bindings = {
+    ...bindings,
+    DB,
+    ISSUER: meteredNamespace(bindings.ISSUER, meter),
+    PURGE: meteredNamespace(bindings.PURGE, meter),
+    SESSION: meteredNamespace(bindings.SESSION, meter),
+    ONCE: meteredNamespace(bindings.ONCE, meter),
+    BYTES: meteredCalls(bindings.BYTES, meter),
+    WORK: meteredCalls(bindings.WORK, meter),
+  };
+  const made = { ...ctx, db: openDatabase(DB), bindings: counted };
+  meters.set(made, meter);
+  return made;
+}
+
+/** An object each of whose methods is one request. */
+function meteredCalls<T extends object>(of: T, meter: Meter): T {
+  return calls(of, (call) => {
+    meter.spend(0, 1);
+    return call();
+  });
+}
+
+function meteredNamespace(of: DurableObjectNamespace, meter: Meter): DurableObjectNamespace {
+  return calls(of, (call) => {
+    const made = call();
+    return typeof made === "object" && made !== null && "fetch" in made ? meteredCalls(made, meter) : made;
+  });
+}
+
+function calls<T extends object>(of: T, around: (call: () => unknown) => unknown): T {
+  return new Proxy(of, {
+    get(target, name) {
+      const value = Reflect.get(target, name);
+      if (typeof value !== "function") return value;
+      return (...values: unknown[]) => around(() => value.apply(target, values));
+    },
+  });
+}
+
+/** The statement inside ours: a batch takes only what the platform made. */
+const inner = new WeakMap<object, D1PreparedStatement>();
+
+function meteredDatabase(of: D1Database, meter: Meter): D1Database {
+  return new Proxy(of, {
+    get(target, name) {
+      if (name === "prepare") return (query: string) => meteredStatement(target.prepare(query), meter);
+      if (name === "batch")
+        return (statements: D1PreparedStatement[]) => {
+          meter.spend(statements.length, 0);
+          return target.batch(statements.map((one) => inner.get(one) ?? one));
+        };
+      const value = Reflect.get(target, name);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+function meteredStatement(of: D1PreparedStatement, meter: Meter): D1PreparedStatement {
+  const statement = new Proxy(of, {
+    get(target, name) {
+      if (name === "bind") return (...values: unknown[]) => meteredStatement(target.bind(...values), meter);
+      const value = Reflect.get(target, name);
+      if (typeof value !== "function") return value;
+      return (...values: unknown[]) => {
+        meter.spend(1, 0);
+        return value.apply(target, values);
+      };
+    },
+  });
+  inner.set(statement, of);
+  return statement;
+}
