@@ -1,10 +1,9 @@
 import { type Bytes, equal, toHex } from "./bytes.ts";
 import { REASON_EXTENSION } from "./crl-entry.ts";
 import { type CrlExtensions, readCrlExtensions, readEntryReason } from "./crl-extensions.ts";
-import { bitStringOf, decode, Reader, TAG, timeOf } from "./der.ts";
+import { bitStringOf, Cursor, contentStart, decode, elementEnd, Reader, TAG, timeOf } from "./der.ts";
 import { DerError, PkiError } from "./errors.ts";
 import type { StreamVerifier } from "./stream-verifier.ts";
-import { GENERALIZED_TIME_LENGTH, readTime } from "./times.ts";
 
 /**
  * Reads CRLs (RFC 5280 section 5) of any size strictly and in constant memory: to check one of ours before it is published,
@@ -63,35 +62,8 @@ interface Span {
 function spanAt(bytes: Uint8Array, at: number, available: number, tag: number): Span | null {
   if (at + 2 > available) return null;
   if (bytes[at] !== tag) throw new DerError(`expected tag 0x${tag.toString(16)}`);
-  const first = bytes[at + 1] as number;
-  if (first < 0x80) return { start: at + 2, end: at + 2 + first };
-  const octets = first & 0x7f;
-  if (octets === 0 || octets > 4) throw new DerError("length that DER does not allow here");
-  const start = at + 2 + octets;
-  if (start > available) return null;
-  let length = 0;
-  for (let i = at + 2; i < start; i++) length = length * 256 + (bytes[i] as number);
-  if (length < 0x80 || (octets > 1 && bytes[at + 2] === 0)) throw new DerError("length is not minimal");
-  return { start, end: start + length };
-}
-
-/** Where the Time at `at` ends, as its tag says. */
-function timeEnd(bytes: Uint8Array, at: number, limit: number): number {
-  const end = at + (bytes[at] === TAG.UTC_TIME ? 15 : GENERALIZED_TIME_LENGTH);
-  if (end > limit || bytes[at + 1] !== end - at - 2) throw new DerError("time of wrong form");
-  return end;
-}
-
-/** Where the serial's INTEGER at `at` ends: 1 to 20 octets, not negative. */
-function serialEnd(bytes: Uint8Array, at: number, limit: number): number {
-  const length = bytes[at + 1] as number;
-  const end = at + 2 + length;
-  if (bytes[at] !== TAG.INTEGER || end > limit || length === 0 || length > 21) throw new DerError("not a serial");
-  const [first, second] = [bytes[at + 2] as number, bytes[at + 3] as number];
-  if (first >= 0x80) throw new DerError("serial is negative");
-  if (length > 1 && first === 0 && second < 0x80) throw new DerError("serial is not minimal");
-  if (length === 21 && first !== 0) throw new DerError("serial is longer than 20 octets");
-  return end;
+  const start = contentStart(bytes, at);
+  return start > available ? null : { start, end: elementEnd(bytes, at, Number.MAX_SAFE_INTEGER) };
 }
 
 /** Whether the octets from `at` to `end` are the one reasonCode that `writeCrlEntry` writes. */
@@ -247,14 +219,14 @@ export class CrlChecker {
 
   private readEntry({ start, end }: Span): void {
     const { buffer } = this;
-    const timeStart = serialEnd(buffer, start, end);
-    const extensionsStart = timeEnd(buffer, timeStart, end);
-    const revokedAt = readTime(buffer, buffer[timeStart] as number, timeStart + 2, extensionsStart);
-    const reason = readReason(buffer, extensionsStart, end);
+    const cursor = new Cursor(buffer, start);
+    const serialStart = cursor.unsigned(20, end);
+    const serialEnd = cursor.at;
+    const revokedAt = cursor.time(end);
+    const reason = readReason(buffer, cursor.at, end);
     this.entryCount++;
     if (this.options.onEntry === undefined) return;
-    const signOctet = buffer[start + 2] === 0 && timeStart - start > 3 ? 1 : 0;
-    const serial = toHex(buffer.subarray(start + 2 + signOctet, timeStart));
+    const serial = toHex(buffer.subarray(serialStart, serialEnd));
     this.options.onEntry({ serial, revokedAt: new Date(revokedAt), reason });
   }
 

@@ -19,8 +19,8 @@ export interface DecodeLimits {
   maxDepth?: number;
 }
 
-/** Reads the header at `at` (strict) and returns where the element ends, at most `limit`. */
-function elementEnd(bytes: Uint8Array, at: number, limit: number): number {
+/** Reads the header at `at` (strict) and returns where the element ends, at most `limit`. Throws DerError. */
+export function elementEnd(bytes: Uint8Array, at: number, limit: number): number {
   if (at + 2 > limit) throw new DerError("truncated: no room for a tag and a length");
   if (((bytes[at] as number) & 0x1f) === 0x1f) throw new DerError("tag numbers above 30 are not used here");
   const first = bytes[at + 1] as number;
@@ -40,15 +40,17 @@ function elementEnd(bytes: Uint8Array, at: number, limit: number): number {
   return start + length;
 }
 
-/** Octets of tag and length of the element at `at`, after `elementEnd` accepted it. */
-function headerLength(bytes: Uint8Array, at: number): number {
+/** Where the content of the element at `at` begins, as the first octet of its length says; `elementEnd` checks the rest. */
+export function contentStart(bytes: Uint8Array, at: number): number {
   const first = bytes[at + 1] as number;
-  return first < 0x80 ? 2 : 2 + (first & 0x7f);
+  return at + (first < 0x80 ? 2 : 2 + (first & 0x7f));
 }
+
+const MAX_DEPTH = 32;
 
 function elementAt(bytes: Bytes, at: number, limit: number): Element {
   const end = elementEnd(bytes, at, limit);
-  const start = at + headerLength(bytes, at);
+  const start = contentStart(bytes, at);
   return { tag: bytes[at] as number, bytes: bytes.subarray(at, end), content: bytes.subarray(start, end) };
 }
 
@@ -59,6 +61,13 @@ function checkInteger(bytes: Uint8Array, start: number, end: number): void {
   const second = bytes[start + 1] as number;
   if ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))
     throw new DerError("INTEGER is not minimal");
+}
+
+/** Where a non-negative INTEGER's value begins in its content: behind the sign octet, where there is one. */
+function unsignedStart(bytes: Uint8Array, start: number, end: number): number {
+  checkInteger(bytes, start, end);
+  if ((bytes[start] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
+  return end - start > 1 && bytes[start] === 0 ? start + 1 : start;
 }
 
 function checkOid(bytes: Uint8Array, start: number, end: number): void {
@@ -121,7 +130,7 @@ function checkTree(bytes: Uint8Array, from: number, limit: number, depth: number
   let at = from;
   while (at < limit) {
     const end = elementEnd(bytes, at, limit);
-    const start = at + headerLength(bytes, at);
+    const start = contentStart(bytes, at);
     const tag = bytes[at] as number;
     if ((tag & 0x20) !== 0) {
       if (tag < 0x40 && tag !== TAG.SEQUENCE && tag !== TAG.SET) throw new DerError("constructed string is not DER");
@@ -143,7 +152,7 @@ export function decode(bytes: Bytes, limits: DecodeLimits = {}): Element {
   if (bytes.length > maxBytes) throw new DerError(`longer than ${maxBytes} octets`);
   const element = elementAt(bytes, 0, bytes.length);
   if (element.bytes.length !== bytes.length) throw new DerError("octets after the element");
-  checkTree(bytes, 0, bytes.length, limits.maxDepth ?? 32);
+  checkTree(bytes, 0, bytes.length, limits.maxDepth ?? MAX_DEPTH);
   return element;
 }
 
@@ -207,6 +216,73 @@ export class Reader {
   }
 }
 
+/**
+ * Walks octets in place: no object is made for an element. For what is read once for every OCSP request or revoked certificate.
+ * Each method gets the `limit` that the element at `at` may not pass. Contents are not checked, but where a method says so. All
+ * methods throw DerError.
+ */
+export class Cursor {
+  readonly bytes: Bytes;
+  at: number;
+
+  constructor(bytes: Bytes, at = 0) {
+    this.bytes = bytes;
+    this.at = at;
+  }
+
+  /** Whether an element of that tag is next. */
+  sees(tag: number, limit: number): boolean {
+    return this.at < limit && this.bytes[this.at] === tag;
+  }
+
+  /** Whether exactly these octets are next. */
+  matches(expected: Uint8Array, limit: number): boolean {
+    const { bytes, at } = this;
+    if (at + expected.length > limit) return false;
+    for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
+    return true;
+  }
+
+  /** Steps into the element of that tag and returns where it ends. */
+  enter(tag: number, limit: number): number {
+    const { bytes, at } = this;
+    if (!this.sees(tag, limit)) throw new DerError(`expected tag 0x${tag.toString(16)} at octet ${at}`);
+    const end = elementEnd(bytes, at, limit);
+    this.at = contentStart(bytes, at);
+    return end;
+  }
+
+  /** Steps over an element of that tag whose whole tree must be strict DER. */
+  skip(tag: number, limit: number): void {
+    const from = this.at;
+    const end = this.enter(tag, limit);
+    checkTree(this.bytes, from, end, MAX_DEPTH);
+    this.at = end;
+  }
+
+  /** Steps over a non-negative INTEGER of at most `most` octets, the sign octet not counted; returns where they begin. */
+  unsigned(most: number, limit: number): number {
+    const end = this.enter(TAG.INTEGER, limit);
+    const from = unsignedStart(this.bytes, this.at, end);
+    if (end - from > most) throw new DerError(`INTEGER is longer than ${most} octets`);
+    this.at = end;
+    return from;
+  }
+
+  /** Steps over a UTCTime or GeneralizedTime; returns its Unix milliseconds. */
+  time(limit: number): number {
+    const { bytes, at } = this;
+    const end = elementEnd(bytes, at, limit);
+    this.at = end;
+    return readTime(bytes, bytes[at] as number, contentStart(bytes, at), end);
+  }
+
+  /** Nothing may be left before `end`. */
+  close(end: number, what: string): void {
+    if (this.at !== end) throw new DerError(`octets too many in ${what}`);
+  }
+}
+
 function expectTag(element: Element, tag: number, what: string): void {
   if (element.tag !== tag) throw new DerError(`expected ${what}, found tag 0x${element.tag.toString(16)}`);
 }
@@ -215,17 +291,14 @@ function expectTag(element: Element, tag: number, what: string): void {
 export function integerBytes(element: Element): Bytes {
   expectTag(element, TAG.INTEGER, "INTEGER");
   const { content } = element;
-  checkInteger(content, 0, content.length);
-  if ((content[0] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
-  return content.length > 1 && content[0] === 0 ? content.subarray(1) : content;
+  return content.subarray(unsignedStart(content, 0, content.length));
 }
 
 /** The value of a non-negative INTEGER or ENUMERATED below 2^48. */
 export function smallInteger(element: Element): number {
   if (element.tag !== TAG.INTEGER) expectTag(element, TAG.ENUMERATED, "INTEGER");
   const { content } = element;
-  checkInteger(content, 0, content.length);
-  if ((content[0] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
+  unsignedStart(content, 0, content.length);
   if (content.length > 6) throw new DerError("INTEGER is too large");
   let value = 0;
   for (const octet of content) value = value * 256 + octet;
@@ -286,56 +359,4 @@ export function booleanOf(element: Element): boolean {
 export function octetStringOf(element: Element): Bytes {
   expectTag(element, TAG.OCTET_STRING, "OCTET STRING");
   return element.content;
-}
-
-const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** The text of UTF8String, PrintableString, IA5String, NumericString, VisibleString, TeletexString, BMPString, UniversalString. */
-export function stringOf(element: Element): string {
-  const { tag, content } = element;
-  switch (tag) {
-    case TAG.UTF8_STRING:
-      try {
-        return utf8Decoder.decode(content);
-      } catch {
-        throw new DerError("UTF8String is not UTF-8");
-      }
-    case TAG.PRINTABLE_STRING:
-    case TAG.NUMERIC_STRING:
-    case TAG.IA5_STRING:
-    case TAG.VISIBLE_STRING:
-      return asciiText(content);
-    case TAG.TELETEX_STRING:
-      return wideText(content, 1);
-    case TAG.BMP_STRING:
-      return wideText(content, 2);
-    case TAG.UNIVERSAL_STRING:
-      return wideText(content, 4);
-    default:
-      throw new DerError(`expected a string, found tag 0x${tag.toString(16)}`);
-  }
-}
-
-/** Octets as ASCII text; DerError on an octet above 7F. */
-export function asciiText(content: Uint8Array): string {
-  let text = "";
-  for (let i = 0; i < content.length; i++) {
-    const octet = content[i] as number;
-    if (octet > 0x7f) throw new DerError("string holds an octet that is not ASCII");
-    text += String.fromCharCode(octet);
-  }
-  return text;
-}
-
-function wideText(content: Uint8Array, width: 1 | 2 | 4): string {
-  if (content.length % width !== 0) throw new DerError("string ends inside a character");
-  let text = "";
-  for (let i = 0; i < content.length; i += width) {
-    let code = 0;
-    for (let j = 0; j < width; j++) code = code * 256 + (content[i + j] as number);
-    if (code > 0x10ffff) throw new DerError("string holds a character that does not exist");
-    if (code >= 0xd800 && code <= 0xdfff) throw new DerError("string holds a surrogate");
-    text += String.fromCodePoint(code);
-  }
-  return text;
 }

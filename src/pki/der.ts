@@ -3,6 +3,7 @@
  * its own octets, so what was accepted re-encodes to the input. Reading is linear and its depth is bounded.
  */
 export * from "./der-read.ts";
+export * from "./der-strings.ts";
 export { TAG } from "./der-tags.ts";
 export * from "./der-write.ts";
 export { DerError } from "./errors.ts";

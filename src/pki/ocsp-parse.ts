@@ -13,7 +13,7 @@ import {
   TAG,
   timeOf,
 } from "./der.ts";
-import { type CertId, OcspError, parseCertId } from "./ocsp-request.ts";
+import { asOcspError, type CertId, parseCertId } from "./ocsp-request.ts";
 import type { OcspCertStatus } from "./ocsp-response.ts";
 
 /** Reads OCSP responses (RFC 6960 section 4.2) strictly: for checks of our own answers and of others'. */
@@ -206,8 +206,7 @@ function readResponse(der: Bytes): ParsedOcspResponse {
 export function parseOcspResponse(der: Bytes): ParsedOcspResponse {
   try {
     return readResponse(der);
-  } catch (cause) {
-    if (!(cause instanceof DerError)) throw cause;
-    throw new OcspError(`not an OCSP response: ${cause.message}`, "malformedRequest", { cause });
+  } catch (error) {
+    throw asOcspError("an OCSP response", error);
   }
 }

@@ -1,5 +1,6 @@
 import type { Bytes } from "./bytes.ts";
-import { MAX_OCSP_REQUEST, OcspError, type OcspRequest, parseOcspRequest } from "./ocsp-request.ts";
+import { PkiError } from "./errors.ts";
+import { MAX_OCSP_REQUEST, OcspError, type OcspRequest, readOcspRequest } from "./ocsp-request.ts";
 
 /** The GET form of an OCSP request (RFC 6960 appendix A.1, RFC 9919), as clients and the proxies before us really send it. */
 
@@ -120,9 +121,9 @@ function* choices(places: readonly number[], count: number, from = 0): Generator
 
 function parsed(der: Bytes): OcspRequest | null {
   try {
-    return parseOcspRequest(der);
+    return readOcspRequest(der);
   } catch (error) {
-    if (error instanceof OcspError) return null;
+    if (error instanceof PkiError) return null;
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { type Bytes, equal, fromHex, toHex } from "./bytes.ts";
-import { context, decode, integer, octetString, oid, sequence, tlv } from "./der.ts";
-import { PkiError } from "./errors.ts";
+import { Cursor, context, integer, octetString, oid, sequence, tlv } from "./der.ts";
+import { DerError, PkiError } from "./errors.ts";
 
 /** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), read straight from the octets: this runs once for every question. */
 
@@ -75,71 +75,10 @@ const HASH_FORMS: readonly HashForm[] = [
   { hash: "sha512", algorithm: sequence(SHA512_OID), size: 64 },
 ];
 
-function malformed(message: string): OcspError {
-  return new OcspError(message);
-}
-
-/** Walks strict DER without making an object for an element. */
-class Cursor {
-  readonly bytes: Bytes;
-  at = 0;
-
-  constructor(bytes: Bytes) {
-    this.bytes = bytes;
-  }
-
-  /** Steps into the element of that tag and returns where its content ends, which is at most `limit`. */
-  enter(tag: number, limit: number): number {
-    const { bytes, at } = this;
-    if (at + 2 > limit || bytes[at] !== tag) throw malformed(`expected tag 0x${tag.toString(16)} at octet ${at}`);
-    let length = bytes[at + 1] as number;
-    let start = at + 2;
-    if (length >= 0x80) {
-      const octets = length & 0x7f;
-      if (octets === 0 || octets > 2 || start + octets > limit) throw malformed("length that DER does not allow here");
-      length = bytes[start] as number;
-      if (octets === 2) length = length * 256 + (bytes[start + 1] as number);
-      if (length < (octets === 1 ? 0x80 : 0x100)) throw malformed("length is not minimal");
-      start += octets;
-    }
-    if (length > limit - start) throw malformed("truncated");
-    this.at = start;
-    return start + length;
-  }
-
-  /** Whether an element of that tag is next. */
-  sees(tag: number, limit: number): boolean {
-    return this.at < limit && this.bytes[this.at] === tag;
-  }
-
-  /** Steps over one element of that tag whose whole tree must be strict DER. */
-  skip(tag: number, limit: number): void {
-    const from = this.at;
-    const end = this.enter(tag, limit);
-    decodeStrict(this.bytes.subarray(from, end));
-    this.at = end;
-  }
-
-  /** Nothing may be left before `end`. */
-  close(end: number, what: string): void {
-    if (this.at !== end) throw malformed(`octets too many in ${what}`);
-  }
-
-  /** Whether exactly these octets are next before `limit`. */
-  matches(expected: Bytes, limit: number): boolean {
-    const { bytes, at } = this;
-    if (at + expected.length > limit) return false;
-    for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
-    return true;
-  }
-}
-
-function decodeStrict(bytes: Bytes): void {
-  try {
-    decode(bytes, { maxBytes: MAX_OCSP_REQUEST, maxDepth: 16 });
-  } catch (cause) {
-    throw new OcspError("not strict DER", "malformedRequest", { cause });
-  }
+/** The error of a reader of OCSP: PkiError of the octets becomes OcspError, all else stays. */
+export function asOcspError(what: string, error: unknown): unknown {
+  if (!(error instanceof PkiError) || error instanceof OcspError) return error;
+  return new OcspError(`not ${what}: ${error.message}`, "malformedRequest", { cause: error });
 }
 
 function readHash(cursor: Cursor, limit: number): HashForm {
@@ -156,25 +95,9 @@ function readHash(cursor: Cursor, limit: number): HashForm {
 function readOctets(cursor: Cursor, size: number, limit: number, what: string): Bytes {
   const end = cursor.enter(0x04, limit);
   const from = cursor.at;
-  if (end - from !== size) throw malformed(`${what} has not the length of its hash`);
+  if (end - from !== size) throw new DerError(`${what} has not the length of its hash`);
   cursor.at = end;
   return cursor.bytes.subarray(from, end);
-}
-
-function readSerial(cursor: Cursor, limit: number): string {
-  const end = cursor.enter(0x02, limit);
-  const { bytes } = cursor;
-  let from = cursor.at;
-  if (from === end) throw malformed("serialNumber without content");
-  const first = bytes[from] as number;
-  if (first >= 0x80) throw malformed("serialNumber is negative");
-  if (first === 0 && end - from > 1) {
-    if ((bytes[from + 1] as number) < 0x80) throw malformed("serialNumber is not minimal");
-    from++;
-  }
-  if (end - from > 20) throw malformed("serialNumber is longer than 20 octets");
-  cursor.at = end;
-  return toHex(bytes.subarray(from, end));
 }
 
 function readCertId(cursor: Cursor, limit: number): CertId {
@@ -183,7 +106,7 @@ function readCertId(cursor: Cursor, limit: number): CertId {
   const form = readHash(cursor, end);
   const issuerNameHash = readOctets(cursor, form.size, end, "issuerNameHash");
   const issuerKeyHash = readOctets(cursor, form.size, end, "issuerKeyHash");
-  const serial = readSerial(cursor, end);
+  const serial = toHex(cursor.bytes.subarray(cursor.unsigned(20, end), cursor.at));
   cursor.close(end, "CertID");
   return { hash: form.hash, issuerNameHash, issuerKeyHash, serial, der: cursor.bytes.subarray(from, end) };
 }
@@ -203,7 +126,7 @@ function readNonce(cursor: Cursor, limit: number): Nonce {
   const announced = header === 3 ? 128 : bytes[from + 1];
   const bare = bytes[from] !== 0x04 || limit - from - header !== announced;
   const octets = bytes.subarray(bare ? from : from + header, limit);
-  if (octets.length < 1 || octets.length > 128) throw malformed("nonce must have 1 to 128 octets");
+  if (octets.length < 1 || octets.length > 128) throw new DerError("nonce must have 1 to 128 octets");
   return { octets, bare };
 }
 
@@ -211,8 +134,8 @@ function readNonce(cursor: Cursor, limit: number): Nonce {
 function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Nonce | null {
   const taggedEnd = cursor.enter(tag, limit);
   const listEnd = cursor.enter(0x30, taggedEnd);
-  if (listEnd !== taggedEnd) throw malformed("octets after the extensions");
-  if (cursor.at === listEnd) throw malformed("Extensions without an extension");
+  if (listEnd !== taggedEnd) throw new DerError("octets after the extensions");
+  if (cursor.at === listEnd) throw new DerError("Extensions without an extension");
   let nonce: Nonce | null = null;
   while (cursor.at < listEnd) {
     const end = cursor.enter(0x30, listEnd);
@@ -223,21 +146,49 @@ function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: b
     let critical = false;
     if (cursor.sees(0x01, end)) {
       // FALSE is the default, which DER leaves out; some clients write it.
-      if (cursor.enter(0x01, end) !== cursor.at + 1) throw malformed("critical");
+      if (cursor.enter(0x01, end) !== cursor.at + 1) throw new DerError("critical");
       const value = cursor.bytes[cursor.at++];
-      if (value !== 0xff && value !== 0) throw malformed("critical");
+      if (value !== 0xff && value !== 0) throw new DerError("critical");
       critical = value !== 0;
     }
     const valueEnd = cursor.enter(0x04, end);
-    if (valueEnd !== end) throw malformed("octets too many in an extension");
-    if (critical && !known) throw malformed("unknown critical extension");
+    if (valueEnd !== end) throw new DerError("octets too many in an extension");
+    if (critical && !known) throw new DerError("unknown critical extension");
     if (isNonce && nonceHere) {
-      if (nonce !== null) throw malformed("two nonces");
+      if (nonce !== null) throw new DerError("two nonces");
       nonce = readNonce(cursor, end);
     }
     cursor.at = end;
   }
   return nonce;
+}
+
+/** As `parseOcspRequest`, and for those who only ask whether it is one: throws PkiError. */
+export function readOcspRequest(der: Bytes): OcspRequest {
+  if (der.length > MAX_OCSP_REQUEST) throw new DerError("request is longer than 10 KB");
+  const cursor = new Cursor(der);
+  const outerEnd = cursor.enter(0x30, der.length);
+  if (outerEnd !== der.length) throw new DerError("octets after the request");
+  const tbsEnd = cursor.enter(0x30, outerEnd);
+  if (cursor.matches(VERSION_1, tbsEnd)) cursor.at += VERSION_1.length;
+  else if (cursor.sees(0xa0, tbsEnd)) throw new DerError("version is not v1");
+  if (cursor.sees(0xa1, tbsEnd)) cursor.skip(0xa1, tbsEnd);
+  const listEnd = cursor.enter(0x30, tbsEnd);
+  const certIds: CertId[] = [];
+  for (let count = 1; cursor.at < listEnd; count++) {
+    if (count > MAX_CERT_IDS) throw new DerError(`more than ${MAX_CERT_IDS} requests in one`);
+    const requestEnd = cursor.enter(0x30, listEnd);
+    const certId = readCertId(cursor, requestEnd);
+    if (cursor.at < requestEnd) readExtensions(cursor, 0xa0, requestEnd, false);
+    cursor.close(requestEnd, "Request");
+    if (count === 1 || !certIds.some((other) => equal(other.der, certId.der))) certIds.push(certId);
+  }
+  if (certIds.length === 0) throw new DerError("requestList is empty");
+  const nonce = cursor.at < tbsEnd ? readExtensions(cursor, 0xa2, tbsEnd, true) : null;
+  cursor.close(tbsEnd, "TBSRequest");
+  if (cursor.at < outerEnd) cursor.skip(0xa0, outerEnd);
+  cursor.close(outerEnd, "OCSPRequest");
+  return { certIds, nonce: nonce?.octets ?? null, bareNonce: nonce?.bare ?? false };
 }
 
 /**
@@ -247,38 +198,23 @@ function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: b
  * is not known here. RFC 6960 section 4.1.1, RFC 9654 section 2.1.
  */
 export function parseOcspRequest(der: Bytes): OcspRequest {
-  if (der.length > MAX_OCSP_REQUEST) throw malformed("request is longer than 10 KB");
-  const cursor = new Cursor(der);
-  const outerEnd = cursor.enter(0x30, der.length);
-  if (outerEnd !== der.length) throw malformed("octets after the request");
-  const tbsEnd = cursor.enter(0x30, outerEnd);
-  if (cursor.matches(VERSION_1, tbsEnd)) cursor.at += VERSION_1.length;
-  else if (cursor.sees(0xa0, tbsEnd)) throw malformed("version is not v1");
-  if (cursor.sees(0xa1, tbsEnd)) cursor.skip(0xa1, tbsEnd);
-  const listEnd = cursor.enter(0x30, tbsEnd);
-  const certIds: CertId[] = [];
-  for (let count = 1; cursor.at < listEnd; count++) {
-    if (count > MAX_CERT_IDS) throw malformed(`more than ${MAX_CERT_IDS} requests in one`);
-    const requestEnd = cursor.enter(0x30, listEnd);
-    const certId = readCertId(cursor, requestEnd);
-    if (cursor.at < requestEnd) readExtensions(cursor, 0xa0, requestEnd, false);
-    cursor.close(requestEnd, "Request");
-    if (count === 1 || !certIds.some((other) => equal(other.der, certId.der))) certIds.push(certId);
+  try {
+    return readOcspRequest(der);
+  } catch (error) {
+    throw asOcspError("an OCSP request", error);
   }
-  if (certIds.length === 0) throw malformed("requestList is empty");
-  const nonce = cursor.at < tbsEnd ? readExtensions(cursor, 0xa2, tbsEnd, true) : null;
-  cursor.close(tbsEnd, "TBSRequest");
-  if (cursor.at < outerEnd) cursor.skip(0xa0, outerEnd);
-  cursor.close(outerEnd, "OCSPRequest");
-  return { certIds, nonce: nonce?.octets ?? null, bareNonce: nonce?.bare ?? false };
 }
 
 /** Reads one DER CertID by itself, as `canonicalCertId` names it. Throws OcspError. */
 export function parseCertId(der: Bytes): CertId {
   const cursor = new Cursor(der);
-  const certId = readCertId(cursor, der.length);
-  cursor.close(der.length, "CertID");
-  return certId;
+  try {
+    const certId = readCertId(cursor, der.length);
+    cursor.close(der.length, "CertID");
+    return certId;
+  } catch (error) {
+    throw asOcspError("a CertID", error);
+  }
 }
 
 /**
