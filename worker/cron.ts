@@ -7,8 +7,7 @@ import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
-import { describeError } from "../src/platform/log.ts";
-import { runSweep, type SweepStep } from "../src/platform/sweep.ts";
+import { runSweeps, type SweepStep } from "../src/platform/sweep.ts";
 import { beat } from "../src/platform/whole.ts";
 import { runDue } from "../src/platform/work/engine.ts";
 import { Meter, metered, meterOf } from "../src/platform/work/meter.ts";
@@ -66,19 +65,19 @@ const WHEN_FULL: ReadonlySet<string> = new Set(["ledgers.attune", "work"]);
 export async function tick(controller: ScheduledController, env: Env, waiter: Waiter): Promise<void> {
   await hearOfStorage(readEnv(env).bindings);
   const ctx = metered(makeContext(env, waiter), new Meter());
-  for (const name of SCHEDULES[controller.cron] ?? []) {
-    if (ctx.storageFull && !WHEN_FULL.has(name)) continue;
-    try {
-      await continueSweep(ctx, name);
-    } catch (error) {
-      ctx.log.error("sweep.failed", { name, error: describeError(error) });
-    }
-  }
+  const names = SCHEDULES[controller.cron] ?? [];
+  await sweep(ctx, ctx.storageFull ? names.filter((name) => WHEN_FULL.has(name)) : names);
 }
 
-/** Runs a sweep; what does not fit into one run goes on through the queue. */
-export async function continueSweep(ctx: Context, name: string): Promise<void> {
-  const step = SWEEPS[name];
-  if (!step) throw new Error(`no sweep ${name}`);
-  if ((await runSweep(ctx, name, step)) === "more") await ctx.bindings.WORK.send({ kind: "sweep", name });
+/** Runs sweeps; what does not fit into one run goes on through the queue. */
+export async function sweep(ctx: Context, names: readonly string[]): Promise<void> {
+  const steps = names.map((name) => {
+    const step = SWEEPS[name];
+    if (!step) throw new Error(`no sweep ${name}`);
+    return [name, step] as const;
+  });
+  const outcomes = await runSweeps(ctx, Object.fromEntries(steps));
+  for (const [name, outcome] of outcomes) {
+    if (outcome === "more") await ctx.bindings.WORK.send({ kind: "sweep", name });
+  }
 }

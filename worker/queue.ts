@@ -3,7 +3,7 @@ import { describeError } from "../src/platform/log.ts";
 import { runOne } from "../src/platform/work/engine.ts";
 import { Meter, metered } from "../src/platform/work/meter.ts";
 import { makeContext, type Waiter } from "./context.ts";
-import { continueSweep } from "./cron.ts";
+import { sweep } from "./cron.ts";
 import type { Env } from "./env.ts";
 import { workKinds } from "./handlers.ts";
 
@@ -30,7 +30,7 @@ export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Pr
       continue;
     }
     try {
-      if (parsed.data.kind === "sweep") await continueSweep(ctx, parsed.data.name);
+      if (parsed.data.kind === "sweep") await sweep(ctx, [parsed.data.name]);
       else await runOne(ctx, workKinds, parsed.data.id);
       item.ack();
     } catch (error) {

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { commit, IdempotencyRace, pruneIdempotencyKeys, recordedAnswer } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
-import { runSweep } from "../../src/platform/sweep.ts";
+import { runSweeps, type SweepStep } from "../../src/platform/sweep.ts";
 import { utf8 } from "../../src/platform/text.ts";
 import { enqueue } from "../../src/platform/work/work.ts";
 import { makeContext } from "../../worker/context.ts";
@@ -43,6 +43,9 @@ describe("batches", () => {
 });
 
 describe("sweeps", () => {
+  const runSweep = async (ctx: Context, name: string, step: SweepStep) =>
+    (await runSweeps(ctx, { [name]: step })).get(name);
+
   it("go on from the stored cursor, and two at a time do the work once", async () => {
     const seen: (string | null)[] = [];
     const step = async (_: Context, cursor: string | null) => {
@@ -64,6 +67,29 @@ describe("sweeps", () => {
     expect(await runSweep(context(), "long", step)).toBe("more");
     expect(await runSweep(context(), "long", step)).toBe("finished");
     expect(seen).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it("that fail hold up none of the others, and go on where they stood", async () => {
+    const seen: (string | null)[] = [];
+    const steps: Record<string, SweepStep> = {
+      first: async (_, cursor) => {
+        seen.push(cursor);
+        if (cursor === null) return "1";
+        throw new Error("away");
+      },
+      second: async () => null,
+    };
+    expect([...(await runSweeps(context(), steps))]).toEqual([
+      ["first", "failed"],
+      ["second", "finished"],
+    ]);
+    expect(
+      await runSweep(context(), "first", async (_, cursor) => {
+        seen.push(cursor);
+        return null;
+      }),
+    ).toBe("finished");
+    expect(seen).toEqual([null, "1", "1"]);
   });
 
   it("take over from a worker that died with the lease", async () => {

@@ -5,7 +5,7 @@ import { crlKey, ledgerOf } from "../../src/authority/ledger.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
-import { continueSweep } from "../../worker/cron.ts";
+import { sweep } from "../../worker/cron.ts";
 import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
@@ -166,7 +166,7 @@ describe("a ledger that was restored to an earlier state", () => {
 
 describe("a database that was restored to an earlier state", () => {
   const tick = async () => {
-    for (const name of ["inventory.beat", "ledgers.attune"]) await continueSweep(contextAhead(), name);
+    await sweep(contextAhead(), ["inventory.beat", "ledgers.attune"]);
   };
   const ledgersOf = async (issuer: string) => {
     const query = "select ledger_id from certificate_authorities where issuer_id = ? order by parent_ca_id is not null";

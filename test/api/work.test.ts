@@ -9,6 +9,7 @@ import { runDue, runOne } from "../../src/platform/work/engine.ts";
 import { BudgetSpent, Meter, metered } from "../../src/platform/work/meter.ts";
 import { enqueue, type WorkKinds, withdraw } from "../../src/platform/work/work.ts";
 import { makeContext } from "../../worker/context.ts";
+import { tick } from "../../worker/cron.ts";
 import { administrator, auditCount } from "../support/api.ts";
 
 const start = Date.parse("2026-11-01T00:00:00Z");
@@ -172,6 +173,27 @@ describe("the meter of an invocation", () => {
     expect(await left()).toBe(10);
     expect(await runDue(context(), kinds)).toBe("finished");
     expect(await left()).toBe(0);
+  });
+});
+
+describe("a tick of the minute", () => {
+  it("costs ten statements where nothing is due", async () => {
+    let statements = 0;
+    const DB = new Proxy(env.DB, {
+      get(target, name) {
+        const value = Reflect.get(target, name);
+        if (typeof value !== "function") return value;
+        return (...values: unknown[]) => {
+          if (name === "prepare") statements++;
+          return value.apply(target, values);
+        };
+      },
+    });
+    const controller = { cron: "* * * * *", scheduledTime: Date.now(), noRetry: () => {} } as ScheduledController;
+    await tick(controller, { ...env, DB }, createExecutionContext());
+    statements = 0;
+    await tick(controller, { ...env, DB }, createExecutionContext());
+    expect(statements).toBeLessThanOrEqual(10);
   });
 });
 
