@@ -1,16 +1,7 @@
-import { ascii, type Bytes, concat } from "./bytes.ts";
-import {
-  bitString,
-  boolean,
-  context,
-  integer,
-  lengthOctets,
-  octetString,
-  oid,
-  sequence,
-  time,
-  writeHeader,
-} from "./der.ts";
+import { type Bytes, concat } from "./bytes.ts";
+import { CRL_EXTENSION } from "./crl-extensions.ts";
+import { bitString, context, integer, lengthOctets, sequence, time, writeHeader } from "./der.ts";
+import { EXTENSION, encodeAuthorityKeyIdentifier, encodeDistributionPointName, extension } from "./extensions.ts";
 import type { StreamSigner } from "./stream-signer.ts";
 
 /**
@@ -58,10 +49,6 @@ export const HIGHEST_CRL_FLOOR = 2n ** 159n - 2n ** 64n;
 
 const VERSION_2 = integer(1);
 
-function extension(id: string, critical: boolean, value: Bytes): Bytes {
-  return sequence(oid(id), ...(critical ? [boolean(true)] : []), octetString(value));
-}
-
 function numberOctets(value: number | bigint): Bytes {
   const number = BigInt(value);
   if (number < 0n || number >= 1n << 159n) throw new RangeError("cRLNumber is from 0 to 2^159 - 1");
@@ -72,9 +59,8 @@ function numberOctets(value: number | bigint): Bytes {
 
 /** IssuingDistributionPoint (RFC 5280 section 5.2.5). */
 function issuingDistributionPoint(uri: string, onlyContainsUserCerts: boolean): Bytes {
-  const fullName = context(0, true, context(6, false, ascii(uri)));
   const onlyUserCerts = onlyContainsUserCerts ? [context(1, false, new Uint8Array([0xff]))] : [];
-  return sequence(context(0, true, fullName), ...onlyUserCerts);
+  return sequence(encodeDistributionPointName([uri]), ...onlyUserCerts);
 }
 
 function crlExtensions(parameters: CrlParameters): Bytes {
@@ -83,13 +69,19 @@ function crlExtensions(parameters: CrlParameters): Bytes {
   const point =
     distributionPoint === null
       ? []
-      : [extension("2.5.29.28", true, issuingDistributionPoint(distributionPoint, onlyContainsUserCerts))];
+      : [
+          extension(
+            CRL_EXTENSION.issuingDistributionPoint,
+            true,
+            issuingDistributionPoint(distributionPoint, onlyContainsUserCerts),
+          ),
+        ];
   return context(
     0,
     true,
     sequence(
-      extension("2.5.29.35", false, sequence(context(0, false, parameters.authorityKeyId))),
-      extension("2.5.29.20", false, integer(numberOctets(parameters.number))),
+      extension(EXTENSION.authorityKeyIdentifier, false, encodeAuthorityKeyIdentifier(parameters.authorityKeyId)),
+      extension(CRL_EXTENSION.crlNumber, false, integer(numberOctets(parameters.number))),
       ...point,
     ),
   );

@@ -1,8 +1,17 @@
 import type { Bytes } from "./bytes.ts";
-import { asciiText, booleanOf, decode, integerBytes, octetStringOf, oidOf, Reader, smallInteger, TAG } from "./der.ts";
+import { asciiText, decode, integerBytes, Reader, smallInteger, TAG } from "./der.ts";
 import { DerError } from "./errors.ts";
+import { EXTENSION, parseAuthorityKeyIdentifier, parseExtensions } from "./extensions.ts";
 
-/** Reads the extensions of a CRL and of its entries (RFC 5280 sections 5.2 and 5.3). Everything here throws DerError. */
+/** Reads the extensions of a CRL and of its entries (RFC 5280 sections 5.2 and 5.3). Everything here throws PkiError. */
+
+export const CRL_EXTENSION = {
+  crlNumber: "2.5.29.20",
+  reasonCode: "2.5.29.21",
+  invalidityDate: "2.5.29.24",
+  deltaCrlIndicator: "2.5.29.27",
+  issuingDistributionPoint: "2.5.29.28",
+} as const;
 
 export interface CrlExtensions {
   /** cRLNumber. */
@@ -13,37 +22,6 @@ export interface CrlExtensions {
   readonly distributionPoint: string | null;
   readonly onlyContainsUserCerts: boolean;
   readonly onlyContainsCaCerts: boolean;
-}
-
-interface Extension {
-  readonly oid: string;
-  readonly critical: boolean;
-  readonly value: Bytes;
-}
-
-const MAX_EXTENSIONS = 32;
-
-/** The elements of a DER Extensions; each identifier once. */
-function readExtensions(list: Reader): Extension[] {
-  const found: Extension[] = [];
-  do {
-    const reader = new Reader(list.next(TAG.SEQUENCE));
-    const oid = oidOf(reader.next(TAG.OID));
-    const flag = reader.optional(TAG.BOOLEAN);
-    if (flag !== null && !booleanOf(flag)) throw new DerError("FALSE is the default and never written");
-    const value = octetStringOf(reader.next(TAG.OCTET_STRING));
-    reader.end();
-    if (found.some((other) => other.oid === oid)) throw new DerError(`extension ${oid} stands twice`);
-    if (found.length === MAX_EXTENSIONS) throw new DerError("too many extensions");
-    found.push({ oid, critical: flag !== null, value });
-  } while (list.more);
-  return found;
-}
-
-function readAuthorityKeyId(value: Bytes): Bytes | null {
-  const element = decode(value);
-  if (element.tag !== TAG.SEQUENCE) throw new DerError("authorityKeyIdentifier is not a SEQUENCE");
-  return new Reader(element).optional(0x80)?.content ?? null;
 }
 
 function readNumber(value: Bytes): bigint {
@@ -95,13 +73,14 @@ const NONE: CrlExtensions = {
 /** The content of crlExtensions' explicit tag, or null when there is none. Refuses critical ones that are not understood. */
 export function readCrlExtensions(tagged: Reader | null): CrlExtensions {
   if (tagged === null) return NONE;
-  const list = new Reader(tagged.next(TAG.SEQUENCE));
+  const extensions = parseExtensions(tagged.next(TAG.SEQUENCE));
   tagged.end();
   let result = NONE;
-  for (const { oid, critical, value } of readExtensions(list)) {
-    if (oid === "2.5.29.35") result = { ...result, authorityKeyId: readAuthorityKeyId(value) };
-    else if (oid === "2.5.29.20") result = { ...result, number: readNumber(value) };
-    else if (oid === "2.5.29.28") {
+  for (const { oid, critical, value } of extensions) {
+    if (oid === EXTENSION.authorityKeyIdentifier) {
+      result = { ...result, authorityKeyId: parseAuthorityKeyIdentifier(decode(value)).keyIdentifier };
+    } else if (oid === CRL_EXTENSION.crlNumber) result = { ...result, number: readNumber(value) };
+    else if (oid === CRL_EXTENSION.issuingDistributionPoint) {
       if (!critical) throw new DerError("issuingDistributionPoint must be critical");
       result = { ...result, ...readDistributionPoint(value) };
     } else if (critical) throw new DerError(`critical extension ${oid} is not understood`);
@@ -111,11 +90,9 @@ export function readCrlExtensions(tagged: Reader | null): CrlExtensions {
 
 /** The CRLReason in DER crlEntryExtensions, 0 when there is none. Refuses critical ones that are not understood. */
 export function readEntryReason(der: Bytes): number {
-  const element = decode(der);
-  if (element.tag !== TAG.SEQUENCE) throw new DerError("crlEntryExtensions is not a SEQUENCE");
   let reason = 0;
-  for (const { oid, critical, value } of readExtensions(new Reader(element))) {
-    if (oid === "2.5.29.21") {
+  for (const { oid, critical, value } of parseExtensions(decode(der))) {
+    if (oid === CRL_EXTENSION.reasonCode) {
       const reasonElement = decode(value);
       if (reasonElement.tag !== TAG.ENUMERATED) throw new DerError("reasonCode is not ENUMERATED");
       reason = smallInteger(reasonElement);

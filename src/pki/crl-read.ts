@@ -155,7 +155,7 @@ export class CrlChecker {
     try {
       return run();
     } catch (cause) {
-      if (!(cause instanceof DerError)) throw cause;
+      if (!(cause instanceof PkiError) || cause instanceof CrlError) throw cause;
       throw new CrlError(`not a CRL: ${cause.message}`, { cause });
     }
   }

@@ -235,9 +235,9 @@ export class Cursor {
     return this.at < limit && this.bytes[this.at] === tag;
   }
 
-  /** Whether exactly these octets are next. */
-  matches(expected: Uint8Array, limit: number): boolean {
-    const { bytes, at } = this;
+  /** Whether exactly these octets are next, or stand at `at`. */
+  matches(expected: Uint8Array, limit: number, at = this.at): boolean {
+    const { bytes } = this;
     if (at + expected.length > limit) return false;
     for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
     return true;
@@ -267,6 +267,21 @@ export class Cursor {
     if (end - from > most) throw new DerError(`INTEGER is longer than ${most} octets`);
     this.at = end;
     return from;
+  }
+
+  /** Steps over an OBJECT IDENTIFIER. */
+  oid(limit: number): void {
+    const end = this.enter(TAG.OID, limit);
+    checkOid(this.bytes, this.at, end);
+    this.at = end;
+  }
+
+  /** Steps over a BOOLEAN and returns it. */
+  boolean(limit: number): boolean {
+    const end = this.enter(TAG.BOOLEAN, limit);
+    checkPrimitive(this.bytes, TAG.BOOLEAN, this.at, end);
+    this.at = end;
+    return this.bytes[end - 1] === 0xff;
   }
 
   /** Steps over a UTCTime or GeneralizedTime; returns its Unix milliseconds. */

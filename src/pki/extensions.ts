@@ -3,6 +3,8 @@ import {
   bitStringOf,
   boolean,
   booleanOf,
+  Cursor,
+  contentStart,
   context,
   type Element,
   integer,
@@ -10,6 +12,7 @@ import {
   octetString,
   octetStringOf,
   oid,
+  oidFromContent,
   oidOf,
   Reader,
   sequence,
@@ -157,25 +160,50 @@ interface Leniency {
   readonly explicitDefaults?: boolean;
 }
 
+/** Where one Extension's extnID stands, whole, and the content of its extnValue. */
+interface ExtensionSpan {
+  readonly idStart: number;
+  readonly idEnd: number;
+  readonly critical: boolean;
+  readonly valueStart: number;
+  readonly valueEnd: number;
+}
+
+/** Steps over one Extension (RFC 5280 section 4.1), which ends at `limit` or before. Throws DerError. */
+export function readExtension(
+  cursor: Cursor,
+  limit: number,
+  { explicitDefaults = false }: Leniency = {},
+): ExtensionSpan {
+  const end = cursor.enter(TAG.SEQUENCE, limit);
+  const idStart = cursor.at;
+  cursor.oid(end);
+  const idEnd = cursor.at;
+  const isWritten = cursor.sees(TAG.BOOLEAN, end);
+  const critical = isWritten && cursor.boolean(end);
+  if (isWritten && !critical && !explicitDefaults) {
+    throw new DerError("an extension's default FALSE must be left out");
+  }
+  const valueEnd = cursor.enter(TAG.OCTET_STRING, end);
+  const valueStart = cursor.at;
+  cursor.at = valueEnd;
+  cursor.close(end, "an extension");
+  return { idStart, idEnd, critical, valueStart, valueEnd };
+}
+
 /** Extensions ::= SEQUENCE SIZE (1..MAX) OF Extension, each at most once. Throws DerError and CertificateError. */
-export function parseExtensions(element: Element, { explicitDefaults = false }: Leniency = {}): Extension[] {
-  if (element.tag !== TAG.SEQUENCE) throw new DerError("Extensions must be a SEQUENCE");
+export function parseExtensions({ tag, content }: Element, leniency: Leniency = {}): Extension[] {
+  if (tag !== TAG.SEQUENCE) throw new DerError("Extensions must be a SEQUENCE");
   const found: Extension[] = [];
   const seen = new Set<string>();
-  const reader = new Reader(element);
+  const cursor = new Cursor(content);
   do {
-    const parts = new Reader(reader.next(TAG.SEQUENCE));
-    const id = oidOf(parts.next(TAG.OID));
-    const flag = parts.optional(TAG.BOOLEAN);
-    const critical = flag !== null && booleanOf(flag);
-    if (flag !== null && !critical && !explicitDefaults) {
-      throw new DerError("an extension's default FALSE must be left out");
-    }
-    found.push({ oid: id, critical, value: octetStringOf(parts.next(TAG.OCTET_STRING)) });
-    parts.end();
+    const span = readExtension(cursor, content.length, leniency);
+    const id = oidFromContent(content.subarray(contentStart(content, span.idStart), span.idEnd));
+    found.push({ oid: id, critical: span.critical, value: content.subarray(span.valueStart, span.valueEnd) });
     if (seen.has(id)) throw new CertificateError(`extension ${id} stands more than once`);
     if (seen.add(id).size > MAX_EXTENSIONS) throw new CertificateError(`more than ${MAX_EXTENSIONS} extensions`);
-  } while (reader.more);
+  } while (cursor.at < content.length);
   return found;
 }
 

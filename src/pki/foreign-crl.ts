@@ -1,4 +1,5 @@
 import { type Bytes, toHex } from "./bytes.ts";
+import { CRL_EXTENSION } from "./crl-extensions.ts";
 import { type CrlEntry, CrlError } from "./crl-read.ts";
 import { bitStringOf, decode, type Element, integerBytes, Reader, smallInteger, TAG, timeOf } from "./der.ts";
 import { UnsupportedError } from "./errors.ts";
@@ -21,13 +22,13 @@ export interface ForeignCrl {
 }
 
 const MAX_BYTES = 32 * 1024 * 1024;
-const CRL_NUMBER = "2.5.29.20";
-const REASON_CODE = "2.5.29.21";
-const INVALIDITY_DATE = "2.5.29.24";
-const DELTA_CRL_INDICATOR = "2.5.29.27";
-const ISSUING_DISTRIBUTION_POINT = "2.5.29.28";
 /** Extensions that may be critical and yet say nothing against taking the entries over. */
-const HARMLESS: ReadonlySet<string> = new Set([CRL_NUMBER, REASON_CODE, INVALIDITY_DATE, ISSUING_DISTRIBUTION_POINT]);
+const HARMLESS: ReadonlySet<string> = new Set([
+  CRL_EXTENSION.crlNumber,
+  CRL_EXTENSION.reasonCode,
+  CRL_EXTENSION.invalidityDate,
+  CRL_EXTENSION.issuingDistributionPoint,
+]);
 const INDIRECT_CRL = 0x84;
 const LENIENT = { explicitDefaults: true };
 
@@ -63,12 +64,13 @@ function readNumber(wrapper: Element): bigint | null {
   const extensions = understood(reader.next(TAG.SEQUENCE));
   reader.end();
   for (const { oid, value } of extensions) {
-    if (oid === DELTA_CRL_INDICATOR) throw new CrlError("a delta CRL lacks most entries: give the complete one");
-    if (oid === ISSUING_DISTRIBUTION_POINT && isIndirect(value)) {
+    if (oid === CRL_EXTENSION.deltaCrlIndicator)
+      throw new CrlError("a delta CRL lacks most entries: give the complete one");
+    if (oid === CRL_EXTENSION.issuingDistributionPoint && isIndirect(value)) {
       throw new CrlError("an indirect CRL has entries of several CAs: give a list of revocations instead");
     }
   }
-  const number = extensions.find(({ oid }) => oid === CRL_NUMBER);
+  const number = extensions.find(({ oid }) => oid === CRL_EXTENSION.crlNumber);
   return number === undefined ? null : BigInt(`0x${toHex(integerBytes(decode(number.value)))}`);
 }
 
@@ -80,7 +82,9 @@ function isIndirect(value: Bytes): boolean {
 
 function understood(element: Element): Extension[] {
   const extensions = parseExtensions(element, LENIENT);
-  const strange = extensions.find(({ oid, critical }) => critical && oid !== DELTA_CRL_INDICATOR && !HARMLESS.has(oid));
+  const strange = extensions.find(
+    ({ oid, critical }) => critical && oid !== CRL_EXTENSION.deltaCrlIndicator && !HARMLESS.has(oid),
+  );
   if (strange) throw new UnsupportedError(`critical extension ${strange.oid} that is not known here`);
   return extensions;
 }
@@ -94,7 +98,7 @@ function readEntries(list: Reader): CrlEntry[] {
     const revokedAt = timeOf(reader.next());
     const extensions = reader.optional(TAG.SEQUENCE);
     reader.end();
-    const code = extensions && understood(extensions).find(({ oid }) => oid === REASON_CODE);
+    const code = extensions && understood(extensions).find(({ oid }) => oid === CRL_EXTENSION.reasonCode);
     entries.push({ serial, revokedAt, reason: code ? smallInteger(decode(code.value)) : 0 });
   }
   return entries;

@@ -1,7 +1,6 @@
 import type { Bytes } from "./bytes.ts";
 import {
   bitStringOf,
-  booleanOf,
   children,
   DerError,
   decode,
@@ -13,6 +12,7 @@ import {
   TAG,
   timeOf,
 } from "./der.ts";
+import { type Extension, parseExtensions } from "./extensions.ts";
 import { asOcspError, type CertId, parseCertId } from "./ocsp-request.ts";
 import type { OcspCertStatus } from "./ocsp-response.ts";
 
@@ -65,11 +65,6 @@ export interface ParsedOcspResponse {
   readonly basic: BasicOcspResponse | null;
 }
 
-interface Extension {
-  readonly oid: string;
-  readonly value: Bytes;
-}
-
 /** The elements of an EXPLICIT tag's one child. */
 function explicit(element: Element): Element {
   const reader = new Reader(element);
@@ -84,21 +79,7 @@ function expectSequence(element: Element): Reader {
 }
 
 function readExtensions(tagged: Element | null): Extension[] {
-  if (tagged === null) return [];
-  const list = expectSequence(explicit(tagged));
-  const found: Extension[] = [];
-  do {
-    const reader = new Reader(list.next(TAG.SEQUENCE));
-    const oid = oidOf(reader.next(TAG.OID));
-    const critical = reader.optional(TAG.BOOLEAN);
-    if (critical !== null && !booleanOf(critical)) throw new DerError("FALSE is the default and never written");
-    const value = octetStringOf(reader.next(TAG.OCTET_STRING));
-    reader.end();
-    if (found.some((other) => other.oid === oid)) throw new DerError(`extension ${oid} stands twice`);
-    found.push({ oid, value });
-    if (found.length > 64) throw new DerError("more than 64 extensions");
-  } while (list.more);
-  return found;
+  return tagged === null ? [] : parseExtensions(explicit(tagged));
 }
 
 function readStatus(element: Element): OcspCertStatus {

@@ -1,6 +1,7 @@
 import { type Bytes, equal, fromHex, toHex } from "./bytes.ts";
 import { Cursor, context, integer, octetString, oid, sequence, tlv } from "./der.ts";
 import { DerError, PkiError } from "./errors.ts";
+import { readExtension } from "./extensions.ts";
 
 /** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), read straight from the octets: this runs once for every question. */
 
@@ -116,11 +117,8 @@ interface Nonce {
   readonly bare: boolean;
 }
 
-/** The nonce in an extnValue (RFC 9654 section 2.1), the cursor at the start of its content: an OCTET STRING, or none. */
-function readNonce(cursor: Cursor, limit: number): Nonce {
-  const from = cursor.at;
-  cursor.at = limit;
-  const { bytes } = cursor;
+/** The nonce in an extnValue (RFC 9654 section 2.1) from `from` to `limit`: an OCTET STRING, or none. */
+function readNonce(bytes: Bytes, from: number, limit: number): Nonce {
   // Lengths up to 127 have one octet, 128 has two; longer ones are no nonce in either form.
   const header = bytes[from + 1] === 0x81 && bytes[from + 2] === 128 ? 3 : 2;
   const announced = header === 3 ? 128 : bytes[from + 1];
@@ -130,36 +128,24 @@ function readNonce(cursor: Cursor, limit: number): Nonce {
   return { octets, bare };
 }
 
+/** FALSE is the default of `critical`, which DER leaves out; some clients write it. */
+const LENIENT = { explicitDefaults: true };
+
 /** Reads the explicitly tagged Extensions; returns the nonce when `nonceHere` and there is one. */
 function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Nonce | null {
   const taggedEnd = cursor.enter(tag, limit);
   const listEnd = cursor.enter(0x30, taggedEnd);
   if (listEnd !== taggedEnd) throw new DerError("octets after the extensions");
-  if (cursor.at === listEnd) throw new DerError("Extensions without an extension");
   let nonce: Nonce | null = null;
-  while (cursor.at < listEnd) {
-    const end = cursor.enter(0x30, listEnd);
-    const isNonce = cursor.matches(NONCE_OID, end);
-    const known = isNonce ? nonceHere : nonceHere && cursor.matches(ACCEPTABLE_RESPONSES_OID, end);
-    if (isNonce) cursor.at += NONCE_OID.length;
-    else cursor.skip(0x06, end);
-    let critical = false;
-    if (cursor.sees(0x01, end)) {
-      // FALSE is the default, which DER leaves out; some clients write it.
-      if (cursor.enter(0x01, end) !== cursor.at + 1) throw new DerError("critical");
-      const value = cursor.bytes[cursor.at++];
-      if (value !== 0xff && value !== 0) throw new DerError("critical");
-      critical = value !== 0;
-    }
-    const valueEnd = cursor.enter(0x04, end);
-    if (valueEnd !== end) throw new DerError("octets too many in an extension");
+  do {
+    const { idStart, idEnd, critical, valueStart, valueEnd } = readExtension(cursor, listEnd, LENIENT);
+    const isNonce = nonceHere && cursor.matches(NONCE_OID, idEnd, idStart);
+    const known = isNonce || (nonceHere && cursor.matches(ACCEPTABLE_RESPONSES_OID, idEnd, idStart));
     if (critical && !known) throw new DerError("unknown critical extension");
-    if (isNonce && nonceHere) {
-      if (nonce !== null) throw new DerError("two nonces");
-      nonce = readNonce(cursor, end);
-    }
-    cursor.at = end;
-  }
+    if (!isNonce) continue;
+    if (nonce !== null) throw new DerError("two nonces");
+    nonce = readNonce(cursor.bytes, valueStart, valueEnd);
+  } while (cursor.at < listEnd);
   return nonce;
 }
 
