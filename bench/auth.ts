@@ -2,11 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { applyMigrations, type Sql } from "../scripts/local/migrations.ts";
-import { readProject } from "../scripts/local/runtime.ts";
-import { PROJECT } from "../scripts/local/settings.ts";
+import { readProject } from "../scripts/local/project.ts";
 import { httpRequest } from "../test/support/connection.ts";
-import { bundle, cpuMicros, startBench } from "./harness.ts";
+import { bundle, cpuMicros, migrateBench, startBench } from "./harness.ts";
 import { exactly, type LoadResult, runLoad } from "./load.ts";
 
 const WORKER = fileURLToPath(new URL("auth-worker.ts", import.meta.url));
@@ -39,10 +37,9 @@ async function measure(directory: string, script: string, limits: boolean, secon
   const ratelimits = limits ? { ratelimits: highLimits(bound.ratelimits) } : {};
   const project = { vars: {}, crons: [], worker: { ...bound, ...ratelimits } as typeof bound };
   const vars = { CERTCTL_SEALING_KEYS: SEALING_KEYS, CERTCTL_RATE_LIMIT_ENABLED: String(limits) };
+  await migrateBench(directory, project);
   const server = await startBench(directory, script, project, vars);
   try {
-    const db = (await server.runtime.miniflare.getD1Database("DB")) as unknown as Sql;
-    await applyMigrations(db, path.join(PROJECT, "migrations"));
     const { key, cookie } = JSON.parse(await server.get("/prepare")) as { key: string; cookie: string };
     const bearer = { Authorization: `Bearer ${key}` };
     const cases: { what: string; query: string; headers: Record<string, string> }[] = [

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Project, readProject } from "../scripts/local/runtime.ts";
+import { type Project, readProject } from "../scripts/local/project.ts";
 import { type BenchServer, bundle, memory, startBench, timed } from "./harness.ts";
 
 /**

@@ -2,9 +2,13 @@ import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { chooseSockets, urlOf } from "../scripts/local/listen.ts";
-import { type Project, type Runtime, startWorker } from "../scripts/local/runtime.ts";
+import { applyMigrations, type Sql } from "../scripts/local/migrations.ts";
+import type { Project } from "../scripts/local/project.ts";
+import { startDatabaseOnly } from "../scripts/local/runtime.ts";
+import { type Places, PROJECT } from "../scripts/local/settings.ts";
+import type { Runtime } from "../scripts/local/workerd.ts";
 import { wranglerScript } from "../scripts/local/wrangler.ts";
+import { startWorker } from "../test/support/local-worker.ts";
 
 /** A Worker of the benchmark in workerd, reached without wrangler's proxy. */
 export interface BenchServer {
@@ -25,6 +29,18 @@ export async function bundle(directory: string, worker: string, compatibilityDat
   return path.join(outdir, `${path.basename(worker, ".ts")}.js`);
 }
 
+/** The database of a state under `directory`, before a Worker runs on it. */
+export async function migrateBench(directory: string, project: Project): Promise<void> {
+  const simulator = await startDatabaseOnly(project, placesIn(directory));
+  const db = (await simulator.miniflare.getD1Database("DB")) as unknown as Sql;
+  await applyMigrations(db, path.join(PROJECT, "migrations"));
+  await simulator.stop();
+}
+
+function placesIn(directory: string): Places {
+  return { stateDir: directory, secretsFile: "", persistDir: path.join(directory, "state") };
+}
+
 /** Starts a bundled Worker with its state under `directory`, on a free port. */
 export async function startBench(
   directory: string,
@@ -32,13 +48,11 @@ export async function startBench(
   project: Project,
   vars: Readonly<Record<string, string>> = {},
 ): Promise<BenchServer> {
-  const places = { stateDir: directory, secretsFile: "", persistDir: path.join(directory, "state") };
-  const listen = await chooseSockets({ hosts: [{ address: "127.0.0.1", optional: false }], port: 0 });
-  const url = urlOf(listen);
-  const runtime = await startWorker(project, places, { script, vars, listen });
+  const runtime = await startWorker(project, placesIn(directory), { script, vars });
+  const url = `http://127.0.0.1:${runtime.port}`;
   return {
     runtime,
-    port: Number(new URL(url).port),
+    port: runtime.port,
     get: async (query) => {
       const answer = await fetch(url + query);
       const text = await answer.text();

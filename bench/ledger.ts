@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { readProject } from "../scripts/local/runtime.ts";
+import { readProject } from "../scripts/local/project.ts";
 import { httpRequest } from "../test/support/connection.ts";
 import { bundle, memory, startBench } from "./harness.ts";
 import { exactly, type LoadResult, runLoad } from "./load.ts";

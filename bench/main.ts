@@ -4,6 +4,7 @@ const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   ledger: async () => (await import("./ledger.ts")).benchLedger(),
   http: async () => (await import("./http.ts")).benchHttp(),
   auth: async () => (await import("./auth.ts")).benchAuth(),
+  footprint: async () => (await import("./footprint.ts")).benchFootprint(),
 };
 
 const asked = process.argv.slice(2);

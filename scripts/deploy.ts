@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { buildAssets, buildWorker } from "./local/build.ts";
+import { buildAssets } from "./local/assets.ts";
+import { buildWorker } from "./local/build.ts";
 import { fail, note } from "./local/log.ts";
 import { PROJECT, StartError } from "./local/settings.ts";
 import { wranglerScript } from "./local/wrangler.ts";
@@ -9,7 +10,7 @@ import { wranglerScript } from "./local/wrangler.ts";
  * Worker, so that no code runs before its tables are there. `--dry-run` does what needs no account and stops.
  */
 async function deploy(dryRun: boolean): Promise<void> {
-  note(`assets in ${buildAssets()}`);
+  note(`assets in ${buildAssets().directory}`);
   const build = await buildWorker();
   note(`the Worker builds: ${build.script}`);
   if (dryRun) return;

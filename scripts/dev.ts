@@ -2,17 +2,20 @@ import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { buildAssets } from "./local/build.ts";
+import { buildAssets } from "./local/assets.ts";
+import { prepareDatabase } from "./local/database.ts";
 import { demoWarning } from "./local/demo.ts";
 import { chooseSockets, urlOf } from "./local/listen.ts";
 import { lockState } from "./local/lock.ts";
 import { fail, note } from "./local/log.ts";
 import { watchParents } from "./local/parents.ts";
-import { prepareState } from "./local/prepare.ts";
+import { prepareSecrets } from "./local/prepare.ts";
 import { processId } from "./local/process.ts";
-import { readProject, workerdEnvironment, workerdPath } from "./local/runtime.ts";
+import { readProject } from "./local/project.ts";
+import { workerdEnvironment } from "./local/runtime.ts";
 import { PROJECT, placesOf, StartError } from "./local/settings.ts";
 import { checkState } from "./local/state.ts";
+import { workerdPath } from "./local/workerd.ts";
 import { wranglerScript } from "./local/wrangler.ts";
 
 /**
@@ -26,7 +29,9 @@ async function dev(): Promise<void> {
   const lock = await lockState(places.stateDir, "run dev");
   checkState(places);
   buildAssets();
-  const { settings } = await prepareState(readProject(), process.env);
+  const project = readProject();
+  const settings = prepareSecrets(project.vars, places, process.env);
+  await prepareDatabase(project, places, settings);
   const warning = demoWarning(settings.auth, Date.now());
   if (warning !== null) note(warning);
   const sockets = await chooseSockets(settings);

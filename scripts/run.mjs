@@ -1,6 +1,9 @@
 // Plain JavaScript on purpose: an older Node cannot even read the TypeScript beside it, and should be told so in words.
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { buildHome } from "./local/sources.mjs";
 
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 const command = process.argv[2] ?? "";
@@ -27,5 +30,16 @@ process.emitWarning = (warning, ...rest) => {
   if (rest[0] !== "ExperimentalWarning" && rest[0]?.type !== "ExperimentalWarning")
     warn.call(process, warning, ...rest);
 };
+const own = process.argv[1];
 process.argv.splice(1, 2, fileURLToPath(script));
-await import(script.href);
+await import(command === "start" ? builtStart() : script.href);
+
+/** The start as it was built, in one JavaScript file. Whatever builds it ends before it begins, and leaves no memory behind. */
+function builtStart() {
+  const built = () => path.join(buildHome(at("")), "start.js");
+  if (!existsSync(built())) {
+    const { status } = spawnSync(process.execPath, [own, "build", "--worker-only"], { stdio: ["ignore", 2, 2] });
+    if (status !== 0) process.exit(status ?? 1);
+  }
+  return pathToFileURL(built()).href;
+}

@@ -1,24 +1,29 @@
-import { type Build, buildAssets, buildWorker } from "./local/build.ts";
+import http from "node:http";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { type IpRange, parseRanges } from "../src/platform/settings.ts";
+import { type Assets, buildAssets } from "./local/assets.ts";
+import { type Build, readBuild } from "./local/built.ts";
 import { startSchedules } from "./local/cron.ts";
 import { demoWarning } from "./local/demo.ts";
+import { runErrand } from "./local/errand.ts";
 import { openFront } from "./local/front.ts";
 import { chooseSockets, type Listen, urlOf } from "./local/listen.ts";
-import { lockState } from "./local/lock.ts";
+import { lockState, type StateLock } from "./local/lock.ts";
 import { fail, note, sayReady } from "./local/log.ts";
+import { makeOutbound } from "./local/outbound.ts";
 import { watchParents } from "./local/parents.ts";
-import { type Prepared, prepareState } from "./local/prepare.ts";
-import { type Runtime, readProject, startWorker } from "./local/runtime.ts";
+import { planKey, readPlan, writePlan } from "./local/plan-file.ts";
+import { isMigrated, prepareSecrets } from "./local/prepare.ts";
 import { readSecrets } from "./local/secrets.ts";
-import { localSettings, type Places, placesOf } from "./local/settings.ts";
-import { checkState } from "./local/state.ts";
+import { type LocalSettings, localSettings, type Places, PROJECT, placesOf, StartError } from "./local/settings.ts";
+import { checkState, readInventory } from "./local/state.ts";
 import { relieve, watchStorage } from "./local/storage.ts";
 import { type Server, supervise } from "./local/supervise.ts";
+import { type Plan, type Runtime, runWorkerd } from "./local/workerd.ts";
 
 /** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
 const EX_SOFTWARE = 70;
-
-/** Where workerd itself listens: behind the front, on any free port. */
-const INSIDE = { hosts: [{ address: "127.0.0.1", optional: false }], port: 0 };
 
 /** So long the ready line waits for the first tick. */
 const FIRST_TICK_MS = 15_000;
@@ -40,27 +45,26 @@ async function start(): Promise<void> {
   const spent = relieve(places.stateDir);
   checkState(places);
 
-  buildAssets();
-  const build = await buildWorker();
-  const project = readProject();
+  const assets = buildAssets();
+  const build = ownBuild();
+  const { project } = build;
   // Before anything is written, so that a first run that cannot listen leaves nothing behind.
   const early = localSettings(project.vars, readSecrets(places.secretsFile), process.env);
   const sockets = await chooseSockets(early);
   const storage = watchStorage({ stateDir: places.stateDir, reserve: early.storageReserve, spent, note });
   const url = urlOf(sockets);
-  const prepared = await prepareState(project, process.env);
+  const settings = prepareSecrets(project.vars, places, process.env);
+  const vars = workerVars(settings, build, sockets);
+  const plan = planner({ places, assets, build, settings, vars, lock });
+  const outbound = makeOutbound({ allow: parseRanges(vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
 
-  const vars = workerVars(prepared, build, sockets);
   const supervisor = await supervise({
     async start() {
-      const { isFull: isStorageFull } = storage;
       // Another program may have taken the port while nothing ran.
       await chooseSockets({ hosts: early.hosts, port: sockets[0]?.port ?? 0 });
-      const inside = await chooseSockets(INSIDE);
-      const served = { script: build.script, vars, listen: inside, targetsAsSent: true, isStorageFull };
-      const runtime = await startWorker(project, places, served);
+      const runtime = await runWorkerd(await plan(), { outbound, isStorageFull: storage.isFull });
       lock.update({ url, workerd: runtime.workerd });
-      return withSchedules(await withFront(runtime, sockets, inside), project.crons);
+      return withSchedules(await withFront(runtime, sockets), project.crons);
     },
     note,
     giveUp: (reason) => ending.end(reason, EX_SOFTWARE),
@@ -69,7 +73,7 @@ async function start(): Promise<void> {
     storage.stop();
     return supervisor.stop();
   };
-  const warning = demoWarning(prepared.settings.auth, Date.now());
+  const warning = demoWarning(settings.auth, Date.now());
   if (warning !== null) note(warning);
   sayReady(`certctl-edge ready on ${url} - ${await nextStep(url, places)}`);
 }
@@ -96,7 +100,44 @@ function makeEnding() {
   return ending;
 }
 
-function workerVars({ settings }: Prepared, build: Build, sockets: readonly Listen[]): Record<string, string> {
+/** The build that this file belongs to: `scripts/run.mjs` has it made where there is none. */
+function ownBuild(): Build {
+  const build = readBuild(path.dirname(fileURLToPath(import.meta.url)));
+  if (!build) throw new StartError("this start has no build: run `npm start`");
+  return build;
+}
+
+/** All that a plan is made of, and the lock that tells who works on the state meanwhile. */
+interface Planned {
+  readonly places: Places;
+  readonly assets: Assets;
+  readonly build: Build;
+  readonly settings: LocalSettings;
+  readonly vars: Readonly<Record<string, string>>;
+  readonly lock: StateLock;
+}
+
+/**
+ * Gives the plan that was written before, where it still holds and the database is migrated, otherwise a new one. It is read for
+ * each start of workerd: kept in memory it would be 4 MB.
+ */
+function planner({ places, assets, build, settings, vars, lock }: Planned): () => Promise<Plan> {
+  const file = path.join(places.stateDir, "plan");
+  const start = { script: build.script, vars, targetsAsSent: true, storage: true };
+  const flags = process.env.MINIFLARE_WORKERD_V8_FLAGS ?? null;
+  const key = planKey([build, assets.digest, places, start, flags]);
+  return async () => {
+    const migrated = await isMigrated(readInventory(places), settings, places, path.join(PROJECT, "migrations"));
+    const written = migrated ? readPlan(file, key) : null;
+    if (written) return written;
+    const work = { project: build.project, places, settings, isMigrated: migrated, start };
+    const plan = await runErrand(work, (workerd) => lock.update({ workerd }));
+    writePlan(file, key, plan, note);
+    return plan;
+  };
+}
+
+function workerVars(settings: LocalSettings, build: Build, sockets: readonly Listen[]): Record<string, string> {
   const port = String(sockets[0]?.port);
   return {
     CERTCTL_COMMIT: build.commit,
@@ -108,8 +149,8 @@ function workerVars({ settings }: Prepared, build: Build, sockets: readonly List
 }
 
 /** The runtime with the front that makes it reachable, and which is open no longer than it lives. */
-async function withFront(runtime: Runtime, sockets: readonly Listen[], inside: readonly Listen[]): Promise<Runtime> {
-  const front = await openFront(sockets, inside[0] ?? { host: "127.0.0.1", port: 0 }).catch(async (error: unknown) => {
+async function withFront(runtime: Runtime, sockets: readonly Listen[]): Promise<Runtime> {
+  const front = await openFront(sockets, { host: "127.0.0.1", port: runtime.port }).catch(async (error: unknown) => {
     await runtime.stop();
     throw error;
   });
@@ -126,8 +167,7 @@ async function withSchedules(runtime: Runtime, crons: readonly string[]): Promis
   const schedules = startSchedules(
     crons,
     async ({ cron, scheduledTime }) => {
-      const worker = await runtime.miniflare.getWorker();
-      const { outcome } = await worker.scheduled({ cron, scheduledTime });
+      const outcome = await runtime.scheduled({ cron, scheduledTime });
       if (outcome !== "ok") throw new Error(`outcome ${outcome}`);
     },
     ({ cron }, error) => {
@@ -159,14 +199,19 @@ function shellWord(text: string): string {
   return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-async function bootstrapOpen(url: string): Promise<boolean> {
-  try {
-    const response = await fetch(`${url}/api/v1/auth/bootstrap`, { signal: AbortSignal.timeout(5_000) });
-    const body: unknown = await response.json();
-    return response.ok && typeof body === "object" && body !== null && "available" in body && body.available === true;
-  } catch {
-    return false;
-  }
+function bootstrapOpen(url: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const signal = AbortSignal.timeout(5_000);
+    const request = http.get(`${url}/api/v1/auth/bootstrap`, { agent: false, signal }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (part: string) => {
+        text += part;
+      });
+      response.on("error", () => resolve(false));
+      response.on("end", () => resolve(/"available":\s*true/.test(text)));
+    });
+    request.on("error", () => resolve(false));
+  });
 }
 
 start().catch(fail);

@@ -1,57 +1,16 @@
 import { execFile } from "node:child_process";
-import { createHash, randomUUID } from "node:crypto";
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { createRequire } from "node:module";
+import { randomUUID } from "node:crypto";
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
+import { build as esbuild } from "esbuild";
+import { type Build, readBuild, SCRIPT } from "./built.ts";
+import { readProject } from "./project.ts";
 import { PROJECT, StartError } from "./settings.ts";
+import { buildHome } from "./sources.mjs";
 import { wranglerScript } from "./wrangler.ts";
 
 const run = promisify(execFile);
-const require = createRequire(import.meta.url);
-
-/** What a bundle is made of; a change in any of them makes a new one. */
-const SOURCES = ["worker", "src", "durable-objects", "wrangler.toml", "package-lock.json", "tsconfig.json"];
-
-/** Files of swagger-ui-dist that the API reference page uses. */
-const SWAGGER_FILES = ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt"];
-
-const BUNDLE = "index.js";
-
-export interface Build {
-  /** The Worker's one module. */
-  readonly script: string;
-  readonly commit: string;
-  /** RFC 3339. */
-  readonly builtAt: string;
-}
-
-/** Makes `.build/assets` of web/, openapi.json and the API reference's files. Each file is replaced at once; who reads sees no half. */
-export function buildAssets(project = PROJECT): string {
-  const target = path.join(project, ".build/assets");
-  const files = new Map<string, Buffer>();
-  const web = path.join(project, "web");
-  for (const name of filesUnder(web)) files.set(name, readFileSync(path.join(web, name)));
-  files.set("openapi.json", readFileSync(path.join(project, "openapi.json")));
-  const swagger = path.dirname(require.resolve("swagger-ui-dist/package.json"));
-  for (const name of SWAGGER_FILES) files.set(`docs/${name}`, readFileSync(path.join(swagger, name)));
-  for (const [name, content] of files) writeIfChanged(path.join(target, name), content);
-  for (const name of filesUnder(target)) {
-    if (!files.has(name) && !name.endsWith(".new")) rmSync(path.join(target, name), { force: true });
-  }
-  return target;
-}
 
 /**
  * The bundle of the sources as they are, made by `wrangler deploy --dry-run` unless it is there already. A bundle lies in
@@ -61,7 +20,7 @@ export function buildAssets(project = PROJECT): string {
 export async function buildWorker(project = PROJECT): Promise<Build> {
   const buildDir = path.join(project, ".build");
   for (;;) {
-    const home = path.join(buildDir, `worker-${sourcesDigest(project)}`);
+    const home = buildHome(project);
     const made = readBuild(home) ?? (await make(project, buildDir, home));
     // Null: the sources changed while they were read; the digest would name another bundle than the one made.
     if (!made) continue;
@@ -75,10 +34,10 @@ async function make(project: string, buildDir: string, home: string): Promise<Bu
   const draft = path.join(buildDir, `draft-${randomUUID()}`);
   mkdirSync(draft, { recursive: true });
   try {
-    await bundle(project, draft);
-    const facts = { commit: await commitOf(project), builtAt: new Date().toISOString() };
+    await Promise.all([bundle(project, draft), bundleStart(project, draft)]);
+    const facts = { commit: await commitOf(project), builtAt: new Date().toISOString(), project: readProject(project) };
     writeFileSync(path.join(draft, "build.json"), JSON.stringify(facts));
-    if (path.join(buildDir, `worker-${sourcesDigest(project)}`) !== home) return null;
+    if (buildHome(project) !== home) return null;
     renameSync(draft, home);
   } catch (error) {
     // Another build of the same sources may have been faster.
@@ -87,7 +46,7 @@ async function make(project: string, buildDir: string, home: string): Promise<Bu
     rmSync(draft, { recursive: true, force: true });
   }
   const build = readBuild(home);
-  if (!build) throw new StartError(`the build left no ${BUNDLE} in ${home}`);
+  if (!build) throw new StartError(`the build left no ${SCRIPT} in ${home}`);
   return build;
 }
 
@@ -107,12 +66,33 @@ async function bundle(project: string, outdir: string): Promise<void> {
   }
 }
 
-function readBuild(home: string): Build | null {
-  const script = path.join(home, BUNDLE);
-  if (!existsSync(script)) return null;
-  const facts: unknown = JSON.parse(readFileSync(path.join(home, "build.json"), "utf8"));
-  if (typeof facts !== "object" || facts === null || !("commit" in facts) || !("builtAt" in facts)) return null;
-  return { script, commit: String(facts.commit), builtAt: String(facts.builtAt) };
+/**
+ * `scripts/start.ts` as one JavaScript file: the process that stays takes no memory to read TypeScript, nor for what it only
+ * would import.
+ */
+async function bundleStart(project: string, outdir: string): Promise<void> {
+  await esbuild({
+    absWorkingDir: project,
+    entryPoints: ["scripts/start.ts"],
+    outdir,
+    bundle: true,
+    minify: true,
+    keepNames: true,
+    platform: "node",
+    format: "esm",
+    target: "node22",
+    logLevel: "silent",
+    plugins: [
+      {
+        name: "src-without-side-effects",
+        setup: ({ onResolve }) =>
+          onResolve({ filter: /^\.\.?\/.*\.ts$/ }, ({ path: file, resolveDir }) => ({
+            path: path.join(resolveDir, file),
+            sideEffects: false,
+          })),
+      },
+    ],
+  });
 }
 
 function pointTo(buildDir: string, home: string): void {
@@ -138,19 +118,6 @@ function prune(buildDir: string, keep: string): void {
   }
 }
 
-function sourcesDigest(project: string): string {
-  const digest = createHash("sha256");
-  for (const source of SOURCES) {
-    const at = path.join(project, source);
-    const names = statSync(at, { throwIfNoEntry: false })?.isDirectory() ? filesUnder(at) : [""];
-    for (const name of names) {
-      const file = path.join(at, name);
-      if (existsSync(file)) digest.update(`${source}/${name}\0`).update(readFileSync(file)).update("\0");
-    }
-  }
-  return digest.digest("hex").slice(0, 16);
-}
-
 /** The commit that is checked out, "unknown" outside a repository. */
 export async function commitOf(project = PROJECT): Promise<string> {
   try {
@@ -158,21 +125,4 @@ export async function commitOf(project = PROJECT): Promise<string> {
   } catch {
     return "unknown";
   }
-}
-
-/** Paths of all files below, relative, with forward slashes, in order. */
-function filesUnder(directory: string): string[] {
-  if (!existsSync(directory)) return [];
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)).split(path.sep).join("/"))
-    .sort();
-}
-
-function writeIfChanged(file: string, content: Buffer): void {
-  if (existsSync(file) && readFileSync(file).equals(content)) return;
-  mkdirSync(path.dirname(file), { recursive: true });
-  const next = `${file}.${randomUUID()}.new`;
-  writeFileSync(next, content);
-  renameSync(next, file);
 }

@@ -51,7 +51,8 @@ export function fail(error: unknown): never {
   process.exit(1);
 }
 
-function reasonOf(error: unknown): string {
+/** What the operator is told of an error. */
+export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if ("code" in error && error.code === "start_failed") return error.message;
   if ("syscall" in error && "path" in error) return unusable(String(error.path), error).message;

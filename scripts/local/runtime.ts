@@ -1,55 +1,26 @@
-import { accessSync, chmodSync, constants, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
+import childProcess from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { EventEmitter } from "node:events";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { PassThrough } from "node:stream";
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare, Response, type V4WorkerOptions } from "miniflare";
-import { unstable_readConfig as readConfig, unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
-import { type IpRange, parseRanges } from "../../src/platform/settings.ts";
 import { logLine, note } from "./log.ts";
-import { makeOutbound } from "./outbound.ts";
 import { isAlive, type ProcessId, poll, processId } from "./process.ts";
-import { type Places, PROJECT, StartError } from "./settings.ts";
-
-const require = createRequire(import.meta.url);
-
-const WRAPPER = fileURLToPath(new URL("workerd.sh", import.meta.url));
+import type { Project } from "./project.ts";
+import { type Places, StartError } from "./settings.ts";
+import { type Plan, workerdPath, workerdWrapper } from "./workerd.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** What the local mode reads of wrangler.toml. */
-export interface Project {
-  readonly vars: Readonly<Record<string, string>>;
-  readonly crons: readonly string[];
-  /** The bindings as Miniflare wants them; no variables and secrets in it. */
-  readonly worker: V4WorkerOptions;
-}
-
-/** Reads wrangler.toml alone: of the project's `.dev.vars`, which wrangler would load along with it, nothing is read. */
-export function readProject(project = PROJECT): Project {
-  const config = readConfig({ config: path.join(project, "wrangler.toml") });
-  // A named env file takes the place of .dev.vars; this one is none.
-  const options = { overrides: {}, envFiles: [path.join(project, ".build/no-such-env-file")] };
-  const { workerOptions } = workerOptionsOf(config, undefined, options);
-  const { modulesRules: _rules, rootPath: _root, bindings: _bindings, ...worker } = workerOptions;
-  const vars = Object.entries(config.vars).filter((entry): entry is [string, string] => typeof entry[1] === "string");
-  return {
-    vars: Object.fromEntries(vars),
-    crons: config.triggers.crons ?? [],
-    worker: { ...worker, name: config.name ?? "certctl-edge" } as V4WorkerOptions,
-  };
-}
-
 /** A running workerd with the Miniflare that speaks to it. */
-export interface Runtime {
+interface Simulator {
   readonly miniflare: Miniflare;
-  readonly workerd: ProcessId;
-  /** Calls back once when workerd ends without having been told to, or has ended so already. */
-  onDeath(callback: () => void): void;
   stop(): Promise<void>;
 }
 
 /** A workerd with the state's D1 database only: migrations and checks happen before the Worker itself can be reached. */
-export async function startDatabaseOnly(project: Project, places: Places): Promise<Runtime> {
+export async function startDatabaseOnly(project: Project, places: Places): Promise<Simulator> {
   const { name, compatibilityDate, d1Databases } = project.worker;
   const databaseOnly = {
     name,
@@ -58,31 +29,34 @@ export async function startDatabaseOnly(project: Project, places: Places): Promi
     modules: true,
     script: "export default { fetch: () => new Response(null, { status: 404 }) };",
   } as V4WorkerOptions;
-  return await startRuntime(places, [databaseOnly]);
+  return await startSimulator(places, [databaseOnly]);
 }
 
+const ANY_PORT = { host: "127.0.0.1", port: 0 };
+
+/** What the Worker is started with. */
 export interface WorkerStart {
   readonly script: string;
   readonly vars: Readonly<Record<string, string>>;
-  readonly listen: readonly { readonly host: string; readonly port: number }[];
   /**
    * The Worker sees the request target as the client sent it. Otherwise workerd makes a URL of Host and target without looking
    * at either, so that a Host may hold a path.
    */
-  readonly targetsAsSent?: boolean;
-  /** What the binding STORAGE answers: whether the disk is nearly full. */
-  readonly isStorageFull?: () => boolean;
+  readonly targetsAsSent: boolean;
+  /** Whether there is a binding STORAGE. */
+  readonly storage: boolean;
 }
 
-/** The built Worker on its direct sockets. */
-export async function startWorker(project: Project, places: Places, start: WorkerStart): Promise<Runtime> {
-  const outbound = makeOutbound({ allow: parseRanges(start.vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
+/** Miniflare's configuration of the built Worker, for `runWorkerd`. Nothing is run. */
+export async function planWorker(project: Project, places: Places, start: WorkerStart): Promise<Plan> {
   const { assets, ...worker } = project.worker;
-  const { targetsAsSent = false, isStorageFull } = start;
+  const { targetsAsSent, storage } = start;
+  // `runWorkerd` answers what goes to a function here.
+  const elsewhere = () => new Response(null, { status: 404 });
   const serviceBindings = {
     ...worker.serviceBindings,
     ...(assets ? { [assets.binding ?? "ASSETS"]: ASSETS_WORKER } : {}),
-    ...(isStorageFull ? { STORAGE: () => new Response(isStorageFull() ? "full" : "ok") } : {}),
+    ...(storage ? { STORAGE: elsewhere } : {}),
   };
   const main = {
     ...worker,
@@ -91,16 +65,51 @@ export async function startWorker(project: Project, places: Places, start: Worke
     rootPath: path.dirname(start.script),
     scriptPath: path.basename(start.script),
     bindings: { ...start.vars, ...(targetsAsSent ? { CERTCTL_TARGETS_AS_SENT: "1" } : {}) },
-    unsafeDirectSockets: start.listen.map(({ host, port }) => ({ host, port, proxy: targetsAsSent })),
-    outboundService: async (request: Parameters<ReturnType<typeof makeOutbound>>[0]) => {
-      const answer = await outbound(request);
-      return new Response(answer.body as ConstructorParameters<typeof Response>[0], {
-        status: answer.status,
-        headers: answer.headers,
-      });
-    },
+    unsafeDirectSockets: [{ ...ANY_PORT, proxy: targetsAsSent }],
+    outboundService: elsewhere,
   } as V4WorkerOptions;
-  return await startRuntime(places, assets ? [main, assetsWorker(assets, worker.compatibilityDate)] : [main]);
+  const scheduleSecret = randomBytes(32).toString("hex");
+  const workers = [
+    main,
+    ...(assets ? [assetsWorker(assets, worker.compatibilityDate)] : []),
+    scheduleWorker(worker.name ?? "", scheduleSecret, worker.compatibilityDate),
+  ];
+  const config = await captureConfig(places, workers);
+  return {
+    config,
+    socket: socketName(0),
+    scheduleSocket: socketName(workers.length - 1),
+    scheduleSecret,
+    loopbackSecret: loopbackSecretIn(config),
+    directories: directoriesIn(config, places),
+  };
+}
+
+/** Miniflare's name for the direct socket of its worker number `at`. */
+function socketName(at: number): string {
+  return `direct:${at}:default`;
+}
+
+/** Runs the scheduled handler of the main Worker for whoever shows the secret. */
+function scheduleWorker(main: string, secret: string, compatibilityDate: string | undefined): V4WorkerOptions {
+  return {
+    name: "schedules",
+    ...(compatibilityDate === undefined ? {} : { compatibilityDate }),
+    compatibilityFlags: ["service_binding_extra_handlers"],
+    modules: true,
+    script: `export default {
+      async fetch(request, { MAIN, SECRET }) {
+        if (request.headers.get("x-secret") !== SECRET) return new Response(null, { status: 403 });
+        const cron = request.headers.get("x-cron");
+        const scheduledTime = new Date(Number(request.headers.get("x-time")));
+        const { outcome } = await MAIN.scheduled({ cron, scheduledTime });
+        return new Response(outcome);
+      },
+    };`,
+    bindings: { SECRET: secret },
+    serviceBindings: { MAIN: main },
+    unsafeDirectSockets: [ANY_PORT],
+  } as V4WorkerOptions;
 }
 
 const ASSETS_WORKER = "assets";
@@ -124,11 +133,28 @@ function assetsWorker(
   } as V4WorkerOptions;
 }
 
-async function startRuntime(places: Places, workers: readonly V4WorkerOptions[]): Promise<Runtime> {
-  const temporary = path.join(places.stateDir, "tmp");
-  mkdirSync(temporary, { recursive: true, mode: 0o700 });
-  const pidFile = path.join(temporary, `workerd-${crypto.randomUUID()}.pid`);
+async function startSimulator(places: Places, workers: readonly V4WorkerOptions[]): Promise<Simulator> {
+  const pidFile = path.join(temporaryOf(places), `workerd-${crypto.randomUUID()}.pid`);
   Object.assign(process.env, workerdEnvironment());
+  const miniflare = makeMiniflare(places, workers, {
+    CERTCTL_WORKERD: workerdPath(),
+    CERTCTL_WORKERD_PARENT: String(process.pid),
+    CERTCTL_WORKERD_PID_FILE: pidFile,
+  });
+  try {
+    await miniflare.ready;
+    return watched(miniflare, pidFile);
+  } catch (error) {
+    await miniflare.dispose().catch(() => undefined);
+    throw error;
+  }
+}
+
+function makeMiniflare(
+  places: Places,
+  workers: readonly V4WorkerOptions[],
+  runtimeEnv: Readonly<Record<string, string>>,
+): Miniflare {
   const before = SIGNALS.map((signal) => process.listeners(signal));
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
@@ -136,7 +162,7 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
       host: "127.0.0.1",
       port: 0,
       resourcePersistencePath: places.persistDir,
-      resourceTmpPath: temporary,
+      resourceTmpPath: temporaryOf(places),
       logRequests: false,
       log: new StderrLog(LogLevel.WARN),
       handleStructuredLogs: ({ message }: { message: string }) => {
@@ -144,11 +170,7 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
         if (!message.startsWith("NOSENTRY")) logLine(message);
       },
       cf: false,
-      unsafeRuntimeEnv: {
-        CERTCTL_WORKERD: workerdPath(),
-        CERTCTL_WORKERD_PARENT: String(process.pid),
-        CERTCTL_WORKERD_PID_FILE: pidFile,
-      },
+      unsafeRuntimeEnv: runtimeEnv,
     } as Parameters<typeof convertV4MiniflareOptions>[0]),
   );
   // Miniflare ends the process on a signal, at once and with an error; who started it decides that.
@@ -157,16 +179,76 @@ async function startRuntime(places: Places, workers: readonly V4WorkerOptions[])
       if (!before[at]?.includes(listener)) process.removeListener(signal, listener);
     }
   });
+  return miniflare;
+}
+
+function temporaryOf({ stateDir }: Places): string {
+  const temporary = path.join(stateDir, "tmp");
+  mkdirSync(temporary, { recursive: true, mode: 0o700 });
+  return temporary;
+}
+
+/** What Miniflare would write to workerd's standard input: a stand-in takes it in place of a workerd, and ends. */
+async function captureConfig(places: Places, workers: readonly V4WorkerOptions[]): Promise<Buffer> {
+  Object.assign(process.env, workerdEnvironment());
+  const { spawn } = childProcess;
+  const { TMPDIR } = process.env;
+  const chunks: Buffer[] = [];
+  Object.assign(childProcess, { spawn: () => standIn(chunks) });
+  process.env.TMPDIR = temporaryOf(places);
   try {
-    await miniflare.ready;
-    return watched(miniflare, pidFile);
-  } catch (error) {
+    const miniflare = makeMiniflare(places, workers, {});
+    const failure = await miniflare.ready.then(
+      () => null,
+      (error: unknown) => error,
+    );
     await miniflare.dispose().catch(() => undefined);
-    throw explained(error);
+    if (chunks.length === 0) throw failure ?? new StartError("Miniflare made no configuration");
+    return Buffer.concat(chunks);
+  } finally {
+    Object.assign(childProcess, { spawn });
+    if (TMPDIR === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = TMPDIR;
   }
 }
 
-/** Miniflare tries to bring a dead workerd back itself; workerd.sh does not let it, and supervise.ts says what happens. */
+function standIn(chunks: Buffer[]): EventEmitter {
+  const stdin = new PassThrough();
+  const [stdout, stderr, control] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const child = new EventEmitter();
+  stdin.on("data", (chunk: Buffer) => chunks.push(chunk));
+  stdin.on("end", () => {
+    for (const stream of [stdout, stderr, control]) stream.end();
+    child.emit("exit", 0);
+  });
+  return Object.assign(child, { stdin, stdout, stderr, stdio: [stdin, stdout, stderr, control], kill: () => true });
+}
+
+/** Texts of a Cap'n Proto message end with a NUL, and are aligned by more of them. */
+function loopbackSecretIn(config: Buffer): string {
+  const secret = /MF-Loopback-Secret\0+([0-9a-f]{64})\0/.exec(config.toString("latin1"))?.[1];
+  if (secret === undefined) throw new StartError("Miniflare's configuration names no secret of its loopback server");
+  return secret;
+}
+
+function directoriesIn(config: Buffer, places: Places): string[] {
+  const text = config.toString("latin1");
+  const roots = [places.persistDir, path.join(places.stateDir, "tmp")].map((root) => escaped(`${root}/`));
+  // A text begins at a whole word of eight bytes.
+  const found = [...text.matchAll(new RegExp(`(?:${roots.join("|")})[^\\0]+`, "g"))]
+    .filter(({ index }) => index % 8 === 0)
+    .map(([directory]) => Buffer.from(directory, "latin1").toString());
+  return [...new Set(found)];
+}
+
+/** A path as it stands in a message read as Latin-1, for a regular expression. */
+function escaped(text: string): string {
+  return Buffer.from(text)
+    .toString("latin1")
+    .replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}
+
+/** Miniflare tries to bring a dead workerd back itself; workerd.sh does not let it. */
 const OWN_RESTART = /The Workers runtime (?:crashed unexpectedly and is|failed to restart after)/;
 
 /** What Miniflare has to say goes to stderr. */
@@ -181,57 +263,21 @@ class StderrLog extends Log {
  * collections of the whole heap (a quarter of the memory, no cost in throughput).
  */
 export function workerdEnvironment(): Record<"MINIFLARE_WORKERD_PATH" | "MINIFLARE_WORKERD_V8_FLAGS", string> {
-  try {
-    accessSync(WRAPPER, constants.X_OK);
-  } catch {
-    chmodSync(WRAPPER, 0o755);
-  }
   return {
-    MINIFLARE_WORKERD_PATH: WRAPPER,
+    MINIFLARE_WORKERD_PATH: workerdWrapper(),
     MINIFLARE_WORKERD_V8_FLAGS: process.env.MINIFLARE_WORKERD_V8_FLAGS ?? "--gc-global",
   };
 }
 
-/** The workerd that Miniflare itself would take. */
-export function workerdPath(): string {
-  const module: unknown = createRequire(require.resolve("miniflare"))("workerd");
-  if (typeof module === "object" && module !== null && "default" in module && typeof module.default === "string")
-    return module.default;
-  throw new StartError("no workerd for this machine is installed: run `npm ci`");
-}
-
-function watched(miniflare: Miniflare, pidFile: string): Runtime {
-  const workerd = processId(Number(readFileSync(pidFile, "utf8")));
+function watched(miniflare: Miniflare, pidFile: string): Simulator {
+  const workerd: ProcessId | null = processId(Number(readFileSync(pidFile, "utf8")));
   if (!workerd) throw new StartError("workerd ended as soon as it had started");
-  let stopping = false;
-  let dead = false;
-  let callback = () => {};
-  // The wrapper starts workerd once only, so this is the one to look at.
-  const watch = setInterval(() => {
-    if (stopping || isAlive(workerd)) return;
-    dead = true;
-    clearInterval(watch);
-    callback();
-  }, 200);
   return {
     miniflare,
-    workerd,
-    onDeath: (call) => {
-      callback = call;
-      if (dead) queueMicrotask(call);
-    },
     async stop() {
-      stopping = true;
-      clearInterval(watch);
       await miniflare.dispose().catch((error: unknown) => note(`stopping: ${String(error)}`));
       if (!(await poll(() => !isAlive(workerd), 5_000))) process.kill(workerd.pid, "SIGKILL");
       rmSync(pidFile, { force: true });
     },
   };
-}
-
-function explained(error: unknown): unknown {
-  if (error instanceof Error && "code" in error && error.code === "ERR_ADDRESS_IN_USE")
-    return new StartError(error.message);
-  return error;
 }

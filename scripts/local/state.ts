@@ -1,6 +1,7 @@
 import { accessSync, chmodSync, constants, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import type { SealedBy } from "./secrets.ts";
 import { type Places, StartError } from "./settings.ts";
 import { isSpent } from "./storage.ts";
 
@@ -49,6 +50,40 @@ export function checkState(places: Places): void {
       `${path.join(persistDir, "d1")} holds no inventory, but there are ledgers of CAs (${ledgers[0]}): ${restore(places)}`,
     );
   }
+}
+
+/** What the database of the inventory says about itself. */
+export interface Inventory {
+  /** Names of the migrations. */
+  readonly applied: readonly string[];
+  readonly sealedBy: readonly SealedBy[];
+}
+
+/** Null when there is none, or more than one, or one that cannot be read just now. */
+export function readInventory(places: Places): Inventory | null {
+  try {
+    return inventoryIn(path.join(places.persistDir, "d1"));
+  } catch {
+    return null;
+  }
+}
+
+function inventoryIn(directory: string): Inventory | null {
+  const found = [...filesUnder(directory)].filter(
+    (file) => file.endsWith(".sqlite") && hasTable(file, "d1_migrations") && hasTable(file, "sealing_keys"),
+  );
+  const [file] = found;
+  if (file === undefined || found.length > 1) return null;
+  return withDatabase(file, (database) => ({
+    applied: database
+      .prepare("SELECT name FROM d1_migrations")
+      .all()
+      .map((row) => String(row.name)),
+    sealedBy: database
+      .prepare("SELECT id, check_value FROM sealing_keys ORDER BY id")
+      .all()
+      .map((row) => ({ id: String(row.id), check_value: String(row.check_value) })),
+  }));
 }
 
 /** A file or directory that this process cannot work with, and what to do about it. */

@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startSchedules } from "../../scripts/local/cron.ts";
-import { chooseSockets } from "../../scripts/local/listen.ts";
-import { type Runtime, readProject, startWorker } from "../../scripts/local/runtime.ts";
+import { readProject } from "../../scripts/local/project.ts";
 import { PROJECT, placesOf } from "../../scripts/local/settings.ts";
+import type { Runtime } from "../../scripts/local/workerd.ts";
+import { startWorker } from "../support/local-worker.ts";
 
 /** A Worker that reaches out from itself and from an object, and remembers what was scheduled. */
 const PROBE = `
@@ -63,11 +64,10 @@ async function withProbe(
   vars: Record<string, string>,
   use: (ask: (path: string) => Promise<unknown>, runtime: Runtime) => Promise<void>,
 ) {
-  const listen = await chooseSockets({ hosts: [{ address: "127.0.0.1", optional: false }], port: 0 });
-  const places = placesOf({ STATE_DIR: path.join(directory, `state-${listen[0]?.port}`) });
-  const runtime = await startWorker(readProject(), places, { script: path.join(directory, "probe.js"), vars, listen });
+  const places = placesOf({ STATE_DIR: mkdtempSync(path.join(directory, "state-")) });
+  const runtime = await startWorker(readProject(), places, { script: path.join(directory, "probe.js"), vars });
   try {
-    await use(async (asked) => (await fetch(`http://127.0.0.1:${listen[0]?.port}${asked}`)).json(), runtime);
+    await use(async (asked) => (await fetch(`http://127.0.0.1:${runtime.port}${asked}`)).json(), runtime);
   } finally {
     await runtime.stop();
   }
@@ -97,7 +97,7 @@ test("the project's own .dev.vars is not read along with wrangler.toml, and noth
   mkdirSync(project);
   copyFileSync(path.join(PROJECT, "wrangler.toml"), path.join(project, "wrangler.toml"));
   writeFileSync(path.join(project, ".dev.vars"), "CANARY=from the project\n");
-  const script = `import { readProject } from "./scripts/local/runtime.ts"; process.stderr.write(JSON.stringify(readProject(process.argv[1])));`;
+  const script = `import { readProject } from "./scripts/local/project.ts"; process.stderr.write(JSON.stringify(readProject(process.argv[1])));`;
   const args = ["--disable-warning=ExperimentalWarning", "--input-type=module-typescript", "-e", script, project];
   const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: PROJECT, encoding: "utf8" });
   expect(stdout).toBe("");
@@ -117,12 +117,11 @@ test("what OUTBOUND_ALLOW names is reached; only the given variables are bound",
 
 test("schedules reach the Worker with their time", async () => {
   await withProbe({}, async (ask, runtime) => {
-    const worker = await runtime.miniflare.getWorker();
     const errors: unknown[] = [];
     const schedules = startSchedules(
       ["* * * * *"],
       async (tick) => {
-        expect((await worker.scheduled(tick)).outcome).toBe("ok");
+        expect(await runtime.scheduled(tick)).toBe("ok");
       },
       (_tick, error) => errors.push(error),
       { now: () => Date.parse("2026-11-23T03:00:00Z"), setTimeout: () => 0, clearTimeout: () => {} },

@@ -144,6 +144,27 @@ describe("npm start", () => {
   });
 });
 
+describe("what stays in memory", () => {
+  test("Miniflare does not: the process is small, and the next start takes the plan that is there", {
+    timeout: DEADLINE,
+  }, async () => {
+    const stateDir = scratch();
+    const first = await server({ stateDir, vars: { TRUSTED_PROXY_SECRET: "a secret of the environment" } });
+    const kilobytes = Number(execFileSync("ps", ["-o", "rss=", "-p", String(first.pid)], { encoding: "utf8" }));
+    // Node.js alone takes 45 MB, Miniflare and wrangler 250.
+    expect(kilobytes).toBeLessThan(140_000);
+    await first.stop();
+    const plan = readFileSync(path.join(stateDir, "plan"));
+    const options = { stateDir, port: first.port };
+    await (await startServer({ ...options, vars: { TRUSTED_PROXY_SECRET: "a secret of the environment" } })).stop();
+    expect(readFileSync(path.join(stateDir, "plan")).equals(plan)).toBe(true);
+    // Another setting is another plan.
+    const other = await server({ ...options, vars: { TRUSTED_PROXY_SECRET: "another secret, of the environment" } });
+    expect(readFileSync(path.join(stateDir, "plan")).equals(plan)).toBe(false);
+    expect((await fetch(`${other.url}/ready`)).status).toBe(200);
+  });
+});
+
 /** Kills a server's workerd and listens on its port before the next one does. */
 async function takeFrom(running: RunningServer): Promise<net.Server> {
   process.kill(running.workerdPid, "SIGKILL");

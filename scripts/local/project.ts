@@ -1,0 +1,27 @@
+import path from "node:path";
+import type { V4WorkerOptions } from "miniflare";
+import { unstable_readConfig as readConfig, unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
+import { PROJECT } from "./settings.ts";
+
+/** What the local mode reads of wrangler.toml. */
+export interface Project {
+  readonly vars: Readonly<Record<string, string>>;
+  readonly crons: readonly string[];
+  /** The bindings as Miniflare wants them; no variables and secrets in it. */
+  readonly worker: V4WorkerOptions;
+}
+
+/** Reads wrangler.toml alone: of the project's `.dev.vars`, which wrangler would load along with it, nothing is read. */
+export function readProject(project = PROJECT): Project {
+  const config = readConfig({ config: path.join(project, "wrangler.toml") });
+  // A named env file takes the place of .dev.vars; this one is none.
+  const options = { overrides: {}, envFiles: [path.join(project, ".build/no-such-env-file")] };
+  const { workerOptions } = workerOptionsOf(config, undefined, options);
+  const { modulesRules: _rules, rootPath: _root, bindings: _bindings, ...worker } = workerOptions;
+  const vars = Object.entries(config.vars).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  return {
+    vars: Object.fromEntries(vars),
+    crons: config.triggers.crons ?? [],
+    worker: { ...worker, name: config.name ?? "certctl-edge" } as V4WorkerOptions,
+  };
+}

@@ -1,0 +1,2 @@
+export function buildHome(project: string): string;
+export function filesUnder(directory: string): string[];

@@ -1,0 +1,17 @@
+import { makeOutbound } from "../../scripts/local/outbound.ts";
+import type { Project } from "../../scripts/local/project.ts";
+import { planWorker, type WorkerStart } from "../../scripts/local/runtime.ts";
+import type { Places } from "../../scripts/local/settings.ts";
+import { type Runtime, runWorkerd } from "../../scripts/local/workerd.ts";
+import { type IpRange, parseRanges } from "../../src/platform/settings.ts";
+
+/** Plans and runs a bundled Worker in this process, as `npm start` does in two. */
+export async function startWorker(
+  project: Project,
+  places: Places,
+  start: Pick<WorkerStart, "script" | "vars">,
+): Promise<Runtime> {
+  const plan = await planWorker(project, places, { ...start, targetsAsSent: false, storage: false });
+  const outbound = makeOutbound({ allow: parseRanges(start.vars.OUTBOUND_ALLOW ?? "") as readonly IpRange[] });
+  return await runWorkerd(plan, { outbound, isStorageFull: null });
+}
