@@ -204,7 +204,7 @@ export function route<
         params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
         query: parse(spec.query ?? EMPTY, knownQuery(spec, request.url), "") as z.output<Q>,
         body: (spec.body
-          ? parse(spec.body, spec.bodyType ? body : jsonValue(spec, request, body), "", spec.tolerant)
+          ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant)
           : {}) as z.output<B>,
         ifMatch: request.headers.get("If-Match"),
         request,
@@ -236,14 +236,6 @@ function knownQuery(
   const problem = unknownParameter(Object.keys(asked), known);
   if (problem !== null) throw invalid("query", problem, "unknown_parameter");
   return asked;
-}
-
-/** What every row has and nobody can set: it may come back in any body of a resource, and has no effect. */
-const SERVER_MANAGED = ["tenant_id", "created_at", "updated_at"];
-
-function settable(body: unknown): unknown {
-  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
-  return Object.fromEntries(Object.entries(body).filter(([name]) => !SERVER_MANAGED.includes(name)));
 }
 
 function createdHeaders(location: string | undefined, body: unknown): Record<string, string> {
@@ -344,15 +336,6 @@ function checkDepth(text: string): void {
       if (++depth > MAX_JSON_DEPTH) throw new SyntaxError(`nests deeper than ${MAX_JSON_DEPTH} levels`);
     } else if (character === 0x5d || character === 0x7d) depth--;
   }
-}
-
-function jsonValue<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
-  spec: RouteSpec<P, Q, B>,
-  request: Request,
-  body: Uint8Array,
-): unknown {
-  const value = jsonBody(spec, request, body);
-  return spec.location === undefined && spec.method !== "put" ? value : settable(value);
 }
 
 function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint8Array): unknown {

@@ -82,7 +82,7 @@ export async function outsideCa(options: OutsideCaOptions = {}): Promise<Outside
       ...(nameConstraints ? [extension(EXTENSION.nameConstraints, true, encodeNameConstraints(nameConstraints))] : []),
     ],
   );
-  const der = await signTbs(tbs, by);
+  const der = await signTbs(tbs, { ...by, algorithmIdentifier: signatureAlgorithmIdentifier });
   return { der, signer, keys, cert_pem: encodePem("CERTIFICATE", der), key_pem: encodePem("PRIVATE KEY", keys.pkcs8) };
 }
 
