@@ -2,9 +2,9 @@ import { buildAssets } from "./local/assets.ts";
 import { buildWorker } from "./local/build.ts";
 import { fail, note } from "./local/log.ts";
 
-/** `npm run build [-- --assets-only]`: the static assets and the Worker's bundle. `--worker-only` is for the first `npm start`. */
+/** `npm run build [-- --assets-only]`: the static assets and the Worker's bundle. */
 try {
-  if (!process.argv.includes("--worker-only")) note(`assets in ${buildAssets().directory}`);
+  note(`assets in ${buildAssets().directory}`);
   if (!process.argv.includes("--assets-only")) note(`Worker in ${(await buildWorker()).script}`);
 } catch (error) {
   fail(error);

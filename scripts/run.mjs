@@ -38,7 +38,7 @@ await import(command === "start" ? builtStart() : script.href);
 function builtStart() {
   const built = () => path.join(buildHome(at("")), "start.js");
   if (!existsSync(built())) {
-    const { status } = spawnSync(process.execPath, [own, "build", "--worker-only"], { stdio: ["ignore", 2, 2] });
+    const { status } = spawnSync(process.execPath, [own, "build"], { stdio: ["ignore", 2, 2] });
     if (status !== 0) process.exit(status ?? 1);
   }
   return pathToFileURL(built()).href;

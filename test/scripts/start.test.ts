@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdtempSync,
   readFileSync,
@@ -124,6 +125,24 @@ describe("npm start", () => {
     expect(code).toBe(1);
     expect(stderr).toContain(`port ${port} on 127.0.0.1 is taken`);
     expect(existsSync(path.join(stateDir, ".dev.vars"))).toBe(false);
+  });
+
+  test("a tree that was just checked out is built first", { timeout: DEADLINE }, () => {
+    const project = path.join(scratch(), "project");
+    const tracked = execFileSync("git", ["ls-files", "-z", "--", ":!test"], { cwd: PROJECT, encoding: "utf8" }).split(
+      "\0",
+    );
+    for (const file of tracked.filter((name) => name !== ""))
+      cpSync(path.join(PROJECT, file), path.join(project, file), { recursive: true });
+    symlinkSync(path.join(PROJECT, "node_modules"), path.join(project, "node_modules"));
+    const { status, stderr } = spawnSync(process.execPath, ["scripts/run.mjs", "start"], {
+      cwd: project,
+      // Of the addresses for documentation (RFC 5737): the start ends there.
+      env: environment({ HOST: "192.0.2.1" }),
+      encoding: "utf8",
+    });
+    expect([status, stderr]).toEqual([1, expect.stringContaining("HOST 192.0.2.1 is no address of this machine")]);
+    expect(existsSync(path.join(project, ".build/worker/start.js"))).toBe(true);
   });
 
   test("never a new sealing key beside a state that another one sealed", { timeout: DEADLINE }, async () => {
