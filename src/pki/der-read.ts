@@ -246,7 +246,7 @@ export class Cursor {
   /** Steps into the element of that tag and returns where it ends. */
   enter(tag: number, limit: number): number {
     const { bytes, at } = this;
-    if (!this.sees(tag, limit)) throw new DerError(`expected tag 0x${tag.toString(16)} at octet ${at}`);
+    if (at >= limit || bytes[at] !== tag) throw new DerError(`expected tag 0x${tag.toString(16)} at octet ${at}`);
     const end = elementEnd(bytes, at, limit);
     this.at = contentStart(bytes, at);
     return end;

@@ -78,17 +78,21 @@ export function writeTime(out: Uint8Array, at: number, milliseconds: number): nu
   return at + 15;
 }
 
-/** Whether the octets have the form of a time with that many digits and a Z; throws DerError where not. */
-export function checkTime(bytes: Uint8Array, start: number, end: number, digits: number): void {
-  for (let i = 0; i < digits; i++) {
-    const octet = bytes[start + i] as number;
-    if (start + i >= end || octet < 0x30 || octet > 0x39) throw new DerError("time is not all digits and seconds");
-  }
-  if (end - start !== digits + 1 || bytes[end - 1] !== 0x5a) throw new DerError("time must end in seconds and Z");
+/** The number that two digits make; -1 where one of them is none. */
+function twoDigits(bytes: Uint8Array, at: number): number {
+  const tens = (bytes[at] as number) - 0x30;
+  const ones = (bytes[at + 1] as number) - 0x30;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : -1;
 }
 
-function twoDigits(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] as number) - 0x30) * 10 + ((bytes[at + 1] as number) - 0x30);
+/** Whether the octets have the form of a time with that many digits and a Z; throws DerError where not. */
+export function checkTime(bytes: Uint8Array, start: number, end: number, digits: number): void {
+  if (end - start !== digits + 1 || bytes[end - 1] !== 0x5a) throw new DerError("time must end in seconds and Z");
+  for (let at = start; at < end - 1; at += 2) if (twoDigits(bytes, at) < 0) throw notDigits();
+}
+
+function notDigits(): DerError {
+  return new DerError("time is not all digits and seconds");
 }
 
 function daysIn(month: number, year: number): number {
@@ -100,12 +104,18 @@ function daysIn(month: number, year: number): number {
 export function readTime(bytes: Uint8Array, tag: number, start: number, end: number): number {
   const short = tag === TAG.UTC_TIME;
   if (!short && tag !== TAG.GENERALIZED_TIME) throw new DerError(`expected a time, found tag 0x${tag.toString(16)}`);
-  checkTime(bytes, start, end, short ? 12 : 14);
+  if (end - start !== (short ? 13 : 15) || bytes[end - 1] !== 0x5a)
+    throw new DerError("time must end in seconds and Z");
   const rest = end - 11;
+  const century = short ? 0 : twoDigits(bytes, start);
   const lastTwo = twoDigits(bytes, rest - 2);
-  const year = lastTwo + (short ? (lastTwo < 50 ? 2000 : 1900) : twoDigits(bytes, start) * 100);
-  const [month, day] = [twoDigits(bytes, rest), twoDigits(bytes, rest + 2)];
-  const [hour, minute, second] = [twoDigits(bytes, rest + 4), twoDigits(bytes, rest + 6), twoDigits(bytes, rest + 8)];
+  const month = twoDigits(bytes, rest);
+  const day = twoDigits(bytes, rest + 2);
+  const hour = twoDigits(bytes, rest + 4);
+  const minute = twoDigits(bytes, rest + 6);
+  const second = twoDigits(bytes, rest + 8);
+  if ((century | lastTwo | month | day | hour | minute | second) < 0) throw notDigits();
+  const year = lastTwo + (short ? (lastTwo < 50 ? 2000 : 1900) : century * 100);
   const exists = month >= 1 && month <= 12 && day >= 1 && day <= daysIn(month, year);
   if (!exists || hour > 23 || minute > 59 || second > 59) throw new DerError("time that does not exist");
   const shiftedYear = month <= 2 ? year - 1 : year;
