@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { setFlagsFromString } from "node:v8";
 import { buildHome } from "./local/sources.mjs";
 
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
@@ -36,6 +37,10 @@ await import(command === "start" ? builtStart() : script.href);
 
 /** The start as it was built, in one JavaScript file. Whatever builds it ends before it begins, and leaves no memory behind. */
 function builtStart() {
+  // What a start does once is not worth compiling: the compilers' own pages would stay. `scripts/start.ts` turns them on again.
+  setFlagsFromString("--no-opt");
+  setFlagsFromString("--no-maglev");
+  setFlagsFromString("--no-sparkplug");
   const built = () => path.join(buildHome(at("")), "start.js");
   if (!existsSync(built())) {
     const { status } = spawnSync(process.execPath, [own, "build"], { stdio: ["ignore", 2, 2] });

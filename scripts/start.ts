@@ -195,6 +195,8 @@ function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   const collect: unknown = runInNewContext("gc");
   if (typeof collect === "function") collect({ type: "major", flavor: "last-resort" });
+  // `scripts/run.mjs` turned them off for the start.
+  for (const flag of ["--opt", "--maglev", "--sparkplug"]) setFlagsFromString(flag);
 }
 
 /** What to do next: make the first admin key as long as there is none, without the token in the line. */
