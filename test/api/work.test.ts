@@ -2,6 +2,7 @@ import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { sql } from "drizzle-orm";
 import { beforeEach, describe, expect, it } from "vitest";
+import { ledgerOf } from "../../src/authority/ledger.ts";
 import { commit } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
 import { GuardFailed } from "../../src/platform/database.ts";

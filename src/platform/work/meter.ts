@@ -81,7 +81,8 @@ function calls<T extends object>(of: T, around: (call: () => unknown) => unknown
     get(target, name) {
       const value = Reflect.get(target, name);
       if (typeof value !== "function") return value;
-      return (...values: unknown[]) => around(() => value.apply(target, values));
+      // Not `value.apply`: of a stub that would be a call to a method named so.
+      return (...values: unknown[]) => around(() => Reflect.apply(value, target, values));
     },
   });
 }
@@ -112,7 +113,7 @@ function meteredStatement(of: D1PreparedStatement, meter: Meter): D1PreparedStat
       if (typeof value !== "function") return value;
       return (...values: unknown[]) => {
         meter.spend(1, 0);
-        return value.apply(target, values);
+        return Reflect.apply(value, target, values);
       };
     },
   });
