@@ -144,9 +144,7 @@ describe("the meter of an invocation", () => {
     await ctx.db.all(sql`select 1`);
     await ctx.db.batch([ctx.db.select({ n: sql`1` }).from(sql`work`), ctx.db.select({ n: sql`1` }).from(sql`work`)]);
     await ctx.bindings.BYTES.head("none");
-    await ctx.bindings.ONCE.getByName("meter")
-      .fetch("http://once/none")
-      .catch(() => undefined);
+    expect(await ledgerOf(ctx, "led-metered").describe()).toBeNull();
     expect([meter.statements, meter.requests]).toEqual([3, 2]);
     await put("count");
     await runOne(ctx, counting(["count"]).kinds, "none");
