@@ -58,6 +58,12 @@ describe("a log that cannot be written", () => {
     const isBack = () => holder().workerd.pid !== workerd.pid && isAlive(holder().workerd);
     expect(await poll(isBack, 60_000)).toBe(true);
     expect(processId(pid)).not.toBeNull();
-    expect((await fetch(`${url}/ready`)).status).toBe(200);
+    // The port opens a moment after the new runtime is on record.
+    const answers = () =>
+      fetch(`${url}/ready`).then(
+        ({ status }) => status === 200,
+        () => false,
+      );
+    expect(await poll(answers, 60_000)).toBe(true);
   });
 });

@@ -91,11 +91,14 @@ async function run(ctx: Context, kind: WorkKind | undefined, row: Row): Promise<
 /** Rejects after so many seconds; what was begun goes on, and nobody waits for it. */
 async function within(seconds: number, working: Promise<void>): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it took longer than ${seconds} s`)), seconds * 1000);
-  });
+  const late = new Error(`it took longer than ${seconds} s`);
   try {
-    await Promise.race([working, late]);
+    await Promise.race([
+      working,
+      new Promise<never>((_, reject) => {
+        timer = setTimeout(reject, seconds * 1000, late);
+      }),
+    ]);
   } finally {
     clearTimeout(timer);
   }
