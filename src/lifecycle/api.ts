@@ -119,18 +119,15 @@ const certificateRoutes = [
     bodyLimit: 128 * 1024,
     answers: {
       201: {
-        description: "Signed and stored",
-        schema: z.object({
-          status: z.string(),
-          job_id: z.string(),
-          version_id: z.string(),
-          version: versionAnswer,
-          ignored,
-        }),
+        description: "The version: signed and stored",
+        schema: z.object({ ...versionAnswer.shape, status: z.string(), version_id: z.string(), ignored }),
       },
     },
     errors: [409, 501, 503],
-    handler: async (ctx, { params: { id }, body }) => created(await certifyCsr(ctx, id, body.csr_pem)),
+    handler: async (ctx, { params: { id }, body }) => {
+      const { version, ...signed } = await certifyCsr(ctx, id, body.csr_pem);
+      return created({ ...version, ...signed });
+    },
   }),
 ];
 

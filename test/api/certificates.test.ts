@@ -170,9 +170,9 @@ describe("the list", () => {
     });
     const b = await one({ common_name: "find-b.example.com", name: "Find 100%_sure" });
     const csr_pem = await makeCsr({ commonName: "find-a.example.com" });
-    const issued = await fleet.admin.post<{ version: Record<string, string> }>(`${at(a)}/csr`, { csr_pem });
+    const issued = await fleet.admin.post<Record<string, string>>(`${at(a)}/csr`, { csr_pem });
     expect(issued.status, JSON.stringify(issued.body)).toBe(201);
-    const { serial_number = "", fingerprint_sha256 = "" } = issued.body.version;
+    const { serial_number = "", fingerprint_sha256 = "" } = issued.body;
     const colons = (hex: string) => hex.toUpperCase().match(/../g)?.join(":");
     for (const serial of [serial_number, serial_number.toUpperCase(), `00${serial_number}`, colons(serial_number)])
       expect(await ids(`serial_number=${serial}`)).toEqual([a.id]);
