@@ -1,6 +1,6 @@
 import { type Inventory, type InventoryFact, REVOCATION_REASONS, type Refusal } from "../../src/authority/ledger.ts";
 import { sha256Hex } from "../../src/pki/bytes.ts";
-import { parseCertificate } from "../../src/pki/certificate.ts";
+import { hasTag, parseCertificate } from "../../src/pki/certificate.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { describe, install, retire } from "./ca.ts";
 import { type Core, caOf, inventoryOf, nowOf, refuse, wakeAt } from "./core.ts";
@@ -9,7 +9,7 @@ import { takeImportsBack } from "./imports.ts";
 import { markRow } from "./mark.ts";
 import { handOverSince } from "./outbox.ts";
 import { addCrlEntry, dropCrlEntry, markDirty } from "./revocation.ts";
-import { completeSerialKey } from "./serials.ts";
+import { completeSerialKey, serialKey } from "./serials.ts";
 import { shardOfUrls } from "./shards.ts";
 import type { EntryRow } from "./storage.ts";
 
@@ -57,7 +57,7 @@ export async function compare(core: Core): Promise<void> {
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
       await bringCa(core, inventory);
-      if (completeSerialKey(core) === null) await inventory.untagged();
+      await tellUntagged(core, inventory);
       handOverSince(core, Math.max(0, heard - OVERLAP));
       core.sql.exec("update mark set known = ?", heard);
     }
@@ -76,6 +76,11 @@ async function bringCa(core: Core, inventory: Inventory): Promise<void> {
     .one();
   if (ca === null || (ca.state === "retired" && leaves === 0)) return;
   if ((await inventory.ca()) === null) await inventory.restoreCa(ca);
+}
+
+/** Serials without the tag of the present key are told by the ledger: the inventory's key would take them for made up. */
+async function tellUntagged(core: Core, inventory: Inventory): Promise<void> {
+  if (completeSerialKey(core) === null) await inventory.untagged();
 }
 
 /** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */
@@ -111,6 +116,7 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
     after = page.next;
   }
   core.sql.exec("update mark set seq = max(seq, ?), known = max(known, ?)", heard, heard);
+  await tellUntagged(core, inventory);
   await inventory.restored({ added, revised });
   core.log.warn("ledger.restored", { added, revised });
   core.whole = true;
@@ -187,7 +193,7 @@ async function takeCertificates(
       core.sql.exec(
         `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after,
            created_at, spki_sha256, der, settle, seq, acknowledged, tagged)
-         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 1, 1)`,
+         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
         found.serial,
         request_id,
         found.kind,
@@ -200,6 +206,7 @@ async function takeCertificates(
         found.der,
         JSON.stringify(found.settle),
         heard,
+        hasTag(found.serial, serialKey(core)) ? 1 : 0,
       );
       const row = entryOf(core, found.serial);
       if (row) revise(core, row, fact, heard);

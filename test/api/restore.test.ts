@@ -2,6 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { crlKey, ledgerOf } from "../../src/authority/ledger.ts";
+import { forgetAuthority } from "../../src/authority/public/directory.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
@@ -144,6 +145,21 @@ describe("a ledger that was restored to an earlier state", () => {
     const refused = await fleet.admin.post(`/api/v1/certificates/${certificate.id}/revoke`, { reason: "superseded" });
     expect(refused).toMatchObject({ status: 503, body: { error: "recovering" } });
     await becomes(certificate.serial, "revoked");
+  });
+
+  it("from before its serials had the key that they have now: what it takes back is told by the filter", async () => {
+    const saved = await saveLedger(ledgerId);
+    const lost = await issued();
+    saved.set("serial_key", [{ id: 1, key: crypto.getRandomValues(new Uint8Array(32)).buffer, imports: 0 }]);
+    await rewindLedger(ledgerId, saved);
+    await becomes(lost.serial, "good");
+    // An isolate looks the CA up again after half a minute at most.
+    forgetAuthority(fleet.issuerId);
+    expect(await ocsp((await issued()).serial)).toBe("good");
+    const tagged = await runInDurableObject(ledgerStub(ledgerId), (_, { storage }) =>
+      storage.sql.exec<{ tagged: number }>("select tagged from entries where serial = ?", lost.serial).one(),
+    );
+    expect(tagged).toEqual({ tagged: 0 });
   });
 
   it("repeats a request that it lost with the certificate that is out there", async () => {
