@@ -35,7 +35,7 @@ import { end } from "./issuer/end.ts";
 import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
 import { importEntries, revokeSerial } from "./issuer/imports.ts";
 import { issue, issueCa } from "./issuer/issue.ts";
-import { acknowledge, markOf } from "./issuer/mark.ts";
+import { acknowledge, markRow } from "./issuer/mark.ts";
 import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
 import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
 import { attuned, compare } from "./issuer/restore.ts";
@@ -186,6 +186,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
   }
 
   async entries(cursor: number, limit: number): Promise<LedgerEntry[]> {
+    const { known } = markRow(this.core);
     return this.core.sql
       .exec<EntryRow>(
         "select * from entries where state = 1 and cursor > ? order by cursor limit ?",
@@ -201,7 +202,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
         kind: row.kind,
         not_after: iso(row.not_after),
         spki_sha256: row.spki_sha256,
-        mark: markOf(this.core, row.seq),
+        mark: { seq: row.seq, known },
         acknowledged: row.acknowledged === 1,
         revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
         reason: row.reason === null ? null : reasonName(row.reason),

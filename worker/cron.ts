@@ -10,7 +10,7 @@ import type { Context } from "../src/platform/context.ts";
 import { runSweeps, type SweepStep } from "../src/platform/sweep.ts";
 import { beat } from "../src/platform/whole.ts";
 import { runDue } from "../src/platform/work/engine.ts";
-import { Meter, metered, meterOf } from "../src/platform/work/meter.ts";
+import { Meter, metered } from "../src/platform/work/meter.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { workKinds } from "./handlers.ts";
@@ -18,7 +18,7 @@ import { hearOfStorage } from "./storage.ts";
 
 /** Every sweep by name: what it does with one slice. */
 const SWEEPS: Readonly<Record<string, SweepStep>> = {
-  work: async (ctx) => ((await runDue(ctx, workKinds, meterOf(ctx))) === "more" ? "more" : null),
+  work: async (ctx) => ((await runDue(ctx, workKinds)) === "more" ? "more" : null),
   // Ledgers seal by themselves: after a rotation the new key is on record within a minute of the start.
   "sealing.register": async (ctx) => {
     await ctx.sealer.register(ctx.db, ctx.clock.now());

@@ -1,8 +1,7 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import { releaseStatements } from "../inventory/certificates/state.ts";
-import { versionsOfSerials } from "../inventory/certificates/versions.ts";
-import type { Context } from "../platform/context.ts";
-import { timestamp } from "../platform/context.ts";
+import { type VersionStatus, versionsOfSerials } from "../inventory/certificates/versions.ts";
+import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
 import { type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
 import { markStatements } from "./marks.ts";
@@ -63,25 +62,25 @@ async function compare(ctx: Context, ledger_id: string, entries: readonly Ledger
   await ledgerOf(ctx, ledger_id).handOverAgain(lost);
 }
 
-/** Brings the inventory to what a ledger says of a certificate that it knows: revoked, released, or as it was. */
-export async function settleStatus(ctx: Context, { revocation_reason, ...issued }: Issued): Promise<void> {
+/**
+ * Brings the inventory to what a ledger says of a certificate that it knows: revoked, released, or as it was. `version` is what
+ * the inventory says of it now; there is none of a CA below.
+ */
+export async function settleStatus(
+  ctx: Context,
+  { revocation_reason, ...issued }: Issued,
+  version: VersionStatus | undefined,
+): Promise<void> {
   const { ledger_id, serial, revoked_at } = issued;
-  const [version] = await versionsOfSerials(ctx, ledger_id, [serial]);
   if (version && (version.revoked_at !== revoked_at || version.revocation_reason !== revocation_reason))
     await settleDifference(ctx, ledger_id, { ...issued, reason: revocation_reason }, version.revocation_reason);
-  await runBatch(ctx.db, [
-    ctx.db
-      .update(certificateAuthorities)
-      .set({ revoked_at, revocation_reason })
-      .where(
-        and(
-          eq(certificateAuthorities.serial_number, serial),
-          sql`${certificateAuthorities.parent_ca_id} in (
-            select p.id from certificate_authorities p where p.ledger_id = ${ledger_id})`,
-        ),
-      ),
-    ...markStatements(ctx, [issued]),
-  ]);
+  const below = sql`${certificateAuthorities.parent_ca_id} in (
+    select p.id from certificate_authorities p where p.ledger_id = ${ledger_id})`;
+  const ca = ctx.db
+    .update(certificateAuthorities)
+    .set({ revoked_at, revocation_reason })
+    .where(and(eq(certificateAuthorities.serial_number, serial), below));
+  await runBatch(ctx.db, [...(issued.kind === "ca" ? [ca] : []), ...markStatements(ctx, [issued])]);
 }
 
 async function settleDifference(

@@ -135,7 +135,7 @@ async function settle(ctx: Context, issued: Issued): Promise<void> {
     const { revocation_reason: reason } = issued;
     if (reason !== null) await writeRevocation(ctx, issued.certificate_id, [{ ...issued, reason, changed: false }]);
   } else {
-    await settleStatus(ctx, issued);
+    await settleStatus(ctx, issued, version);
   }
 }
 

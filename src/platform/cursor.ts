@@ -1,6 +1,7 @@
 import { and, type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { invalid } from "./errors.ts";
+import { base64url, fromBase64url, utf8 } from "./text.ts";
 
 /**
  * Where a page ended: the values of its order in its last row. The page after it holds what comes behind that row, whatever
@@ -25,11 +26,7 @@ type Value = string | number | null;
 /** base64url of the order's names and the values of that row. */
 export function cursorOf(order: readonly By[], row: Record<string, unknown>): string {
   const values = order.map(({ column }) => row[column.name] as Value);
-  const octets = new TextEncoder().encode(JSON.stringify([nameOf(order), values]));
-  return btoa(String.fromCharCode(...octets))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
+  return base64url(utf8(JSON.stringify([nameOf(order), values])));
 }
 
 /** The condition of the rows behind that one; 400 for what is no cursor of this order. */
@@ -62,8 +59,7 @@ function valuesOf(order: readonly By[], cursor: string): Value[] {
 
 function decoded(cursor: string): unknown[] {
   try {
-    const octets = Uint8Array.from(atob(cursor.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-    const value: unknown = JSON.parse(new TextDecoder().decode(octets));
+    const value: unknown = JSON.parse(new TextDecoder().decode(fromBase64url(cursor)));
     return Array.isArray(value) ? value : [];
   } catch {
     return [];

@@ -167,7 +167,7 @@ describe("the meter of an invocation", () => {
     };
     const left = async () => (await context().db.all<{ n: number }>(sql`select count(*) as n from work`))[0]?.n;
     const meter = new Meter(1_000);
-    expect(await runDue(metered(context(), meter), kinds, meter)).toBe("more");
+    expect(await runDue(metered(context(), meter), kinds)).toBe("more");
     expect(meter.statements).toBeLessThan(700);
     expect(await left()).toBe(10);
     expect(await runDue(context(), kinds)).toBe("finished");

@@ -88,12 +88,14 @@ export async function ledgersOf(ctx: Context, certificateId: string): Promise<st
   return rows.map((row) => row.ledger_id);
 }
 
+export type VersionStatus = Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">;
+
 /** What the inventory knows of entries of one ledger. */
 export function versionsOfSerials(
   ctx: Context,
   ledgerId: string,
   serials: readonly string[],
-): Promise<Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">[]> {
+): Promise<VersionStatus[]> {
   return ctx.db
     .select({
       certificate_id: certificateVersions.certificate_id,

@@ -3,7 +3,7 @@ import type { Context } from "../context.ts";
 import { rawStatement, runBatch } from "../database.ts";
 import { describeError } from "../log.ts";
 import { work } from "../tables.ts";
-import { BudgetSpent, type Meter } from "./meter.ts";
+import { BudgetSpent, meterOf } from "./meter.ts";
 import type { WorkKind, WorkKinds } from "./work.ts";
 
 /**
@@ -29,9 +29,9 @@ interface Finished {
 }
 
 /** Runs what is due until nothing is, or until half of what this invocation may spend is spent: then there is more. */
-export async function runDue(ctx: Context, kinds: WorkKinds, meter: Meter | null = null): Promise<"more" | "finished"> {
+export async function runDue(ctx: Context, kinds: WorkKinds): Promise<"more" | "finished"> {
   for (;;) {
-    if (meter?.isLow()) return "more";
+    if (meterOf(ctx)?.isLow()) return "more";
     const rows = await claimDue(ctx, kinds);
     if (rows.length === 0) return "finished";
     await runAll(ctx, kinds, rows);
