@@ -85,3 +85,13 @@ export class SerialFilter {
     return Array.from({ length: PROBES }, (_, i) => (hash.readUInt32LE(4 * i) & mask) >>> 0);
   }
 }
+
+/** Hex in any case, colons and leading zeros allowed, as the ledger has it: lower-case hex, two digits an octet, no sign octet; null for more than 20 octets. */
+export function normalSerial(text: string): string | null {
+  const digits = text
+    .replaceAll(":", "")
+    .toLowerCase()
+    .replace(/^0+(?=.)/, "");
+  if (digits.length > 40) return null;
+  return digits.length % 2 === 0 ? digits : `0${digits}`;
+}

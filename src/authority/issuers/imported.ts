@@ -1,6 +1,7 @@
 import type { z } from "@hono/zod-openapi";
 import { fromBase64 } from "../../pki/bytes.ts";
 import { decodePem } from "../../pki/pem.ts";
+import { normalSerial } from "../../pki/serials.ts";
 import { invalid } from "../../platform/errors.ts";
 import type { ImportedEntry } from "../ledger.ts";
 import { translate } from "../refusals.ts";
@@ -60,16 +61,6 @@ function serialOf(line: Issued | Revoked): string {
   const serial = normalSerial(text);
   if (serial === null) throw new EntryError(field, "has more than 20 octets");
   return serial;
-}
-
-/** As the ledger has it: lower-case hex, two digits an octet, no sign octet; null for more than 20 octets. */
-export function normalSerial(text: string): string | null {
-  const digits = text
-    .replaceAll(":", "")
-    .toLowerCase()
-    .replace(/^0+(?=.)/, "");
-  if (digits.length > 40) return null;
-  return digits.length % 2 === 0 ? digits : `0${digits}`;
 }
 
 /** The lists of a new issuer's configuration. Throws a 400 that names the entry. */

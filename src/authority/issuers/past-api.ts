@@ -1,11 +1,12 @@
 import { z } from "@hono/zod-openapi";
+import { normalSerial } from "../../pki/serials.ts";
 import { mustHold } from "../../platform/access.ts";
 import { invalid } from "../../platform/errors.ts";
 import { type Input, ok, type Route, route } from "../../platform/route.ts";
 import { revokeSerial } from "../revocation.ts";
 import { issuedBefore, revocationReason, revokedBefore, serialNumber } from "./config.ts";
 import { importLines } from "./import-lines.ts";
-import { normalSerial, type PastKind } from "./imported.ts";
+import type { PastKind } from "./imported.ts";
 import { caOfSerial } from "./intermediates.ts";
 import { issuerScope } from "./issuers.ts";
 

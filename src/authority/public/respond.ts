@@ -1,5 +1,6 @@
 import { type Bytes, digest, fromHex, toHex } from "../../pki/bytes.ts";
 import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } from "../../pki/ocsp.ts";
+import { normalSerial } from "../../pki/serials.ts";
 import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
 import { readBody } from "../../platform/route.ts";
 import { crlKey, listModified } from "../ledger.ts";
@@ -132,12 +133,11 @@ async function askedByPath(
   return { request: parseOcspRequest(decodeOcspPath(tail, ours)), read: null };
 }
 
-/** Any case, leading zeros ignored, at most 40 digits: as the ledger has it. */
+/** As the ledger has it. */
 function serialOf(text: string): string {
-  const digits = text.toLowerCase().replace(/^0+/, "");
-  if (digits.length > 40) throw invalid("path", "a serial number has at most 40 hex digits", "invalid_ocsp_path");
-  if (digits === "") return "00";
-  return digits.length % 2 === 0 ? digits : `0${digits}`;
+  const serial = normalSerial(text);
+  if (serial === null) throw invalid("path", "a serial number has at most 40 hex digits", "invalid_ocsp_path");
+  return serial;
 }
 
 async function askedByBody(request: Request): Promise<Question> {

@@ -1,7 +1,5 @@
 import { and, asc, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
-import { PkiError } from "../../pki/errors.ts";
-import { parseSan } from "../../pki/general-names.ts";
 import { may, mustHold } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
@@ -12,7 +10,7 @@ import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
-import { type CertificateFilter, conditions } from "./filter.ts";
+import { type CertificateFilter, canonical, conditions } from "./filter.ts";
 import { placeOf, visibleCertificates } from "./scope.ts";
 import { renewing } from "./state.ts";
 import { CERTIFICATE_STATUSES, certificates, certificateTargets } from "./table.ts";
@@ -219,15 +217,6 @@ function canonicalNames(fields: Partial<CertificateFields>): { common_name?: str
   if (fields.sans !== undefined)
     result.sans = [...new Set(fields.sans.map((name, at) => canonical(`sans.${at}`, name)))];
   return result;
-}
-
-function canonical(field: string, text: string): string {
-  try {
-    return parseSan(text).value;
-  } catch (error) {
-    if (error instanceof PkiError) throw invalid(field, error.message, error.code);
-    throw error;
-  }
 }
 
 async function checkTargets(ctx: Context, ids: readonly string[]): Promise<string[]> {

@@ -1,6 +1,7 @@
 import { and, eq, gt, lt, lte, type SQL, sql } from "drizzle-orm";
 import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
+import { normalSerial } from "../../pki/serials.ts";
 import { invalid } from "../../platform/errors.ts";
 import {
   type CertificateStatus,
@@ -55,9 +56,11 @@ export function conditions(filter: CertificateFilter, now: Date): SQL | undefine
         lte(certificates.expires_at, new Date(now.getTime() + seconds * 1000).toISOString()),
       ),
     ),
-    when(filter.serial_number, (value) => ofVersion(eq(certificateVersions.serial_number, serialOf(value)))),
+    when(filter.serial_number, (value) =>
+      ofVersion(eq(certificateVersions.serial_number, normalSerial(plainHex(value)) ?? "")),
+    ),
     when(filter.fingerprint_sha256, (value) => ofVersion(eq(certificateVersions.fingerprint_sha256, plainHex(value)))),
-    when(filter.san, (value) => ofNames(eq(certificateNames.name, nameOf(value)))),
+    when(filter.san, (value) => ofNames(eq(certificateNames.name, canonical("san", value)))),
     when(filter.q, containing),
   );
 }
@@ -84,21 +87,16 @@ function containing(text: string): SQL {
     or ${ofNames(like(sql`${certificateNames.name}`))})`;
 }
 
-/** As versions have it: lower-case hex of whole octets, without a sign octet. */
-function serialOf(text: string): string {
-  const digits = plainHex(text).replace(/^0+/, "");
-  return digits.length % 2 === 0 ? digits : `0${digits}`;
-}
-
 function plainHex(text: string): string {
   return text.replaceAll(/[:\s]/g, "").toLowerCase();
 }
 
-function nameOf(text: string): string {
+/** A name in canonical form; 400 that names the field for what is none. */
+export function canonical(field: string, text: string): string {
   try {
     return parseSan(text).value;
   } catch (error) {
-    if (error instanceof PkiError) throw invalid("san", error.message, error.code);
+    if (error instanceof PkiError) throw invalid(field, error.message, error.code);
     throw error;
   }
 }
