@@ -1,21 +1,24 @@
 /**
- * `npm run walls`: holds the dependency walls of docs/architecture.md, after proving that they hold. First every rule
- * is shown a planted violation, which it must name, and a clean tree, which must pass; then the project is read, and
- * every TypeScript file on disk must be among the modules that were seen.
+ * `npm run walls`: checks the walls of docs/architecture.md, after proving that the check works. First every rule is shown
+ * a planted violation, which it must name, and a clean tree, which must pass; then the project is read, and every TypeScript
+ * file on disk must be among the modules that were seen.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { cruise, type ICruiseResult, type IViolation } from "dependency-cruiser";
-import { CLEAN, PLANTS, ROOTS, RULES } from "./walls-rules.ts";
+import { cruise, type ICruiseResult } from "dependency-cruiser";
+import { CLEAN, PLANTS, PRODUCT, ROOTS, RULES } from "./walls-rules.ts";
+import { KNOWN, TABLE_RULES, tableViolations, type Violation } from "./walls-tables.ts";
 
 const PROJECT = resolve(import.meta.dirname, "..");
 /** Fewer modules than this are not this project: the reader has gone blind. */
 const FEWEST_MODULES = 150;
+const FEWEST_TABLES = 30;
 
 interface Reading {
   readonly modules: readonly string[];
   readonly imports: number;
-  readonly violations: readonly IViolation[];
+  readonly tables: number;
+  readonly violations: readonly Violation[];
 }
 
 /** Reads every TypeScript module below `base` with type-only imports counted, and judges it by the rules. */
@@ -33,10 +36,19 @@ async function read(base: string): Promise<Reading> {
   });
   const result = JSON.parse(String(output)) as ICruiseResult;
   const ours = result.modules.filter((module) => ROOTS.some((root) => module.source.startsWith(`${root}/`)));
+  const modules = ours.map((module) => module.source);
+  const product = modules.filter((name) => new RegExp(PRODUCT).test(name));
+  const { tables, violations } = tableViolations(
+    Object.fromEntries(product.map((name) => [name, readFileSync(join(base, name), "utf8")])),
+  );
   return {
-    modules: ours.map((module) => module.source),
+    modules,
     imports: ours.reduce((sum, module) => sum + module.dependencies.length, 0),
-    violations: result.summary.violations,
+    tables,
+    violations: [
+      ...result.summary.violations.map(({ rule, from, to }) => ({ rule: rule.name, from, to })),
+      ...violations,
+    ],
   };
 }
 
@@ -56,7 +68,11 @@ async function readPlanted(files: Readonly<Record<string, string>>): Promise<Rea
   mkdirSync(join(PROJECT, ".build"), { recursive: true });
   const base = mkdtempSync(join(PROJECT, ".build/walls-"));
   try {
-    const manifest = { type: "module", dependencies: { hono: "*" }, devDependencies: { croner: "*", vitest: "*" } };
+    const manifest = {
+      type: "module",
+      dependencies: { "drizzle-orm": "*", hono: "*" },
+      devDependencies: { croner: "*", vitest: "*" },
+    };
     writeFileSync(join(base, "package.json"), JSON.stringify(manifest));
     symlinkSync(join(PROJECT, "node_modules"), join(base, "node_modules"));
     for (const [name, text] of Object.entries(files)) {
@@ -69,17 +85,17 @@ async function readPlanted(files: Readonly<Record<string, string>>): Promise<Rea
   }
 }
 
-const describe = (violation: IViolation): string => `${violation.rule.name}: ${violation.from} -> ${violation.to}`;
+const describe = ({ rule, from, to }: Violation): string => `${rule}: ${from} -> ${to}`;
 
 /** Every plant must be caught by its rule, every rule must have a plant, and the clean tree must pass. */
 async function proveRules(): Promise<string[]> {
   const failures: string[] = [];
-  for (const rule of RULES) {
-    if (!PLANTS.some((plant) => plant.rule === rule.name)) failures.push(`rule ${rule.name} has no planted violation`);
+  for (const rule of [...RULES.map(({ name }) => name), ...TABLE_RULES]) {
+    if (!PLANTS.some((plant) => plant.rule === rule)) failures.push(`rule ${rule} has no planted violation`);
   }
   for (const plant of PLANTS) {
     const { violations } = await readPlanted(plant.files);
-    if (!violations.some((violation) => violation.rule.name === plant.rule)) {
+    if (!violations.some((violation) => violation.rule === plant.rule)) {
       const seen = violations.map(describe).join("; ") || "nothing";
       failures.push(`planted violation of ${plant.rule} was not caught (${Object.keys(plant.files)}): ${seen}`);
     }
@@ -95,7 +111,7 @@ async function proveRules(): Promise<string[]> {
 /** The project itself: nothing unseen, nothing broken. */
 async function holdProject(): Promise<{ failures: string[]; reading: Reading }> {
   const reading = await read(PROJECT);
-  const failures = reading.violations.map(describe);
+  const failures = reading.violations.map(describe).filter((text) => !KNOWN.some((known) => text.includes(known)));
   const seen = new Set(reading.modules);
   const onDisk = ROOTS.flatMap((root) => filesBelow(join(PROJECT, root))).map((name) => name.slice(PROJECT.length + 1));
   for (const name of onDisk) if (!seen.has(name)) failures.push(`not seen: ${name}`);
@@ -103,6 +119,8 @@ async function holdProject(): Promise<{ failures: string[]; reading: Reading }> 
     failures.push(`${reading.modules.length} modules seen, at least ${FEWEST_MODULES} expected`);
   }
   if (reading.imports < reading.modules.length) failures.push(`only ${reading.imports} imports seen`);
+  if (reading.tables < FEWEST_TABLES)
+    failures.push(`${reading.tables} tables seen, at least ${FEWEST_TABLES} expected`);
   return { failures, reading };
 }
 
@@ -112,6 +130,6 @@ const { failures, reading } = await holdProject();
 for (const failure of failures) console.error(`walls: ${failure}`);
 console.log(
   `walls: ${PLANTS.length} planted violations, ${PLANTS.length - unproven.length} caught; ` +
-    `${reading.modules.length} modules, ${reading.imports} imports, ${failures.length} violations`,
+    `${reading.modules.length} modules, ${reading.imports} imports, ${reading.tables} tables, ${failures.length} violations`,
 );
 process.exit(unproven.length + failures.length === 0 ? 0 : 1);

@@ -1,4 +1,4 @@
-import { grantRoutes } from "../identity/grants-api.ts";
+import { grantRoutes } from "../identity/grant-routes.ts";
 import { gone, notFound } from "../platform/errors.ts";
 import { findAgent } from "./agents.ts";
 

@@ -10,7 +10,7 @@ import {
   mustBeAtWork,
   rotateKey,
 } from "./api-keys.ts";
-import { expiry, grantRoutes, roleInScope } from "./grants-api.ts";
+import { expiry, grantRoutes, roleInScope } from "./grant-routes.ts";
 import { ACTOR_NAME } from "./names.ts";
 import { actorType, scopeType } from "./schemas.ts";
 

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { created, noContent, ok, type Route, route } from "../platform/route.ts";
 import { etagOf, nameSchema, textSchema } from "../platform/rows.ts";
-import { scopeQuery } from "./grants-api.ts";
+import { scopeQuery } from "./grant-routes.ts";
 import { PERMISSION_LIST } from "./permissions.ts";
 import {
   createRole,

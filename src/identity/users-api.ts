@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { asIs, pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { noContent, ok, type Route, route } from "../platform/route.ts";
-import { grantRoutes } from "./grants-api.ts";
+import { grantRoutes } from "./grant-routes.ts";
 import { deactivateUser, getUser, listUsers, reactivateUser, userActor } from "./users.ts";
 
 const tag = "Auth";
