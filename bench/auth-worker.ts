@@ -11,10 +11,10 @@ import { makeApp } from "../worker/app.ts";
 import { makeContext } from "../worker/context.ts";
 import type { Env } from "../worker/env.ts";
 
+export { Issuer } from "../durable-objects/issuer.ts";
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
 export { Session } from "../durable-objects/session.ts";
-export { Issuer } from "../worker/issuer.ts";
 
 /** The product's door with one trivial route behind it, once as it is and once without the check of credentials. */
 const trivial = route({

@@ -2,12 +2,18 @@ import { Issuer as Ledger } from "../durable-objects/issuer.ts";
 import type { Ledger as LedgerCalls } from "../src/authority/ledger.ts";
 import { encodeCrlEntry } from "../src/pki/crl.ts";
 import { generateKeyPair } from "../src/pki/keys.ts";
+import { NO_INVENTORY } from "../test/support/inventory.ts";
 import { makeApp } from "../worker/app.ts";
 import type { Env } from "../worker/env.ts";
 import { systemRoutes } from "../worker/system.ts";
 
 /** The ledger itself, driven from inside workerd: what `npm run bench -- ledger` measures. */
 export class Issuer extends Ledger {
+  constructor(...args: ConstructorParameters<typeof Ledger>) {
+    super(...args);
+    this.core.inventory = NO_INVENTORY;
+  }
+
   /** Fills the list of revoked certificates with `count` entries, without issuing them. */
   async fill(count: number): Promise<number> {
     const { sql } = this.core;

@@ -8,9 +8,7 @@ import type {
   ImportCa,
   ImportedEntry,
   ImportOutcome,
-  Inventory,
   IssueCaRequest,
-  Issued,
   IssueRequest,
   IssueResult,
   Ledger,
@@ -29,7 +27,7 @@ import type {
 import type { Bytes } from "../src/pki/bytes.ts";
 import type { Clock, Random } from "../src/platform/context.ts";
 import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
-import { type Core, makeCore, NO_INVENTORY, nowOf, wakeAt } from "./issuer/core.ts";
+import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
 import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
 import { end } from "./issuer/end.ts";
 import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
@@ -64,8 +62,6 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
   constructor(state: DurableObjectState, env: Readonly<Record<string, unknown>>) {
     super(state, env);
     this.core = makeCore(state, env);
-    this.core.settle = (issued) => this.settle(issued);
-    this.core.inventoryOf = (ledgerId) => this.inventory(ledgerId);
     state.blockConcurrencyWhile(async () => {
       migrate(state.storage);
       this.core.alarmAt = await state.storage.getAlarm();
@@ -82,16 +78,6 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
 
   set random(random: Random) {
     this.core.random = random;
-  }
-
-  /** The inventory takes facts over; the worker's class says how. Answers those that it has now. */
-  protected async settle(_issued: readonly Issued[]): Promise<readonly Fact[]> {
-    return [];
-  }
-
-  /** What the inventory has heard of this ledger; the worker's class says how. */
-  protected inventory(_ledgerId: string): Inventory {
-    return NO_INVENTORY;
   }
 
   async describe(): Promise<CaDescription | null> {

@@ -7,10 +7,11 @@ import { rawPath, targetUrl, withUrl } from "./middleware/target.ts";
 import { handlePublicPki, isPublicPki, PublicPki } from "./public-pki.ts";
 import { consume } from "./queue.ts";
 
+export { Issuer } from "../durable-objects/issuer.ts";
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
 export { Session } from "../durable-objects/session.ts";
-export { Issuer } from "./issuer.ts";
+export { Inventory } from "./inventory.ts";
 export { PublicPki };
 
 const app = makeApp();

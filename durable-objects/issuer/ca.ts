@@ -6,7 +6,6 @@ import {
   type Refusal,
   wholeSecond,
 } from "../../src/authority/ledger.ts";
-import { EXTENDED_KEY_USAGES } from "../../src/inventory/profiles.ts";
 import { type Bytes, equal, sha256Hex, toBase64 } from "../../src/pki/bytes.ts";
 import {
   buildRootTbs,
@@ -14,6 +13,7 @@ import {
   type Certificate,
   checkCaChain,
   endOfChain,
+  LEAF_EKUS,
   parseCertificate,
   signTbs,
 } from "../../src/pki/certificate.ts";
@@ -356,7 +356,7 @@ async function firstProducts(core: Core): Promise<void> {
 async function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[] | Refusal> {
   try {
     const chain = ders.map((der) => parseCertificate(der));
-    await checkCaChain(chain, nowOf(core), EXTENDED_KEY_USAGES);
+    await checkCaChain(chain, nowOf(core), LEAF_EKUS);
     return chain;
   } catch (error) {
     if (error instanceof PkiError) return refuse("ca_invalid", `ca_cert_pem: ${error.message}`);

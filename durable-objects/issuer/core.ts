@@ -1,4 +1,5 @@
-import type { Fact, Inventory, Issued, IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { Inventory } from "../../src/authority/ledger-inventory.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import type { SerialFilter } from "../../src/pki/certificate.ts";
 import { importSigner, type Signer } from "../../src/pki/keys.ts";
@@ -33,10 +34,8 @@ export interface Core {
   /** Replaced by tests. */
   clock: Clock;
   random: Random;
-  /** The inventory's rules, wired by the worker; answers the facts that are recorded there now. */
-  settle: (issued: readonly Issued[]) => Promise<readonly Fact[]>;
-  /** What the inventory has heard of a ledger, wired by the worker. */
-  inventoryOf: (ledgerId: string) => Inventory;
+  /** By RPC: the worker's entrypoint. */
+  inventory: Inventory;
   /** This ledger knows all that the inventory has heard of (issuer/restore.ts). */
   whole: boolean;
   /** The last comparison came to its end, with what it entails. */
@@ -74,19 +73,6 @@ export interface Core {
   responderRefused: { readonly refusal: Refusal; readonly until: number } | null;
 }
 
-/** A ledger that nobody keeps an inventory of has nothing to compare itself with. */
-export const NO_INVENTORY: Inventory = {
-  heard: async () => 0,
-  ca: async () => null,
-  facts: async () => ({ facts: [], next: null }),
-  certificates: async () => [],
-  untagged: async () => undefined,
-  restoreCa: async () => undefined,
-  restoring: async () => undefined,
-  restored: async () => undefined,
-  report: async () => undefined,
-};
-
 export function makeCore(state: DurableObjectState, env: Readonly<Record<string, unknown>>): Core {
   const settings = parseSettings(env);
   return {
@@ -100,8 +86,7 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     log: consoleLog({ object: "issuer" }),
     clock: { now: () => new Date() },
     random: { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) },
-    settle: async () => [],
-    inventoryOf: () => NO_INVENTORY,
+    inventory: (state.exports as unknown as { Inventory: Inventory }).Inventory,
     whole: false,
     compared: false,
     comparing: null,
@@ -131,10 +116,9 @@ export function refuse(code: RefusalCode, message: string): Refusal {
   return { ok: false, code, message };
 }
 
-/** What the inventory has heard of this ledger. */
-export function inventoryOf(core: Core): Inventory {
-  const id = caOf(core)?.ledger_id ?? core.name;
-  return id === null ? NO_INVENTORY : core.inventoryOf(id);
+/** By which the inventory knows this ledger; empty for one that was never made. */
+export function ledgerIdOf(core: Core): string {
+  return caOf(core)?.ledger_id ?? core.name ?? "";
 }
 
 /** The CA of this ledger, or null while there is none. */

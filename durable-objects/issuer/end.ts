@@ -1,6 +1,6 @@
 import { crlPrefix, importPrefix, type LedgerEnd, type Refusal } from "../../src/authority/ledger.ts";
 import { retire } from "./ca.ts";
-import { type Core, caOf, inventoryOf, nowOf, refuse } from "./core.ts";
+import { type Core, caOf, ledgerIdOf, nowOf, refuse } from "./core.ts";
 import { attuned, compare } from "./restore.ts";
 import { iso } from "./storage.ts";
 
@@ -17,7 +17,8 @@ export async function end(core: Core): Promise<LedgerEnd | Refusal> {
     // Where the inventory was restored to an earlier state this brings the CA back.
     await compare(core);
   }
-  if ((await inventoryOf(core).ca()) !== null) return refuse("ca_exists", "the inventory has the CA of this ledger");
+  if ((await core.inventory.ca(ledgerIdOf(core))) !== null)
+    return refuse("ca_exists", "the inventory has the CA of this ledger");
   retire(core, "retired");
   const last = lastEnd(core);
   if (last > nowOf(core)) return { ok: true, ends_at: iso(last) };
@@ -37,11 +38,11 @@ function lastEnd(core: Core): number {
 
 /** May be repeated: the lists go first, for only what is stored tells whose they are. */
 async function wipe(core: Core): Promise<void> {
-  const id = caOf(core)?.ledger_id ?? core.name;
+  const id = ledgerIdOf(core);
   core.ended = true;
   try {
     await Promise.allSettled([core.ringing, core.publishing, core.renewing]);
-    if (id !== null) for (const prefix of [crlPrefix(id), importPrefix(id)]) await deleteBelow(core, prefix);
+    if (id !== "") for (const prefix of [crlPrefix(id), importPrefix(id)]) await deleteBelow(core, prefix);
     await core.storage.deleteAlarm();
     await core.storage.deleteAll();
   } catch (error) {

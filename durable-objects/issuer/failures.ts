@@ -1,6 +1,6 @@
-import type { LedgerProblem } from "../../src/authority/ledger.ts";
+import type { LedgerProblem } from "../../src/authority/ledger-inventory.ts";
 import { describeError } from "../../src/platform/log.ts";
-import { type Core, inventoryOf, nowOf, wakeAt } from "./core.ts";
+import { type Core, ledgerIdOf, nowOf, wakeAt } from "./core.ts";
 import { iso } from "./storage.ts";
 
 /**
@@ -69,7 +69,7 @@ export async function reportProblems(core: Core): Promise<void> {
   if (text === told) return;
   if (found.length > 0) core.log.error("ledger.stuck", { problems: text });
   try {
-    await inventoryOf(core).report(found);
+    await core.inventory.report(ledgerIdOf(core), found);
     core.sql.exec("delete from reported");
     if (text !== null) core.sql.exec("insert into reported (problems) values (?)", text);
   } catch (error) {

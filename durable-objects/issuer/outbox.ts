@@ -71,7 +71,7 @@ export async function settleDue(core: Core): Promise<void> {
     .toArray()
     .map((row) => issuedOf(core, ca, row));
   try {
-    if (issued.length > 0) acknowledge(core, await core.settle(issued));
+    if (issued.length > 0) acknowledge(core, await core.inventory.settle(ca.ledger_id, issued));
     succeeded(core, "inventory");
   } catch (error) {
     failed(core, "inventory", error);

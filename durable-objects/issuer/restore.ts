@@ -1,9 +1,10 @@
-import { type Inventory, type InventoryFact, REVOCATION_REASONS, type Refusal } from "../../src/authority/ledger.ts";
+import { REVOCATION_REASONS, type Refusal } from "../../src/authority/ledger.ts";
+import type { InventoryFact } from "../../src/authority/ledger-inventory.ts";
 import { sha256Hex } from "../../src/pki/bytes.ts";
 import { hasTag, parseCertificate } from "../../src/pki/certificate.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { describe, install, retire } from "./ca.ts";
-import { type Core, caOf, inventoryOf, nowOf, refuse, wakeAt } from "./core.ts";
+import { type Core, caOf, ledgerIdOf, nowOf, refuse, wakeAt } from "./core.ts";
 import { failed, succeeded } from "./failures.ts";
 import { takeImportsBack } from "./imports.ts";
 import { markRow } from "./mark.ts";
@@ -44,20 +45,19 @@ export async function attuned(core: Core): Promise<Refusal | null> {
 export async function compare(core: Core): Promise<void> {
   core.compared = false;
   try {
-    const inventory = inventoryOf(core);
-    const heard = await inventory.heard();
+    const heard = await core.inventory.heard(ledgerIdOf(core));
     const { seq, known } = markRow(core);
     if (heard > seq) {
       core.log.error("ledger.behind", { seq, heard });
-      begin(core, inventory, heard);
+      begin(core, heard);
       return;
     }
     // Whatever the inventory lacks: the ledger is the truth, and answers.
     core.whole = true;
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
-      await bringCa(core, inventory);
-      await tellUntagged(core, inventory);
+      await bringCa(core);
+      await tellUntagged(core);
       handOverSince(core, Math.max(0, heard - OVERLAP));
       core.sql.exec("update mark set known = ?", heard);
     }
@@ -69,23 +69,23 @@ export async function compare(core: Core): Promise<void> {
 }
 
 /** The CA's own rows come first. One that was given up before it signed anything stays unknown. */
-async function bringCa(core: Core, inventory: Inventory): Promise<void> {
+async function bringCa(core: Core): Promise<void> {
   const ca = describe(core);
   const { leaves } = core.sql
     .exec<{ leaves: number }>("select exists (select 1 from entries where kind = 'leaf') as leaves")
     .one();
   if (ca === null || (ca.state === "retired" && leaves === 0)) return;
-  if ((await inventory.ca()) === null) await inventory.restoreCa(ca);
+  if ((await core.inventory.ca(ledgerIdOf(core))) === null) await core.inventory.restoreCa(ledgerIdOf(core), ca);
 }
 
 /** Serials without the tag of the present key are told by the ledger: the inventory's key would take them for made up. */
-async function tellUntagged(core: Core, inventory: Inventory): Promise<void> {
-  if (completeSerialKey(core) === null) await inventory.untagged();
+async function tellUntagged(core: Core): Promise<void> {
+  if (completeSerialKey(core) === null) await core.inventory.untagged(ledgerIdOf(core));
 }
 
 /** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */
-function begin(core: Core, inventory: Inventory, heard: number): void {
-  core.restoring ??= takeBack(core, inventory, heard)
+function begin(core: Core, heard: number): void {
+  core.restoring ??= takeBack(core, heard)
     .catch((error) => core.log.error("ledger.restore_failed", { error: describeError(error) }))
     .finally(() => {
       core.restoring = null;
@@ -94,15 +94,15 @@ function begin(core: Core, inventory: Inventory, heard: number): void {
 }
 
 /** May be repeated: what is there already stays as it is. */
-async function takeBack(core: Core, inventory: Inventory, heard: number): Promise<void> {
+async function takeBack(core: Core, heard: number): Promise<void> {
   if (!caOf(core)) throw new Error("there is no CA here although the inventory knows one: its key is lost");
-  await inventory.restoring();
-  await takeState(core, inventory);
+  await core.inventory.restoring(ledgerIdOf(core));
+  await takeState(core);
   await takeImportsBack(core, markRow(core).seq);
   let added = 0;
   let revised = 0;
   for (let after: string | null = ""; after !== null; ) {
-    const page = await inventory.facts(after);
+    const page = await core.inventory.facts(ledgerIdOf(core), after);
     const missing: InventoryFact[] = [];
     core.storage.transactionSync(() => {
       for (const fact of page.facts) {
@@ -112,12 +112,12 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
       }
     });
     for (let i = 0; i < missing.length; i += CERTIFICATES_AT_ONCE)
-      added += await takeCertificates(core, inventory, missing.slice(i, i + CERTIFICATES_AT_ONCE), heard);
+      added += await takeCertificates(core, missing.slice(i, i + CERTIFICATES_AT_ONCE), heard);
     after = page.next;
   }
   core.sql.exec("update mark set seq = max(seq, ?), known = max(known, ?)", heard, heard);
-  await tellUntagged(core, inventory);
-  await inventory.restored({ added, revised });
+  await tellUntagged(core);
+  await core.inventory.restored(ledgerIdOf(core), { added, revised });
   core.log.warn("ledger.restored", { added, revised });
   core.whole = true;
   core.compared = true;
@@ -125,8 +125,8 @@ async function takeBack(core: Core, inventory: Inventory, heard: number): Promis
 }
 
 /** What became of the CA itself: it got its certificate, it was retired. */
-async function takeState(core: Core, inventory: Inventory): Promise<void> {
-  const ca = await inventory.ca();
+async function takeState(core: Core): Promise<void> {
+  const ca = await core.inventory.ca(ledgerIdOf(core));
   if (!ca) return;
   if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) {
     const answer = await install(core, ca.chain, true);
@@ -165,14 +165,9 @@ function revise(core: Core, row: EntryRow, fact: InventoryFact, heard: number): 
 }
 
 /** Entries that this ledger lost, or had reserved and not signed: with the octets that were signed. */
-async function takeCertificates(
-  core: Core,
-  inventory: Inventory,
-  facts: readonly InventoryFact[],
-  heard: number,
-): Promise<number> {
+async function takeCertificates(core: Core, facts: readonly InventoryFact[], heard: number): Promise<number> {
   const bySerial = new Map(facts.map((fact) => [fact.serial, fact]));
-  const certificates = await inventory.certificates([...bySerial.keys()]);
+  const certificates = await core.inventory.certificates(ledgerIdOf(core), [...bySerial.keys()]);
   const prepared = await Promise.all(
     certificates.map(async (found) => {
       const parsed = parseCertificate(found.der);

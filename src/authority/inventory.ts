@@ -2,87 +2,88 @@ import { and, asc, eq, inArray, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import { versionCertificates, versionsAfter } from "../inventory/certificates/versions.ts";
 import { certificatesFromPem } from "../pki/pem.ts";
-import { type Context, timestamp } from "../platform/context.ts";
+import { type AuditDetails, type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
-import { restoreCa } from "./issuers/restored.ts";
-import type { Inventory, InventoryCertificate, InventoryFact, RevocationReason } from "./ledger.ts";
+import type { RevocationReason } from "./ledger.ts";
+import type { InventoryCertificate, InventoryFact, LedgerProblem } from "./ledger-inventory.ts";
 import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
-/** What the inventory has heard of a ledger: what that needs when it was restored to an earlier state. */
+/** What a ledger asks of the inventory, and tells it (ledger-inventory.ts). */
 
 const PAGE = 1_000;
 
-export function inventoryOf(ctx: Context, ledgerId: string): Inventory {
-  return {
-    async heard() {
-      const [row] = await ctx.db.select().from(ledgerMarks).where(eq(ledgerMarks.ledger_id, ledgerId));
-      return row?.seq ?? 0;
-    },
+export async function heard(ctx: Context, ledgerId: string): Promise<number> {
+  const [row] = await ctx.db.select().from(ledgerMarks).where(eq(ledgerMarks.ledger_id, ledgerId));
+  return row?.seq ?? 0;
+}
 
-    async ca() {
-      const [row] = await ctx.db
-        .select()
-        .from(certificateAuthorities)
-        .where(eq(certificateAuthorities.ledger_id, ledgerId));
-      return row ? { state: row.state, chain: certificatesFromPem(row.cert_pem + row.chain_pem) } : null;
-    },
+export async function caOfLedger(ctx: Context, ledgerId: string) {
+  const [row] = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(eq(certificateAuthorities.ledger_id, ledgerId));
+  return row ? { state: row.state, chain: certificatesFromPem(row.cert_pem + row.chain_pem) } : null;
+}
 
-    /** The CAs below it come with the first page. */
-    async facts(after) {
-      const versions = await versionsAfter(ctx, ledgerId, after, PAGE);
-      const last = versions.length === PAGE ? versions.at(-1) : undefined;
-      const leaves = versions.map((row) => factOf(row.serial_number, row.revoked_at, row.revocation_reason));
-      const below = after === "" ? await casBelow(ctx, ledgerId) : [];
-      const cas = below.map((row) => factOf(row.serial_number ?? "", row.revoked_at, row.revocation_reason));
-      return { facts: [...cas, ...leaves], next: last?.serial_number ?? null };
-    },
+/** The CAs below it come with the first page. */
+export async function factsAfter(ctx: Context, ledgerId: string, after: string) {
+  const versions = await versionsAfter(ctx, ledgerId, after, PAGE);
+  const last = versions.length === PAGE ? versions.at(-1) : undefined;
+  const leaves = versions.map((row) => factOf(row.serial_number, row.revoked_at, row.revocation_reason));
+  const below = after === "" ? await casBelow(ctx, ledgerId) : [];
+  const cas = below.map((row) => factOf(row.serial_number ?? "", row.revoked_at, row.revocation_reason));
+  return { facts: [...cas, ...leaves], next: last?.serial_number ?? null };
+}
 
-    async certificates(serials) {
-      const leaves = await versionCertificates(ctx, ledgerId, serials);
-      const cas = (await casBelow(ctx, ledgerId)).filter((row) => serials.includes(row.serial_number ?? ""));
-      return [
-        ...leaves.map((row) => ({ ...certificate("leaf", row.serial_number, row.pem_chain), ...row })),
-        ...cas.map((row) => ({
-          ...certificate("ca", row.serial_number ?? "", row.cert_pem),
-          certificate_id: row.id,
-          settle: {},
-          request_id: `ca|${row.ledger_id}`,
-          issued_at: row.created_at,
-        })),
-      ];
-    },
+export async function certificatesOf(
+  ctx: Context,
+  ledgerId: string,
+  serials: readonly string[],
+): Promise<InventoryCertificate[]> {
+  const leaves = await versionCertificates(ctx, ledgerId, serials);
+  const cas = (await casBelow(ctx, ledgerId)).filter((row) => serials.includes(row.serial_number ?? ""));
+  return [
+    ...leaves.map(({ serial_number, pem_chain, ...row }) => ({
+      ...certificate("leaf", serial_number, pem_chain),
+      ...row,
+    })),
+    ...cas.map((row) => ({
+      ...certificate("ca", row.serial_number ?? "", row.cert_pem),
+      certificate_id: row.id,
+      settle: {},
+      request_id: `ca|${row.ledger_id}`,
+      issued_at: row.created_at,
+    })),
+  ];
+}
 
-    restoreCa: (ca) => restoreCa(ctx, ca),
+export async function noteUntagged(ctx: Context, ledgerId: string): Promise<void> {
+  await ctx.db
+    .update(certificateAuthorities)
+    .set({ serial_key: null })
+    .where(eq(certificateAuthorities.ledger_id, ledgerId));
+}
 
-    async untagged() {
-      await ctx.db
-        .update(certificateAuthorities)
-        .set({ serial_key: null })
-        .where(eq(certificateAuthorities.ledger_id, ledgerId));
-    },
+export async function noteRestoring(ctx: Context, ledgerId: string): Promise<void> {
+  await ctx.db
+    .update(ledgerMarks)
+    .set({ restoring_since: sql`coalesce(${ledgerMarks.restoring_since}, ${timestamp(ctx)})` })
+    .where(eq(ledgerMarks.ledger_id, ledgerId));
+}
 
-    async restoring() {
-      await ctx.db
-        .update(ledgerMarks)
-        .set({ restoring_since: sql`coalesce(${ledgerMarks.restoring_since}, ${timestamp(ctx)})` })
-        .where(eq(ledgerMarks.ledger_id, ledgerId));
-    },
+export async function noteRestored(ctx: Context, ledgerId: string, counts: AuditDetails): Promise<void> {
+  await runBatch(ctx.db, [
+    ctx.db.update(ledgerMarks).set({ restoring_since: null }).where(eq(ledgerMarks.ledger_id, ledgerId)),
+    ctx.audit("ledger.restored", ledgerId, { ...counts }),
+  ]);
+}
 
-    async report(problems) {
-      const found = problems.length === 0 ? null : [...problems];
-      await ctx.db
-        .insert(ledgers)
-        .values({ id: ledgerId, created_at: timestamp(ctx), problems: found })
-        .onConflictDoUpdate({ target: ledgers.id, set: { problems: found } });
-    },
-
-    async restored(counts) {
-      await runBatch(ctx.db, [
-        ctx.db.update(ledgerMarks).set({ restoring_since: null }).where(eq(ledgerMarks.ledger_id, ledgerId)),
-        ctx.audit("ledger.restored", ledgerId, { ...counts }),
-      ]);
-    },
-  };
+export async function noteProblems(ctx: Context, ledgerId: string, found: readonly LedgerProblem[]): Promise<void> {
+  const problems = found.length === 0 ? null : [...found];
+  await ctx.db
+    .insert(ledgers)
+    .values({ id: ledgerId, created_at: timestamp(ctx), problems })
+    .onConflictDoUpdate({ target: ledgers.id, set: { problems } });
 }
 
 function factOf(serial: string, revoked_at: string | null, reason: string | null): InventoryFact {

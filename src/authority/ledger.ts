@@ -73,52 +73,6 @@ export interface Ledger {
   entries(cursor: number, limit: number): Promise<LedgerEntry[]>;
 }
 
-/** What a ledger asks of its inventory, to find out whether either was restored to an earlier state. */
-export interface Inventory {
-  /** The highest number of a fact that it has recorded; 0 where it never heard of the ledger. */
-  heard(): Promise<number>;
-  /** Null where it does not know the CA. */
-  ca(): Promise<{ readonly state: CaState; readonly chain: readonly Bytes[] } | null>;
-  /** Every serial of this ledger that it has recorded, in pages; `after` is "" at first, then the last page's `next`. */
-  facts(after: string): Promise<{ readonly facts: readonly InventoryFact[]; readonly next: string | null }>;
-  certificates(serials: readonly string[]): Promise<readonly InventoryCertificate[]>;
-  /** From now on serials of this ledger may come without its tag. */
-  untagged(): Promise<void>;
-  /** The inventory lost the CA: it takes its rows from this. */
-  restoreCa(ca: CaDescription): Promise<void>;
-  /** The ledger begins to take back what it lacks, and has it. */
-  restoring(): Promise<void>;
-  restored(counts: { readonly added: number; readonly revised: number }): Promise<void>;
-  /** What the ledger has failed to do for a while; none: all is well again. */
-  report(problems: readonly LedgerProblem[]): Promise<void>;
-}
-
-/** Something that a ledger goes on trying in vain. */
-export interface LedgerProblem {
-  /** `list:<shard>`, `ocsp_responder`, `inventory` (does not answer) or `outbox` (does not take over what it is told). */
-  readonly task: string;
-  readonly since: string;
-  readonly error: string;
-}
-
-export interface InventoryFact {
-  readonly serial: string;
-  readonly revoked_at: string | null;
-  readonly reason: RevocationReason | null;
-}
-
-export interface InventoryCertificate {
-  readonly serial: string;
-  readonly kind: "leaf" | "ca";
-  readonly certificate_id: string;
-  /** The request that it was issued for; null where that is not known. */
-  readonly request_id: string | null;
-  readonly issued_at: string;
-  readonly der: Bytes;
-  /** As the request had it. */
-  readonly settle: Readonly<Record<string, unknown>>;
-}
-
 /** What a caller asked for that cannot be: never a fault of ours. */
 export interface Refusal {
   readonly ok: false;

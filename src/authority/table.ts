@@ -1,6 +1,7 @@
 import { type AnySQLiteColumn, index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { SubjectName } from "../pki/names.ts";
-import type { CaState, LedgerProblem, NameConstraintValues } from "./ledger.ts";
+import type { CaState, NameConstraintValues } from "./ledger.ts";
+import type { LedgerProblem } from "./ledger-inventory.ts";
 
 /** An outside or inside CA that certificates come from. `config` holds no secret: those are sealed in the ledger. */
 export const issuers = sqliteTable("issuers", {

@@ -2,20 +2,13 @@ import { z } from "@hono/zod-openapi";
 import { eq } from "drizzle-orm";
 import { forgetActors } from "../identity/actors.ts";
 import { endScope } from "../identity/scope-end.ts";
+import { LEAF_EKUS } from "../pki/certificate.ts";
 import type { Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
 import { lineSchema, nameSchema, textSchema } from "../platform/rows.ts";
 import { checkPattern, matchesPattern } from "./name-patterns.ts";
 import { KEY_FAMILIES, type KeyAlgorithmRule, profiles as table } from "./table.ts";
-
-export const EXTENDED_KEY_USAGES = [
-  "serverAuth",
-  "clientAuth",
-  "codeSigning",
-  "emailProtection",
-  "timeStamping",
-] as const;
 
 /** Below this a profile may be short-lived, and from this on it may not. Seconds. */
 const SHORT_LIVED_BELOW = 3600;
@@ -26,7 +19,7 @@ const keyRule = z
   .strictObject({ algorithm: z.enum(KEY_FAMILIES), min_size: z.number().int() })
   .openapi("KeyAlgorithmRule");
 
-const ekus = z.array(z.enum(EXTENDED_KEY_USAGES)).min(1).max(EXTENDED_KEY_USAGES.length);
+const ekus = z.array(z.enum(LEAF_EKUS)).min(1).max(LEAF_EKUS.length);
 
 /** A certificate's validity is in whole seconds and begins a little early. */
 const SHORTEST = 10;

@@ -6,6 +6,7 @@ export {
   buildSubordinateTbs,
 } from "./ca-certificates.ts";
 export { caChainWarnings, checkCaChain, endOfChain, excludedEku } from "./ca-chain.ts";
+export { LEAF_EKUS } from "./extensions.ts";
 export {
   assembleCertificate,
   buildTbsCertificate,

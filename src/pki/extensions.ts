@@ -42,7 +42,10 @@ export const EXTENSION = {
 const ACCESS_OCSP = "1.3.6.1.5.5.7.48.1";
 const ACCESS_CA_ISSUERS = "1.3.6.1.5.5.7.48.2";
 
-/** Extended key usages by the names that profiles use. */
+/** What a leaf may be for, by name. */
+export const LEAF_EKUS = ["serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping"] as const;
+
+/** Extended key usages by name. */
 const EKU_BY_NAME: ReadonlyMap<string, string> = new Map([
   ["serverAuth", "1.3.6.1.5.5.7.3.1"],
   ["clientAuth", "1.3.6.1.5.5.7.3.2"],

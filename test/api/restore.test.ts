@@ -2,6 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { crlKey, ledgerOf } from "../../src/authority/ledger.ts";
+import type { Inventory } from "../../src/authority/ledger-inventory.ts";
 import { forgetAuthority } from "../../src/authority/public/directory.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
@@ -131,14 +132,14 @@ describe("a ledger that was restored to an earlier state", () => {
     await revoke(certificate.id, "superseded");
     await rewindLedger(ledgerId, saved);
     await runInDurableObject(ledgerStub(ledgerId), (issuer) => {
-      const inventoryOf = issuer.core.inventoryOf;
+      const { inventory } = issuer.core;
       let asked = 0;
-      issuer.core.inventoryOf = (id) => ({
-        ...inventoryOf(id),
-        heard: async () => {
-          if (++asked < 3) throw new Error("the database is away");
-          return inventoryOf(id).heard();
-        },
+      const heard: Inventory["heard"] = async (id) => {
+        if (++asked < 3) throw new Error("the database is away");
+        return inventory.heard(id);
+      };
+      issuer.core.inventory = new Proxy(inventory, {
+        get: (real, method) => (method === "heard" ? heard : Reflect.get(real, method)),
       });
     });
     expect(await ocsp(certificate.serial)).toBe("tryLater");

@@ -1,7 +1,7 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import { NO_INVENTORY } from "../../durable-objects/issuer/core.ts";
 import { crlPrefix } from "../../src/authority/ledger.ts";
+import { NO_INVENTORY } from "../support/inventory.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, newLedger, newRoot, setClock } from "./support.ts";
 
 const HOUR_MS = 3_600_000;
@@ -23,7 +23,7 @@ describe("a ledger that nobody has a CA of", () => {
     const { id, ledger, stub } = await newRoot({ crl_shards: 2 });
     const issued = await issueOne(ledger, "job-1", { ttl_seconds: 7_200 });
     await inside(stub, (issuer) => {
-      issuer.core.inventoryOf = () => NO_INVENTORY;
+      issuer.core.inventory = NO_INVENTORY;
     });
     expect(await ledger.end()).toEqual({ ok: true, ends_at: issued.not_after });
     expect((await ledger.issue([await leafRequest("job-2")]))[0]).toMatchObject({ ok: false, code: "ca_not_active" });
@@ -74,11 +74,11 @@ describe("a ledger that nobody has a CA of", () => {
   it("goes on when the inventory has the CA all the same, or cannot be asked", async () => {
     const { id, ledger, stub } = await newRoot();
     await inside(stub, (issuer) => {
-      issuer.core.inventoryOf = () => ({ ...NO_INVENTORY, ca: async () => ({ state: "active", chain: [] }) });
+      issuer.core.inventory = { ...NO_INVENTORY, ca: async () => ({ state: "active", chain: [] }) };
     });
     expect(await ledger.end()).toMatchObject({ ok: false, code: "ca_exists" });
     await inside(stub, async (issuer) => {
-      issuer.core.inventoryOf = () => ({ ...NO_INVENTORY, ca: () => Promise.reject(new Error("away")) });
+      issuer.core.inventory = { ...NO_INVENTORY, ca: () => Promise.reject(new Error("away")) };
       await expect(issuer.end()).rejects.toThrow("away");
     });
     expect((await ledger.describe())?.state).toBe("active");

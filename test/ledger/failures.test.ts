@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { NO_INVENTORY } from "../../durable-objects/issuer/core.ts";
 import type { Issuer } from "../../durable-objects/issuer.ts";
-import { crlKey, type LedgerProblem } from "../../src/authority/ledger.ts";
+import { crlKey } from "../../src/authority/ledger.ts";
+import type { LedgerProblem } from "../../src/authority/ledger-inventory.ts";
 import { factOf } from "../../src/authority/marks.ts";
+import { NO_INVENTORY } from "../support/inventory.ts";
 import { BYTES, expectOk, inside, issueOne, newRoot } from "./support.ts";
 
 const HOUR_MS = 3_600_000;
@@ -15,7 +16,7 @@ async function newWatched() {
   await inside(made.stub, (issuer) => {
     issuer.clock = { now: () => new Date(now) };
     Object.assign(issuer.core, { log: { info() {}, warn() {}, error() {} } });
-    issuer.core.inventoryOf = () => ({ ...NO_INVENTORY, report: async (problems) => void reports.push(problems) });
+    issuer.core.inventory = { ...NO_INVENTORY, report: async (_, problems) => void reports.push(problems) };
   });
   /** Rings when the ledger wants it. */
   const ring = async (issuer: Issuer): Promise<void> => {
@@ -69,7 +70,7 @@ describe("what the ledger's alarm cannot do", () => {
       let hopeless = true;
       const waits: number[] = [];
       let last = issuer.core.clock.now().getTime();
-      issuer.core.settle = async (issued) => {
+      issuer.core.inventory.settle = async (_, issued) => {
         waits.push(Math.round((issuer.core.clock.now().getTime() - last) / 1000));
         last = issuer.core.clock.now().getTime();
         return hopeless ? [] : issued.map(factOf);
@@ -90,7 +91,7 @@ describe("what the ledger's alarm cannot do", () => {
       let away = true;
       let calls = 0;
       const now = () => issuer.core.clock.now().getTime();
-      issuer.core.settle = async (issued) => {
+      issuer.core.inventory.settle = async (_, issued) => {
         calls++;
         if (away) throw new Error("the database is away");
         return issued.map(factOf);
@@ -110,12 +111,12 @@ describe("what the ledger's alarm cannot do", () => {
   it("is reported again when the inventory did not hear of it", async () => {
     const { stub, reports, ring, pass } = await newWatched();
     await inside(stub, async (issuer) => {
-      const inventory = issuer.core.inventoryOf("");
+      const { inventory } = issuer.core;
       let deaf = true;
-      issuer.core.inventoryOf = () => ({
+      issuer.core.inventory = {
         ...inventory,
-        report: (problems) => (deaf ? Promise.reject(new Error("deaf")) : inventory.report(problems)),
-      });
+        report: (id, problems) => (deaf ? Promise.reject(new Error("deaf")) : inventory.report(id, problems)),
+      };
       Object.assign(issuer.core, { bytes: { head: () => Promise.reject(new Error("the store is away")) } });
       issuer.core.sql.exec("update crls set due_at = 0");
       await issuer.alarm();

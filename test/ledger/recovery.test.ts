@@ -49,7 +49,7 @@ describe("after a crash", () => {
     const handed: Issued[][] = [];
     await inside(stub, async (issuer) => {
       issuer.clock = { now: () => new Date(Date.now() + 10_000) };
-      issuer.core.settle = async (issued) => {
+      issuer.core.inventory.settle = async (_, issued) => {
         handed.push([...issued]);
         return issued.map(factOf);
       };
@@ -70,7 +70,7 @@ describe("after a crash", () => {
     let offset = 0;
     await inside(stub, async (issuer, state) => {
       issuer.clock = { now: () => new Date(Date.now() + offset) };
-      issuer.core.settle = async (issued) => {
+      issuer.core.inventory.settle = async (_, issued) => {
         tries++;
         if (tries < 3) throw new Error("the database is away");
         return issued.map(factOf);
@@ -92,7 +92,7 @@ describe("after a crash", () => {
     let offset = 0;
     await inside(stub, async (issuer) => {
       issuer.clock = { now: () => new Date(Date.now() + offset) };
-      issuer.core.settle = async (issued) => {
+      issuer.core.inventory.settle = async (_, issued) => {
         const taken = issued.filter((one) => !hopeless.includes(one.request_id));
         settled.push(...taken.map((one) => one.request_id));
         return taken.map(factOf);

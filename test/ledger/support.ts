@@ -2,10 +2,10 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Issuer } from "../../durable-objects/issuer.ts";
 import type { Issued, IssueRequest, Ledger } from "../../src/authority/ledger.ts";
-import { factOf } from "../../src/authority/marks.ts";
 import { generateKeyPair, type KeyAlgorithm } from "../../src/pki/keys.ts";
 import { systemRandom } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
+import { NO_INVENTORY } from "../support/inventory.ts";
 
 const bindings = env as unknown as { ISSUER: DurableObjectNamespace<Issuer>; BYTES: R2Bucket };
 
@@ -39,8 +39,7 @@ export async function newRoot(options: { crl_shards?: number; algorithm?: KeyAlg
     }),
   );
   await inside(made.stub, (issuer) => {
-    // No inventory stands behind these ledgers: everything is settled at once.
-    issuer.core.settle = async (issued) => issued.map(factOf);
+    issuer.core.inventory = { ...NO_INVENTORY };
   });
   return { ...made, ca };
 }

@@ -1,7 +1,7 @@
 import { and, eq, isNotNull } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
 import { inList } from "../../platform/database.ts";
-import type { LedgerProblem } from "../ledger.ts";
+import type { LedgerProblem } from "../ledger-inventory.ts";
 import { certificateAuthorities, ledgers } from "../table.ts";
 
 /** A problem of a ledger, with the CA that it is the ledger of. */
