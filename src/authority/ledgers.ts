@@ -1,6 +1,7 @@
-import { and, asc, eq, gt, isNull, lte, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, gt, isNull, lte, or, type SQL } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
-import { guard, runBatch, type Statement } from "../platform/database.ts";
+import { guard, noRow, rowExists, runBatch, type Statement } from "../platform/database.ts";
+import { type AppError, unavailable } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
 import { ledgerOf } from "./ledger.ts";
@@ -25,12 +26,14 @@ export async function beginLedger(ctx: Context): Promise<string> {
   return id;
 }
 
-/** For the batch with the CA's row: fails (GuardFailed) where its ledger was given up meanwhile. */
-export function ledgerStands(ctx: Context, id: string): Statement {
-  return guard(
-    ctx.db,
-    sql`exists (select 1 from ${ledgers} where ${ledgers.id} = ${id} and ${ledgers.ending_at} is null)`,
-  );
+/** For the batch with the CA's row: fails (503) where its ledger was given up meanwhile. */
+export function ledgerStands(id: string): Statement {
+  return guard(rowExists(ledgers, and(eq(ledgers.id, id), isNull(ledgers.ending_at))), creationGivenUp);
+}
+
+/** 503: a CA was made, and its rows cannot be written any more. */
+export function creationGivenUp(): AppError {
+  return unavailable("creation_given_up", "this took so long that the CA was withdrawn: create it again");
 }
 
 /** For the batch that brings a CA back: its ledger is on record, and does not end. */
@@ -64,7 +67,7 @@ function isDue(ctx: Context): SQL | undefined {
       and(isNull(ending_at), lte(created_at, new Date(now.getTime() - GIVE_UP_MS).toISOString())),
       lte(ending_at, now.toISOString()),
     ),
-    sql`not exists (select 1 from ${certificateAuthorities} where ${certificateAuthorities.ledger_id} = ${id})`,
+    noRow(certificateAuthorities, eq(certificateAuthorities.ledger_id, id)),
   );
 }
 

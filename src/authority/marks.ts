@@ -1,6 +1,7 @@
 import { and, eq, gte, sql } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
-import { guard, type Statement } from "../platform/database.ts";
+import { guard, rowExists, type Statement } from "../platform/database.ts";
+import { type AppError, unavailable } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
 import { type CaDescription, type Fact, ledgerOf, type Mark } from "./ledger.ts";
 import { ledgerMarks } from "./table.ts";
@@ -14,8 +15,8 @@ export interface MarkedFact {
 
 /**
  * The statements that write down how far the inventory has heard of each ledger, for the batch that records these facts. The
- * batch fails (GuardFailed) where the inventory knows less than it once said: it was restored to an earlier state, and what
- * it lacks comes first (the ledger's outbox brings it).
+ * batch fails (503) where the inventory knows less than it once said: it was restored to an earlier state, and what it lacks
+ * comes first (the ledger's outbox brings it).
  */
 export function markStatements(ctx: Context, facts: readonly MarkedFact[]): Statement[] {
   const ledgers = new Map<string, Mark>();
@@ -26,13 +27,21 @@ export function markStatements(ctx: Context, facts: readonly MarkedFact[]): Stat
   return [...ledgers].flatMap(([ledger_id, { seq, known }]) => {
     const heard = and(eq(ledgerMarks.ledger_id, ledger_id), gte(ledgerMarks.seq, known));
     return [
-      ...(known > 0 ? [guard(ctx.db, sql`exists (select 1 from ${ledgerMarks} where ${heard})`)] : []),
+      ...(known > 0 ? [guard(rowExists(ledgerMarks, heard), catchingUp)] : []),
       ctx.db
         .insert(ledgerMarks)
         .values({ ledger_id, seq })
         .onConflictDoUpdate({ target: ledgerMarks.ledger_id, set: { seq: sql`max(${ledgerMarks.seq}, ${seq})` } }),
     ];
   });
+}
+
+function catchingUp(): AppError {
+  return unavailable(
+    "recovering",
+    "it is done at the CA; the inventory was restored to an earlier state and catches up: ask again",
+    10,
+  );
 }
 
 /** That a CA came to be: a fact of no serial. */

@@ -5,7 +5,7 @@ import { ledgersOf } from "../inventory/certificates/versions.ts";
 import { holds, mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, inList, type Statement } from "../platform/database.ts";
+import { inList, type Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
 import { sha256Hex } from "../platform/text.ts";
 import { enqueue, type WorkKinds } from "../platform/work/work.ts";
@@ -72,7 +72,7 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
     purge.statement,
     ...markStatements(ctx, entries),
   ];
-  await record(ctx, statements, [purge.id]);
+  await commit(ctx, statements, { wakeups: [purge.id] });
   acknowledgeLater(ctx, entries);
 }
 
@@ -101,7 +101,7 @@ export async function revokeSerial(
     return result;
   }
   const purge = purgeEntry(ctx, [found]);
-  await record(ctx, [audit, purge.statement, ...markStatements(ctx, [found])], [purge.id]);
+  await commit(ctx, [audit, purge.statement, ...markStatements(ctx, [found])], { wakeups: [purge.id] });
   acknowledgeLater(ctx, [found]);
   return result;
 }
@@ -148,27 +148,8 @@ export async function writeRevocation(
     ...markStatements(ctx, entries),
     ...more,
   ];
-  await record(ctx, statements, [purge.id]);
+  await commit(ctx, statements, { wakeups: [purge.id] });
   acknowledgeLater(ctx, entries);
-}
-
-/** The batch for facts of ledgers. The inventory that was restored to an earlier state gets what it lacks first: 503 until then. */
-export async function record(
-  ctx: Context,
-  statements: readonly Statement[],
-  wakeups: readonly string[],
-): Promise<void> {
-  try {
-    await commit(ctx, statements, { wakeups });
-  } catch (error) {
-    if (!(error instanceof GuardFailed)) throw error;
-    throw unavailable(
-      "recovering",
-      "it is done at the CA; the inventory was restored to an earlier state and catches up: ask again",
-      10,
-      error,
-    );
-  }
 }
 
 function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement {

@@ -5,11 +5,11 @@ import { isActor, isReservedName, OTHER_THAN_AGENTS } from "../identity/names.ts
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { down, up } from "../platform/cursor.ts";
-import { GuardFailed, guard, runBatch, UniqueViolation } from "../platform/database.ts";
+import { guard, rowExists, runBatch, UniqueViolation } from "../platform/database.ts";
 import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
 import { freeId, listPage, nextUpdatedAt } from "../platform/rows.ts";
-import { useStatements, whyNotUsed } from "./credentials.ts";
+import { useStatements } from "./credentials.ts";
 import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
 
 export { AGENT_STATUSES };
@@ -80,7 +80,9 @@ export async function registerAgent(
   const { updated_at: _, ...facts } = row;
   const shown = { ...facts, status: statusOf(row, row.registered_at), api_key: key.value };
   const statements = [
-    guard(ctx.db, sql`not ${isActor(id, OTHER_THAN_AGENTS)}`),
+    guard(sql`not ${isActor(id, OTHER_THAN_AGENTS)}`, () =>
+      conflict("already_exists", `id: ${JSON.stringify(id)} is the name of an API key or user`),
+    ),
     ...(credential_id === null ? [] : useStatements(ctx, credential_id)),
     ctx.db.insert(agents).values(row),
     ...key.statements,
@@ -95,20 +97,11 @@ export async function registerAgent(
   try {
     await commit(ctx, statements, { answer: { status: 201, body: shown } });
   } catch (error) {
-    if (error instanceof GuardFailed) throw await whyRefused(ctx, id, credential_id, error);
     if (!(error instanceof UniqueViolation)) throw error;
     const field = error.columns.includes("agents.name") ? "name" : "id";
     throw conflict("already_exists", `${field}: an agent with ${field} ${JSON.stringify(row[field])} exists already`);
   }
   return shown;
-}
-
-/** Which of the guards failed: the id is another actor's, or the credential was used up in this moment. */
-async function whyRefused(ctx: Context, id: string, credential_id: string | null, error: GuardFailed): Promise<Error> {
-  const [row] = await ctx.db.all<{ taken: number }>(sql`select ${isActor(id, OTHER_THAN_AGENTS)} as taken`);
-  if (row?.taken === 1)
-    return conflict("already_exists", `id: ${JSON.stringify(id)} is the name of an API key or user`);
-  return credential_id === null ? error : whyNotUsed(ctx, credential_id);
 }
 
 async function newAgent(
@@ -166,5 +159,5 @@ export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): 
 
 /** Condition: the agent is there and not retired. */
 export function isAtWork(id: string): SQL {
-  return sql`exists (select 1 from ${agents} where ${agents.id} = ${id} and ${agents.retired_at} is null)`;
+  return rowExists(agents, and(eq(agents.id, id), isNull(agents.retired_at)));
 }

@@ -7,10 +7,11 @@ import { addressKey } from "../platform/caller.ts";
 import { commit } from "../platform/commit.ts";
 import { type Actor, type Caller, type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
-import { GuardFailed, guard, type Statement } from "../platform/database.ts";
+import { guard, rowExists, type Statement } from "../platform/database.ts";
 import { type AppError, gone, invalid, notFound, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
+import { ifUnchanged } from "../platform/race.ts";
 import { listPage } from "../platform/rows.ts";
 import { base64url, sha256Hex } from "../platform/text.ts";
 import { agentCredentials as table } from "./table.ts";
@@ -110,16 +111,12 @@ export async function revokeCredential(ctx: Context, id: string): Promise<void> 
   if (credential.revoked_at !== null) return;
   const now = timestamp(ctx);
   const live = and(eq(table.id, id), sql`${table.revoked_at} is null`);
-  try {
-    await commit(ctx, [
-      guard(ctx.db, sql`exists (select 1 from ${table} where ${live})`),
-      ctx.db.update(table).set({ revoked_at: now, updated_at: now }).where(live),
-      ctx.audit("auth.agent_credential.revoke", id, { name: credential.name, uses: credential.uses }),
-    ]);
-  } catch (error) {
-    // Of two who revoke at once, one has.
-    if (!(error instanceof GuardFailed)) throw error;
-  }
+  const statements = [
+    guard(rowExists(table, live)),
+    ctx.db.update(table).set({ revoked_at: now, updated_at: now }).where(live),
+    ctx.audit("auth.agent_credential.revoke", id, { name: credential.name, uses: credential.uses }),
+  ];
+  await ifUnchanged(() => commit(ctx, statements));
 }
 
 export function isEnrolmentToken(token: string): boolean {
@@ -174,7 +171,7 @@ function flawOf(credential: AgentCredential | null, stopped: boolean, now: strin
   return null;
 }
 
-/** The statements that count one use of a credential; the batch fails (GuardFailed) when it holds no more. */
+/** The statements that count one use of a credential; the batch fails, saying why, when it holds no more. */
 export function useStatements(ctx: Context, id: string): Statement[] {
   const now = timestamp(ctx);
   const holds = and(
@@ -183,7 +180,7 @@ export function useStatements(ctx: Context, id: string): Statement[] {
     sql`not ${ownerIsDeactivated(table)}`,
   );
   return [
-    guard(ctx.db, sql`exists (select 1 from ${table} where ${holds})`),
+    guard(rowExists(table, holds), () => whyNotUsed(ctx, id)),
     ctx.db
       .update(table)
       .set({ uses: sql`${table.uses} + 1`, last_used_at: now, updated_at: now })
@@ -191,8 +188,7 @@ export function useStatements(ctx: Context, id: string): Statement[] {
   ];
 }
 
-/** What to answer when the guard of `useStatements` failed. */
-export async function whyNotUsed(ctx: Context, id: string): Promise<AppError> {
+async function whyNotUsed(ctx: Context, id: string): Promise<AppError> {
   const credential = await findCredential(ctx, id);
   if (credential && credential.uses >= credential.max_uses)
     return gone("agent_credential_used_up", `the agent credential has had its ${credential.max_uses} uses`);

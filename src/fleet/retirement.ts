@@ -1,6 +1,6 @@
 import { and, asc, eq, isNull, type SQL, sql } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
-import { guard, type Statement } from "../platform/database.ts";
+import { guard, noRow, type Statement } from "../platform/database.ts";
 import { nextUpdatedAt } from "../platform/rows.ts";
 import { type Agent, isAtWork } from "./agents.ts";
 import { agents, targets } from "./table.ts";
@@ -32,7 +32,7 @@ function activeOf(agentId: string): SQL | undefined {
 }
 
 /**
- * The statements that retire an agent and these targets of it. The batch fails (GuardFailed) when the agent has retired
+ * The statements that retire an agent and these targets of it. The batch fails (ChangedMeanwhile) when the agent has retired
  * meanwhile, or got another target.
  */
 export function retireStatements(
@@ -42,7 +42,7 @@ export function retireStatements(
   retired: { readonly retired_at: string; readonly retired_reason: string | null },
 ): Statement[] {
   return [
-    guard(ctx.db, isAtWork(agent.id)),
+    guard(isAtWork(agent.id)),
     ...of.flatMap((target) => [
       ctx.db
         .update(targets)
@@ -50,7 +50,7 @@ export function retireStatements(
         .where(eq(targets.id, target.id)),
       ctx.audit("target.retire", target.id, { agent_id: agent.id, name: target.name }),
     ]),
-    guard(ctx.db, sql`not exists (select 1 from ${targets} where ${activeOf(agent.id)})`),
+    guard(noRow(targets, activeOf(agent.id))),
     ctx.db
       .update(agents)
       .set({ ...retired, updated_at: nextUpdatedAt(ctx, agent) })

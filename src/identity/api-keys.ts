@@ -2,8 +2,8 @@ import { and, asc, eq, isNull, ne, or, sql } from "drizzle-orm";
 import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard } from "../platform/database.ts";
-import { conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
+import { guard, rowExists } from "../platform/database.ts";
+import { type AppError, conflict, forbidden, gone, invalid, notFound } from "../platform/errors.ts";
 import type { PageRequest } from "../platform/paging.ts";
 import { repeatedly } from "../platform/race.ts";
 import { forgetActors } from "./actors.ts";
@@ -22,7 +22,7 @@ import {
   unexpired,
 } from "./grants.ts";
 import { type ApiKey, mintKey, ownerOf } from "./keys.ts";
-import { administratorComesIn, commitAdministered, isAdminGrant, lastAdmin } from "./last-admin.ts";
+import { administratorComesIn, isAdminGrant } from "./last-admin.ts";
 import { isActor, isReservedName, ofActorId } from "./names.ts";
 import { existingScope, findRole, type ScopeInput } from "./roles.ts";
 import { actorRoles, apiKeys } from "./table.ts";
@@ -148,8 +148,8 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
     const actor: ActorRef = { id: body.name, type: "APIKey" };
     const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
     const all = [
-      guard(ctx.db, sql`not ${isActor(body.name)}`),
-      ...stillThere(ctx, given),
+      guard(sql`not ${isActor(body.name)}`),
+      ...stillThere(given),
       ...statements,
       ...given.map((grant) => grantStatement(ctx, actor, grant)),
       ...(given.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
@@ -252,18 +252,12 @@ export async function rotateKey(
       : { expires_at: sql`min(coalesce(${apiKeys.expires_at}, ${overlap_ends_at}), ${overlap_ends_at})` };
   const all = [
     // Who shows a key while it is being revoked must not come out of it with another one.
-    guard(ctx.db, sql`exists (select 1 from ${apiKeys} where ${and(ofActor(actor), isNull(apiKeys.revoked_at))})`),
+    guard(rowExists(apiKeys, and(ofActor(actor), isNull(apiKeys.revoked_at))), () => keyRevoked(id)),
     ...statements,
     ctx.db.update(apiKeys).set(end).where(others),
     ctx.audit("auth.key.rotate", answer.id, { actor_id: actor.id, expires_at, overlap_seconds: overlap }),
   ];
-  try {
-    await commit(ctx, [...all, administratorComesIn(ctx)], { answer: { status: 201, body: shown } });
-  } catch (error) {
-    if (!(error instanceof GuardFailed)) throw error;
-    await rotatable(ctx, actor, id);
-    throw lastAdmin();
-  }
+  await commit(ctx, [...all, administratorComesIn(ctx)], { answer: { status: 201, body: shown } });
   forgetActors();
   return shown;
 }
@@ -308,9 +302,12 @@ async function rotatable(ctx: Context, actor: ActorRef, id: string): Promise<Api
   const keys = await keysOf(ctx, actor);
   if (keys.length === 0) throw notFound("API key", id);
   const key = keys.findLast(({ revoked_at }) => revoked_at === null);
-  if (!key || keys.some((one) => one.id === id && one.revoked_at !== null))
-    throw conflict("key_revoked", `${JSON.stringify(id)} was revoked: there is nothing to rotate`);
+  if (!key || keys.some((one) => one.id === id && one.revoked_at !== null)) throw keyRevoked(id);
   return key;
+}
+
+function keyRevoked(id: string): AppError {
+  return conflict("key_revoked", `${JSON.stringify(id)} was revoked: there is nothing to rotate`);
 }
 
 function keysOf(ctx: Context, actor: ActorRef): Promise<ApiKey[]> {
@@ -342,16 +339,13 @@ export async function deleteKeys(ctx: Context, id: string): Promise<void> {
     mustCover(ctx.actor, held, `the key of ${JSON.stringify(actor.id)}`, "holds");
   }
   const which = named.length > 0 ? eq(apiKeys.id, id) : ofActor(actor);
-  await commitAdministered(
-    ctx,
-    [
-      ctx.db
-        .update(apiKeys)
-        .set({ revoked_at: timestamp(ctx) })
-        .where(and(which, isNull(apiKeys.revoked_at))),
-      ...ending.map((key) => ctx.audit("auth.key.delete", key.id, { actor_id: actor.id, actor_type: actor.type })),
-    ],
+  await commit(ctx, [
+    ctx.db
+      .update(apiKeys)
+      .set({ revoked_at: timestamp(ctx) })
+      .where(and(which, isNull(apiKeys.revoked_at))),
+    ...ending.map((key) => ctx.audit("auth.key.delete", key.id, { actor_id: actor.id, actor_type: actor.type })),
     administratorComesIn(ctx),
-  );
+  ]);
   forgetActors();
 }

@@ -1,7 +1,7 @@
 import { and, eq, gt, isNull, or, sql } from "drizzle-orm";
 import { addressKey } from "../platform/caller.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard, runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
+import { guard, runBatch, type Statement, UniqueViolation } from "../platform/database.ts";
 import { conflict, gone, invalid, tooManyRequests, unauthorized } from "../platform/errors.ts";
 import { constantTimeEqual } from "../platform/text.ts";
 import { forgetActors } from "./actors.ts";
@@ -89,18 +89,18 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
   try {
     await runBatch(ctx.db, [
       firstAdministrator(ctx),
-      guard(ctx.db, sql`not ${isActor(actor_name, ["APIKey"])}`),
+      guard(sql`not ${isActor(actor_name, ["APIKey"])}`, () =>
+        conflict(
+          "already_exists",
+          `actor_name: ${JSON.stringify(actor_name)} has keys or roles already, as from the demo mode: choose another`,
+        ),
+      ),
       ...key.statements,
       grantStatement(ctx, { id: actor_name, type: "APIKey" }, { role_id: "r-admin" }),
       ctx.audit("bootstrap.consume", key.id, { actor_name }),
     ]);
   } catch (error) {
     if (error instanceof UniqueViolation) throw gone("bootstrap_closed", CLOSED);
-    if (error instanceof GuardFailed)
-      throw conflict(
-        "already_exists",
-        `actor_name: ${JSON.stringify(actor_name)} has keys or roles already, as from the demo mode: choose another`,
-      );
     throw error;
   }
   forgetActors();

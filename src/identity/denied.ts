@@ -1,8 +1,9 @@
 import { sql } from "drizzle-orm";
 import { addressKey } from "../platform/caller.ts";
 import { ANONYMOUS_ACTOR, type Caller, type Context } from "../platform/context.ts";
-import { GuardFailed, guard, rawStatement, runBatch } from "../platform/database.ts";
+import { guard, rawStatement, runBatch } from "../platform/database.ts";
 import { describeError } from "../platform/log.ts";
+import { ifUnchanged } from "../platform/race.ts";
 import { sha256HexSync } from "../platform/text.ts";
 import { deniedAttempts } from "./table.ts";
 
@@ -140,16 +141,11 @@ export async function recordDenied(ctx: Context): Promise<string | null> {
   const these = sql`exists (select 1 from json_each(${keys}) as k
     where k.value ->> 'minute' = minute and k.value ->> 'address' = address and k.value ->> 'reason' = reason)`;
   const total = rows.reduce((sum, row) => sum + row.count, 0);
-  const unchanged = guard(ctx.db, sql`(select sum(count) from ${deniedAttempts} where ${these}) = ${total}`);
+  const unchanged = guard(sql`(select sum(count) from ${deniedAttempts} where ${these}) = ${total}`);
   const removal = rawStatement(ctx.db, sql`delete from ${deniedAttempts} where ${these}`);
-  try {
-    await runBatch(ctx.db, [unchanged, ...events, removal]);
-  } catch (error) {
-    // A count came late, or another run was faster: the next tick looks again.
-    if (error instanceof GuardFailed) return null;
-    throw error;
-  }
-  return rows.length < SLICE ? null : "more";
+  // A count came late, or another run was faster: the next tick looks again.
+  const recorded = await ifUnchanged(() => runBatch(ctx.db, [unchanged, ...events, removal]));
+  return !recorded || rows.length < SLICE ? null : "more";
 }
 
 let refused = { minute: 0, ids: new Set<string>(), byActor: new Map<string, number>() };

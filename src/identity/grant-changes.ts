@@ -10,7 +10,7 @@ import { isSortable } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
-import { commitAdministered, isAdminGrant, stillAdministered } from "./last-admin.ts";
+import { isAdminGrant, stillAdministered } from "./last-admin.ts";
 import { builtinRole } from "./permissions.ts";
 import { existingScope, findRole, namedScope, type ScopeInput, scopesStillExist } from "./roles.ts";
 import { rotateCsrfOf } from "./sessions/sessions.ts";
@@ -67,14 +67,13 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
     const expires_at = futureTime(ctx, input.expires_at);
     await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`, expires_at);
     const statements = [
-      ...stillThere(ctx, [grant]),
+      ...stillThere([grant]),
       grantStatement(ctx, actor, { ...grant, expires_at }),
       ...(isAdminGrant(grant) ? [closeBootstrap(ctx)] : []),
       event(ctx, "auth.grant.create", actor, { ...grant, expires_at }),
     ];
     const mayEnd = isAdminGrant(grant) && expires_at !== null;
-    if (mayEnd) await commitAdministered(ctx, statements, stillAdministered(ctx));
-    else await commit(ctx, statements);
+    await commit(ctx, [...statements, ...(mayEnd ? [stillAdministered(ctx)] : [])]);
   });
   await rightsChanged(ctx, actor);
 }
@@ -112,18 +111,17 @@ export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, a
     ),
     event(ctx, "auth.grant.revoke", actor, { role_id, scopes: byHand.map(scopeText) }),
   ];
-  if (byHand.some(isAdminGrant)) await commitAdministered(ctx, statements, stillAdministered(ctx));
-  else await commit(ctx, statements);
+  await commit(ctx, [...statements, ...(byHand.some(isAdminGrant) ? [stillAdministered(ctx)] : [])]);
   await rightsChanged(ctx, actor);
 }
 
 /** Guards that the roles and scopes of these are still there when the batch runs. */
-export function stillThere(ctx: Context, given: readonly RoleInScope[]): Statement[] {
+export function stillThere(given: readonly RoleInScope[]): Statement[] {
   const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !builtinRole(id));
-  const scopes = scopesStillExist(ctx, given);
+  const scopes = scopesStillExist(given);
   if (custom.length === 0) return scopes;
   const present = sql`(select count(*) from ${roles} where ${inList(roles.id, custom)}) = ${custom.length}`;
-  return [guard(ctx.db, present), ...scopes];
+  return [guard(present), ...scopes];
 }
 
 /** A time to come, in UTC with milliseconds; null stands for never. 400 for one that is past. */

@@ -1,7 +1,15 @@
 import { and, asc, eq, sql } from "drizzle-orm";
 import { commit } from "../platform/commit.ts";
 import { type Context, type ScopeType, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../platform/database.ts";
+import {
+  guard,
+  noRow,
+  ReferenceViolation,
+  rowExists,
+  type Statement,
+  UniqueViolation,
+  unchanged,
+} from "../platform/database.ts";
 import { type AppError, conflict, invalid, notFound } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { repeatedly } from "../platform/race.ts";
@@ -129,10 +137,9 @@ export async function updateRole(
       description: body.description ?? before.description,
       updated_at: nextUpdatedAt(ctx, before),
     };
-    const unchanged = sql`exists (select 1 from ${roles} where ${and(eq(roles.id, id), eq(roles.updated_at, before.updated_at))})`;
     await nameUnique(row.name, () =>
       commit(ctx, [
-        guard(ctx.db, unchanged),
+        guard(unchanged(roles, before)),
         ctx.db.update(roles).set(row).where(eq(roles.id, id)),
         ctx.audit("auth.role.update", id, { name: row.name, name_before: before.name }),
       ]),
@@ -146,26 +153,16 @@ export async function deleteRole(ctx: Context, id: string, ifMatch: string | nul
   const role = await mustBeCustom(ctx, id);
   checkIfMatch(role, ifMatch);
   const held = and(eq(actorRoles.role_id, id), unexpired(ctx));
-  try {
-    await commit(ctx, [
-      guard(
-        ctx.db,
-        sql`not exists (select 1 from ${actorRoles} where ${held})
-          and not exists (select 1 from ${oidcGroupMappings} where ${oidcGroupMappings.role_id} = ${id})`,
-      ),
-      ctx.db.delete(actorRoles).where(eq(actorRoles.role_id, id)),
-      ctx.db.delete(rolePermissions).where(eq(rolePermissions.role_id, id)),
-      ctx.db.delete(roles).where(eq(roles.id, id)),
-      ctx.audit("auth.role.delete", id, { name: role.name }),
-    ]);
-  } catch (error) {
-    if (error instanceof GuardFailed)
-      throw conflict(
-        "role_in_use",
-        `role ${JSON.stringify(role.name)} is held by somebody or named by a group mapping`,
-      );
-    throw error;
-  }
+  const inUse = () =>
+    conflict("role_in_use", `role ${JSON.stringify(role.name)} is held by somebody or named by a group mapping`);
+  await commit(ctx, [
+    guard(noRow(actorRoles, held), inUse),
+    guard(noRow(oidcGroupMappings, eq(oidcGroupMappings.role_id, id)), inUse),
+    ctx.db.delete(actorRoles).where(eq(actorRoles.role_id, id)),
+    ctx.db.delete(rolePermissions).where(eq(rolePermissions.role_id, id)),
+    ctx.db.delete(roles).where(eq(roles.id, id)),
+    ctx.audit("auth.role.delete", id, { name: role.name }),
+  ]);
   forgetActors();
 }
 
@@ -194,7 +191,7 @@ export async function grantPermission(
     if (held) return;
     try {
       await commit(ctx, [
-        ...scopesStillExist(ctx, [scope]),
+        ...scopesStillExist([scope]),
         ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
         ctx.audit("auth.role.permission_add", id, { permission, ...scope }),
       ]);
@@ -259,11 +256,10 @@ export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""
 }
 
 /** Guards that the profiles and issuers of these are still there when the batch runs: a deleted one ends every right in its scope. */
-export function scopesStillExist(ctx: Context, scopes: readonly Scope[]): Statement[] {
+export function scopesStillExist(scopes: readonly Scope[], error?: () => AppError): Statement[] {
   return scopes.flatMap(({ scope_type, scope_id }) => {
     if (scope_type === "global") return [];
-    const table = sql.identifier(SCOPED_TABLES[scope_type].table);
-    return [guard(ctx.db, sql`exists (select 1 from ${table} where id = ${scope_id})`)];
+    return [guard(rowExists(SCOPED_TABLES[scope_type].table, sql`id = ${scope_id}`), error)];
   });
 }
 

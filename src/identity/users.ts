@@ -2,7 +2,7 @@ import { and, asc, eq, isNotNull, isNull, not, type SQL, sql } from "drizzle-orm
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
-import { guard, inList, type Statement } from "../platform/database.ts";
+import { guard, inList, noRow, rowExists, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
 import type { EventAction } from "../platform/events.ts";
 import { describeError } from "../platform/log.ts";
@@ -13,7 +13,7 @@ import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import { forgetActors } from "./actors.ts";
 import { type ActorRef, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
 import { ownerOf } from "./keys.ts";
-import { administratorComesIn, commitAdministered } from "./last-admin.ts";
+import { administratorComesIn } from "./last-admin.ts";
 import { endSessionsOf } from "./sessions/sessions.ts";
 import { actorRoles, apiKeys, users } from "./table.ts";
 
@@ -96,7 +96,7 @@ export async function deactivateUser(ctx: Context, id: string): Promise<void> {
       sessions.statement,
       event(ctx, "auth.user.deactivate", user),
     ];
-    await commitAdministered(ctx, statements, administratorComesIn(ctx), { wakeups: [sessions.id] });
+    await commit(ctx, [...statements, administratorComesIn(ctx)], { wakeups: [sessions.id] });
     forgetActors();
   }
   // No session of a deactivated user holds, and queued work ends them where this fails.
@@ -136,8 +136,8 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
   // Before the user may come in: a session that has outlived the deactivation would hold again.
   await endSessionsOf(ctx, { id, type: "User" });
   await commit(ctx, [
-    guard(ctx.db, sql`not exists (select 1 from ${actorRoles} where ${others})`),
-    ...(enrols.n === 1 ? [] : [guard(ctx.db, sql`not ${mayEnrol(ctx, id)}`)]),
+    guard(noRow(actorRoles, others)),
+    ...(enrols.n === 1 ? [] : [guard(sql`not ${mayEnrol(ctx, id)}`)]),
     ctx.db
       .update(users)
       .set({ deactivated_at: null, updated_at: nextUpdatedAt(ctx, user) })
@@ -151,8 +151,11 @@ const AGENT: RoleInScope = { role_id: "r-agent", scope_type: "global", scope_id:
 
 /** Condition: bootstrap credentials stopped with the user that would still enrol agents. The table is another wing's. */
 function mayEnrol(ctx: Context, id: string): SQL {
-  return sql`exists (select 1 from agent_credentials where owner_type = 'User' and owner_id = ${id}
-    and revoked_at is null and uses < max_uses and expires_at > ${timestamp(ctx)})`;
+  return rowExists(
+    "agent_credentials",
+    sql`owner_type = 'User' and owner_id = ${id} and revoked_at is null and uses < max_uses
+      and expires_at > ${timestamp(ctx)}`,
+  );
 }
 
 /** Condition: a grant of the user or of the actors whose keys stopped with it. */

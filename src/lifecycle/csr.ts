@@ -10,10 +10,10 @@ import { type Csr, parseCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
 import { mustHold } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, guard, runBatch } from "../platform/database.ts";
+import { guard, runBatch } from "../platform/database.ts";
 import { AppError, conflict, forbidden, invalid, notFound, unavailable } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
-import { repeatedly } from "../platform/race.ts";
+import { ifUnchanged, repeatedly } from "../platform/race.ts";
 import { hex, sha256Hex } from "../platform/text.ts";
 import { type Settlement, settleIssuance } from "./issuance.ts";
 import { findJob, type Job, jobsOfAgent, noteError, transition } from "./jobs.ts";
@@ -138,13 +138,8 @@ async function begin(ctx: Context, job: Job, pem: string, digest: string): Promi
   // Who is not the agent and brings a key in its place, issues.
   if (ctx.actor.type !== "Agent") mustHold(ctx.actor, "cert.issue", placeOf(certificate));
   const change = await changeOf(ctx, certificate, job, pem, digest);
-  try {
-    await runBatch(ctx.db, [guard(ctx.db, unchangedSince(certificate)), ...transition(ctx, job, "Running", change)]);
-  } catch (error) {
-    if (error instanceof GuardFailed) return null;
-    throw error;
-  }
-  return { ...job, ...change, status: "Running" };
+  const statements = [guard(unchangedSince(certificate)), ...transition(ctx, job, "Running", change)];
+  return (await ifUnchanged(() => runBatch(ctx.db, statements))) ? { ...job, ...change, status: "Running" } : null;
 }
 
 /** What a job that begins to sign keeps: exactly what is to be signed. Throws what stands against it. */
@@ -226,12 +221,7 @@ export async function resume(ctx: Context, job: Job): Promise<void> {
     return fail(ctx, job.id, `not signed within 24 hours: ${job.last_error ?? "its holder was gone each time"}`);
   const pause = Math.min(MAX_LEASE_MS, LEASE_MS * 2 ** Math.min(job.attempts, 10));
   const lease_until = new Date(now + pause).toISOString();
-  try {
-    await runBatch(ctx.db, transition(ctx, job, "Running", { lease_until }));
-  } catch (error) {
-    if (error instanceof GuardFailed) return;
-    throw error;
-  }
+  if (!(await ifUnchanged(() => runBatch(ctx.db, transition(ctx, job, "Running", { lease_until }))))) return;
   const mine = await findJob(ctx, job.id);
   if (mine?.status !== "Running") return;
   try {

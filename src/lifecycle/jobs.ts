@@ -3,7 +3,7 @@ import { placeOfCertificate, visibleByCertificate } from "../inventory/certifica
 import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
-import { guard, type Statement } from "../platform/database.ts";
+import { guard, noRow, rowExists, type Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
 import { listPage } from "../platform/rows.ts";
@@ -29,7 +29,7 @@ type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "version
 
 /**
  * The one way a job moves: a compare-and-set on its status and fence, with the audit event of it. The batch fails
- * (GuardFailed) when somebody else moved the job first. `settling` instead moves whatever fence holds it, or nothing: who
+ * (ChangedMeanwhile) when somebody else moved the job first. `settling` instead moves whatever fence holds it, or nothing: who
  * else works on it writes the same, and the event of the issuance tells of it.
  */
 export function transition(ctx: Context, job: Job, to: JobStatus, change: Change = {}, settling = false): Statement[] {
@@ -53,11 +53,7 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
     ...(change.last_error ? { error: change.last_error } : {}),
     ...(change.version_id ? { version_id: change.version_id } : {}),
   });
-  return [
-    guard(ctx.db, sql`exists (select 1 from ${jobs} where ${same})`),
-    ctx.db.update(jobs).set(set).where(same),
-    event,
-  ];
+  return [guard(rowExists(jobs, same)), ctx.db.update(jobs).set(set).where(same), event];
 }
 
 /** A new job that waits for a CSR of its agent, or of whoever brings one. */
@@ -126,7 +122,7 @@ export function openJobsOfAgent(ctx: Context, agentId: string): Promise<Job[]> {
 
 /** Condition: the agent has no job that is not ended. */
 export function hasNoOpenJobs(agentId: string): SQL {
-  return sql`not exists (select 1 from ${jobs} where ${openOf(agentId)})`;
+  return noRow(jobs, openOf(agentId));
 }
 
 function openOf(agentId: string): SQL | undefined {

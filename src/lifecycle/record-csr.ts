@@ -57,7 +57,7 @@ async function mustHaveNoTarget(ctx: Context, certificateId: string): Promise<vo
     );
 }
 
-/** A job that nobody waits for: it begins with its CSR. GuardFailed when somebody was faster. */
+/** A job that nobody waits for: it begins with its CSR. ChangedMeanwhile when somebody was faster. */
 async function beginAlone(
   ctx: Context,
   certificate: Certificate,
@@ -73,8 +73,8 @@ async function beginAlone(
   });
   const change = await changeOf(ctx, certificate, job, pem, digest);
   await runBatch(ctx.db, [
-    guard(ctx.db, unchangedSince(certificate)),
-    guard(ctx.db, sql`not ${renewing(certificate.id)}`),
+    guard(unchangedSince(certificate)),
+    guard(sql`not ${renewing(certificate.id)}`),
     ...statements,
     ...transition(ctx, job, "Running", change),
     refreshStatus(ctx, certificate.id, timestamp(ctx)),

@@ -49,8 +49,8 @@ export async function triggerRenewal(ctx: Context, id: string, force: boolean): 
     );
     const job_ids = created.map(({ job }) => job.id);
     await commit(ctx, [
-      guard(ctx.db, unchangedSince(certificate)),
-      ...agents.map((agent) => guard(ctx.db, isAtWork(agent))),
+      guard(unchangedSince(certificate)),
+      ...agents.map((agent) => guard(isAtWork(agent))),
       ...cancelled(ctx, open, "another renewal took its place"),
       ...created.flatMap(({ statements }) => statements),
       refreshStatus(ctx, id, timestamp(ctx)),
@@ -108,7 +108,7 @@ export async function archiveCertificate(ctx: Context, id: string, ifMatch: stri
     checkIfMatch(certificate, ifMatch);
     if (certificate.status === "Archived") return;
     await commit(ctx, [
-      guard(ctx.db, unchangedSince(certificate)),
+      guard(unchangedSince(certificate)),
       archiveStatement(ctx, id, timestamp(ctx)),
       ...cancelled(ctx, await openJobs(ctx, id), "the certificate was archived"),
       ctx.audit("certificate.archive", id, { name: certificate.name, from: certificate.status }),

@@ -58,7 +58,7 @@ export function retireAgent(
     await commit(ctx, [
       ...retireStatements(ctx, agent, targets, { retired_at, retired_reason: reason }),
       ...cancelled(ctx, agent, jobs.slice(0, JOBS_AT_ONCE)),
-      guard(ctx.db, hasNoOpenJobs(id)),
+      guard(hasNoOpenJobs(id)),
       ctx.audit("agent.retire", id, { name: agent.name, reason, force, ...counts }),
     ]);
     forgetActors();

@@ -3,7 +3,8 @@ import { reaches } from "../fleet/mapping.ts";
 import { dueForStatus, refreshStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { GuardFailed, runBatch } from "../platform/database.ts";
+import { runBatch } from "../platform/database.ts";
+import { ifUnchanged } from "../platform/race.ts";
 import type { SweepStep } from "../platform/sweep.ts";
 import { fail, resume } from "./csr.ts";
 import { issuing, type Job, transition } from "./jobs.ts";
@@ -53,37 +54,24 @@ export const cancelOrphanedJobs: SweepStep = async (ctx) => {
 };
 
 async function cancelOrphan(ctx: Context, job: Job): Promise<void> {
-  try {
-    await commit(ctx, [
-      ...transition(ctx, job, "Cancelled", { last_error: "no target of this agent has the certificate any more" }),
-      refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
-    ]);
-  } catch (error) {
-    // Somebody moved the job in this very moment.
-    if (!(error instanceof GuardFailed)) throw error;
-  }
+  const statements = [
+    ...transition(ctx, job, "Cancelled", { last_error: "no target of this agent has the certificate any more" }),
+    refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
+  ];
+  await ifUnchanged(() => commit(ctx, statements));
 }
 
 /** Certificates whose status time has changed: Active, Expiring, Expired, also behind a renewal that goes on. */
 export const refreshCertificates: SweepStep = async (ctx) => {
   const due = await dueForStatus(ctx, timestamp(ctx), SLICE);
-  try {
-    await runBatch(
-      ctx.db,
-      due.flatMap((change) => statusStatements(ctx, change)),
+  const write = (changes: readonly StatusChange[]) =>
+    ifUnchanged(() =>
+      runBatch(
+        ctx.db,
+        changes.flatMap((change) => statusStatements(ctx, change)),
+      ),
     );
-  } catch (error) {
-    if (!(error instanceof GuardFailed)) throw error;
-    for (const change of due) await refreshOne(ctx, change);
-  }
+  // Whoever wrote a certificate in this very moment has set the right status.
+  if (!(await write(due))) for (const change of due) await write([change]);
   return due.length < SLICE ? null : "more";
 };
-
-async function refreshOne(ctx: Context, change: StatusChange): Promise<void> {
-  try {
-    await runBatch(ctx.db, statusStatements(ctx, change));
-  } catch (error) {
-    // Written by somebody else in this very moment, who has set the right status.
-    if (!(error instanceof GuardFailed)) throw error;
-  }
-}

@@ -17,7 +17,7 @@ const KEEP_HOURS = 24;
 /**
  * One D1 transaction for a change: its rows, its audit events, its work and, where the request carried an
  * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements.
- * Throws GuardFailed, UniqueViolation, ReferenceViolation (nothing was written then).
+ * Throws a guard's error, UniqueViolation, ReferenceViolation (nothing was written then).
  */
 export async function commit(
   ctx: Context,

@@ -1,8 +1,18 @@
+import type { Actor, ActorType } from "./actor.ts";
 import type { Database, Statement } from "./database.ts";
 import type { EventAction } from "./events.ts";
 import type { Log } from "./log.ts";
 import type { Sealer } from "./sealing.ts";
 import type { Settings } from "./settings.ts";
+
+export {
+  type Actor,
+  type ActorType,
+  ANONYMOUS_ACTOR,
+  type EffectivePermission,
+  type ScopeType,
+  SYSTEM_ACTOR,
+} from "./actor.ts";
 
 /** Time comes in from outside, so that tests can prove seconds without waiting. */
 export interface Clock {
@@ -18,33 +28,6 @@ export const systemClock: Clock = { now: () => new Date() };
 
 export const systemRandom: Random = { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) };
 
-export type ActorType = "User" | "System" | "Agent" | "APIKey" | "Anonymous";
-export type ScopeType = "global" | "profile" | "issuer";
-
-/** A permission that the actor really has, with the scope in which it holds. `scope_id` is absent when global. */
-export interface EffectivePermission {
-  readonly permission: string;
-  readonly scope_type: ScopeType;
-  readonly scope_id?: string;
-}
-
-/** Who acts: the result of authentication, never taken from a request's body. */
-export interface Actor {
-  readonly id: string;
-  readonly type: ActorType;
-  readonly tenant_id: string;
-  readonly roles: readonly string[];
-  readonly permissions: readonly EffectivePermission[];
-  /** Who answers for an API key: the user (or other actor) at the beginning of the chain of keys; absent for the others. */
-  readonly owner?: { readonly type: ActorType; readonly id: string };
-  /** The API key that the request showed. */
-  readonly key_id?: string;
-  /** The actor is an agent that was retired then: all its routes are gone. */
-  readonly retired_at?: string;
-  /** The actor is an agent that is to be, behind this bootstrap credential: it may enrol itself and nothing else. */
-  readonly enrols_by?: string;
-}
-
 /** How a request came in: what is known of the caller besides who it is. */
 export interface Caller {
   /** The caller's address; `local` where nobody can say (wire.md "Settings"). Never from a header that a client may set. */
@@ -56,16 +39,6 @@ export interface Caller {
 
 /** Nobody called: a sweep, a queue message, an alarm. */
 export const NO_CALLER: Caller = { address: "local", user_agent: "", session_id: null };
-
-export const SYSTEM_ACTOR: Actor = { id: "system", type: "System", tenant_id: "t-default", roles: [], permissions: [] };
-
-export const ANONYMOUS_ACTOR: Actor = {
-  id: "anonymous",
-  type: "Anonymous",
-  tenant_id: "t-default",
-  roles: [],
-  permissions: [],
-};
 
 /** What wrangler.toml binds, as the wings see it. */
 export interface Bindings {

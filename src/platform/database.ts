@@ -1,12 +1,13 @@
-import { type SQL, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
-import { sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { type SQLiteColumn, type SQLiteTable, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { ChangedMeanwhile } from "./errors.ts";
 
 export type Database = DrizzleD1Database & { readonly $client: D1Database };
 
 /** A statement that has not run: batches are made of these. */
-export type Statement = BatchItem<"sqlite">;
+export type Statement = BatchItem<"sqlite"> | Guard;
 
 export function openDatabase(d1: D1Database): Database {
   return drizzle(d1);
@@ -21,25 +22,67 @@ export function rowOf(table: string) {
 }
 
 /** A statement in SQL for a batch. (Drizzle's batch binds parameters through `stmt`, which its own raw statements lack.) */
-export function rawStatement(db: Database, query: SQL): Statement {
+export function rawStatement(db: Database, query: SQL): BatchItem<"sqlite"> {
   const statement = db.run(query);
   const prepare = () => db.$client.prepare(statement.getQuery().sql);
   return Object.assign(statement, { stmt: { bind: (...values: unknown[]) => prepare().bind(...values) } });
 }
 
-const GUARD_MESSAGE = "malformed JSON";
-
-/**
- * A statement that rolls the whole batch back when `condition` is false: SQLite raises "malformed JSON" on the marker.
- * The caller catches GuardFailed from `runBatch`.
- */
-export function guard(db: Database, condition: SQL): Statement {
-  return rawStatement(db, sql`select case when ${condition} then 1 else json('guard failed') end`);
+/** A condition that must hold where it stands in a batch: otherwise nothing of the batch is written and `error` is thrown. */
+export class Guard {
+  readonly condition: SQL;
+  readonly error: () => Error | Promise<Error>;
+  constructor(condition: SQL, error: () => Error | Promise<Error>) {
+    this.condition = condition;
+    this.error = error;
+  }
 }
 
-/** A guard of the batch did not hold: somebody else was faster; nothing was written. */
-export class GuardFailed extends Error {
-  readonly code = "guard_failed";
+/**
+ * A guard for a batch. Without an error of its own it throws ChangedMeanwhile: another request was faster, and whoever read the
+ * rows reads them again (`repeatedly`).
+ */
+export function guard(condition: SQL, error: () => Error | Promise<Error> = () => new ChangedMeanwhile()): Guard {
+  return new Guard(condition, error);
+}
+
+/** Condition: a row of the table, given by its object or name, meets `where`. */
+export function rowExists(table: SQLiteTable | string, where: SQL | undefined): SQL {
+  return sql`exists (select 1 from ${typeof table === "string" ? sql.identifier(table) : table} where ${where})`;
+}
+
+/** Condition: no row of the table meets `where`. */
+export function noRow(table: SQLiteTable | string, where: SQL | undefined): SQL {
+  return sql`not ${rowExists(table, where)}`;
+}
+
+/** Condition: nobody has written the row since it was read. */
+export function unchanged(
+  table: SQLiteTable & { id: SQLiteColumn; updated_at: SQLiteColumn },
+  row: { readonly id: string; readonly updated_at: string },
+): SQL {
+  return rowExists(table, and(eq(table.id, row.id), eq(table.updated_at, row.updated_at)));
+}
+
+/**
+ * What D1 is given for the statements of a batch. A guard becomes a query that raises an error when its condition is false;
+ * the error's text has the guard's place in the batch, and `unit`, which tells apart the batches that one transaction writes.
+ */
+export function rendered(db: Database, statements: readonly Statement[], unit = ""): BatchItem<"sqlite">[] {
+  return statements.map((statement, at) => {
+    if (!(statement instanceof Guard)) return statement;
+    // SQLite names the path in the error that it raises for one that does not begin with "$".
+    return rawStatement(
+      db,
+      sql`select case when ${statement.condition} then 1 else json_extract('{}', ${`guard:${unit}:${at}`}) end`,
+    );
+  });
+}
+
+/** Which guard an error of D1 comes from: its unit and its place there. Null for other errors. */
+export function failedGuard(error: unknown): { readonly unit: string; readonly at: number } | null {
+  const found = /guard:([\w-]*):(\d+)/.exec(textOf(error));
+  return found ? { unit: found[1] ?? "", at: Number(found[2]) } : null;
 }
 
 /** A UNIQUE or PRIMARY KEY constraint failed; `columns` as SQLite names them ("teams.name"). */
@@ -57,20 +100,30 @@ export class ReferenceViolation extends Error {
   readonly code = "reference_violation";
 }
 
-/** Runs the statements as one transaction. Throws GuardFailed, UniqueViolation or ReferenceViolation, else what D1 threw. */
+/**
+ * Runs the statements as one transaction. Throws the error of the first guard that does not hold, UniqueViolation or
+ * ReferenceViolation, else what D1 threw.
+ */
 export async function runBatch(db: Database, statements: readonly Statement[]): Promise<unknown[]> {
-  const [first, ...rest] = statements;
+  const [first, ...rest] = rendered(db, statements);
   if (!first) return [];
   try {
     return await db.batch([first, ...rest]);
   } catch (error) {
-    throw translateDatabaseError(error);
+    throw await batchError(error, statements);
   }
+}
+
+/** The error that a batch of these statements throws for what D1 threw. */
+export async function batchError(error: unknown, statements: readonly Statement[]): Promise<unknown> {
+  const failed = failedGuard(error);
+  const culprit = failed ? statements[failed.at] : undefined;
+  return culprit instanceof Guard ? culprit.error() : translateDatabaseError(error);
 }
 
 /** Turns D1's constraint messages into typed errors; anything else comes back as it is. */
 export function translateDatabaseError(error: unknown): unknown {
-  const text = `${messageOf(error)} ${error instanceof Error ? messageOf(error.cause) : ""}`;
+  const text = textOf(error);
   const unique = /UNIQUE constraint failed: ([A-Za-z0-9_., ]+?)(?::|$|\s\()/.exec(text);
   if (unique?.[1])
     return new UniqueViolation(
@@ -78,8 +131,11 @@ export function translateDatabaseError(error: unknown): unknown {
       error,
     );
   if (text.includes("FOREIGN KEY constraint failed")) return new ReferenceViolation("foreign key", { cause: error });
-  if (text.includes(GUARD_MESSAGE)) return new GuardFailed("a guard of the batch did not hold", { cause: error });
   return error;
+}
+
+function textOf(error: unknown): string {
+  return `${messageOf(error)} ${error instanceof Error ? messageOf(error.cause) : ""}`;
 }
 
 function messageOf(error: unknown): string {

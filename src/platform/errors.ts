@@ -1,4 +1,4 @@
-import type { Actor } from "./context.ts";
+import type { Actor } from "./actor.ts";
 
 /**
  * Errors that know their status. A handler throws one; the door turns it into the envelope
@@ -49,6 +49,13 @@ export function notFound(kind: string, id: string): AppError {
 
 export function conflict(code: string, message: string): AppError {
   return new AppError(409, code, message);
+}
+
+/** 409: another request wrote the same rows first. `repeatedly` reads them and tries again. */
+export class ChangedMeanwhile extends AppError {
+  constructor(message = "others change this at the same time: read again and repeat") {
+    super(409, "changed_meanwhile", message);
+  }
 }
 
 export function gone(code: string, message: string): AppError {

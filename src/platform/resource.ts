@@ -5,8 +5,8 @@ import { type ObjectScope, visible } from "./access.ts";
 import { commit, IdempotencyRace } from "./commit.ts";
 import { type Context, timestamp } from "./context.ts";
 import { up } from "./cursor.ts";
-import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "./database.ts";
-import { conflict, notFound } from "./errors.ts";
+import { guard, ReferenceViolation, type Statement, UniqueViolation, unchanged } from "./database.ts";
+import { ChangedMeanwhile, conflict, notFound } from "./errors.ts";
 import type { PlainResource } from "./events.ts";
 import { type Page, type PageRequest, pageAnswer, pageOf, pageQuery } from "./paging.ts";
 import { created, noContent, ok, type Route, route } from "./route.ts";
@@ -223,7 +223,8 @@ function storeOf(spec: ResourceSpec) {
     return row;
   };
 
-  const still = (ctx: Context, row: Row): Statement[] => (spec.still ? [guard(ctx.db, spec.still(row))] : []);
+  const still = (row: Row, changed: string): Statement[] =>
+    spec.still ? [guard(spec.still(row), () => new ChangedMeanwhile(changed))] : [];
 
   const list = (ctx: Context, page: PageRequest, where?: SQL) =>
     listPage<Row>(ctx, table, page, { where, order: [up(table.created_at), up(table.id)] });
@@ -248,13 +249,8 @@ function storeOf(spec: ResourceSpec) {
     if (spec.check) row = await spec.check(ctx, row, null);
     const shown = (spec.show ?? ((r: Row) => r))(row);
     const audit = ctx.audit(`${spec.type}.create`, id, { name });
-    try {
-      await save(ctx, [...still(ctx, row), ctx.db.insert(table).values(row), audit], row, { status: 201, body: shown });
-    } catch (error) {
-      if (error instanceof GuardFailed)
-        throw conflict("changed_meanwhile", `what the ${spec.kind} refers to was changed by another request: repeat`);
-      throw error;
-    }
+    const holds = still(row, `what the ${spec.kind} refers to was changed by another request: repeat`);
+    await save(ctx, [...holds, ctx.db.insert(table).values(row), audit], row, { status: 201, body: shown });
     return row;
   };
 
@@ -274,20 +270,14 @@ function storeOf(spec: ResourceSpec) {
     await checkReferences(ctx, spec, row, values);
     if (spec.check) row = await spec.check(ctx, row, before);
     const fields = Object.keys(values).filter((field) => JSON.stringify(before[field]) !== JSON.stringify(row[field]));
-    const unchanged = sql`exists (select 1 from ${table} where ${table.id} = ${id} and ${table.updated_at} = ${before.updated_at})`;
+    const changed = `the ${spec.kind} was changed by another request: read again and repeat`;
     const statements = [
-      guard(ctx.db, unchanged),
-      ...still(ctx, row),
+      guard(unchanged(table, before), () => new ChangedMeanwhile(changed)),
+      ...still(row, changed),
       ctx.db.update(table).set(row).where(eq(table.id, id)),
       ctx.audit(`${spec.type}.update`, id, { fields }),
     ];
-    try {
-      await save(ctx, statements, row);
-    } catch (error) {
-      if (error instanceof GuardFailed)
-        throw conflict("changed_meanwhile", `the ${spec.kind} was changed by another request: read again and repeat`);
-      throw error;
-    }
+    await save(ctx, statements, row);
     return row;
   };
 
@@ -298,8 +288,8 @@ function storeOf(spec: ResourceSpec) {
     const statements = [
       ...((await spec.alsoDelete?.(ctx, id)) ?? []),
       guard(
-        ctx.db,
-        sql`exists (select 1 from ${table} where ${table.id} = ${id} and ${table.updated_at} = ${row.updated_at})`,
+        unchanged(table, row),
+        () => new ChangedMeanwhile(`the ${spec.kind} was changed or deleted by another request`),
       ),
       ctx.db.delete(table).where(eq(table.id, id)),
       ctx.audit(`${spec.type}.delete`, id, { name: row.name ?? null }),
@@ -309,8 +299,6 @@ function storeOf(spec: ResourceSpec) {
     } catch (error) {
       if (error instanceof ReferenceViolation) await checkBlocks(ctx, spec, id);
       if (error instanceof ReferenceViolation) throw conflict("in_use", `the ${spec.kind} is in use`);
-      if (error instanceof GuardFailed)
-        throw conflict("changed_meanwhile", `the ${spec.kind} was changed or deleted by another request`);
       throw error;
     }
     spec.afterDelete?.();

@@ -3,7 +3,7 @@ import { and, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import type { Context } from "./context.ts";
 import { type By, behind, cursorOf, orderSql } from "./cursor.ts";
-import type { UniqueViolation } from "./database.ts";
+import { rowExists, type UniqueViolation } from "./database.ts";
 import { conflict, invalid, preconditionFailed } from "./errors.ts";
 import { ID_PATTERN, randomId, slugId } from "./ids.ts";
 import type { Page, PageRequest } from "./paging.ts";
@@ -164,8 +164,7 @@ export async function checkReferences(
   });
   if (wanted.length === 0) return;
   const found = wanted.map(
-    ({ field, table, id }) =>
-      sql`exists (select 1 from ${sql.identifier(table)} where id = ${id}) as ${sql.identifier(field)}`,
+    ({ field, table, id }) => sql`${rowExists(table, sql`id = ${id}`)} as ${sql.identifier(field)}`,
   );
   const [exists] = await ctx.db.all<Record<string, number>>(sql`select ${sql.join(found, sql`, `)}`);
   const missing = wanted.find(({ field }) => exists?.[field] !== 1);

@@ -4,7 +4,8 @@ import { sql } from "drizzle-orm";
 import { describe, expect, it } from "vitest";
 import { commit, IdempotencyRace, pruneIdempotencyKeys, recordedAnswer } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
-import { GuardFailed, guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
+import { guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
+import { ChangedMeanwhile, conflict, notFound } from "../../src/platform/errors.ts";
 import { runSweeps, type SweepStep } from "../../src/platform/sweep.ts";
 import { utf8 } from "../../src/platform/text.ts";
 import { enqueue } from "../../src/platform/work/work.ts";
@@ -21,9 +22,33 @@ describe("batches", () => {
   it("inv 3: a guard that does not hold rolls everything back", async () => {
     const ctx = context();
     const { statement, id } = enqueue(ctx, "never", {});
-    await expect(runBatch(ctx.db, [statement, guard(ctx.db, sql`1 = 0`)])).rejects.toBeInstanceOf(GuardFailed);
+    await expect(runBatch(ctx.db, [statement, guard(sql`1 = 0`)])).rejects.toBeInstanceOf(ChangedMeanwhile);
     expect(await ctx.db.all(sql`select id from work where id = ${id}`)).toEqual([]);
     await expect(runBatch(ctx.db, [statement, statement])).rejects.toBeInstanceOf(UniqueViolation);
+  });
+
+  it("the error is that of the first guard that does not hold, made only then", async () => {
+    const { db } = context();
+    const made: string[] = [];
+    const told = (name: string) => async () => {
+      made.push(name);
+      return name === "b" ? notFound("team", name) : conflict("in_use", name);
+    };
+    const batch = (a: number, b: number, c: number) => [
+      guard(sql`${a}`, told("a")),
+      db.select({ n: sql`1` }).from(sql`(select 1)`),
+      guard(sql`${b}`, told("b")),
+      guard(sql`${c}`, told("c")),
+    ];
+    expect(await runBatch(db, batch(1, 1, 1))).toHaveLength(4);
+    expect(made).toEqual([]);
+    await expect(runBatch(db, batch(1, 0, 0))).rejects.toMatchObject({
+      status: 404,
+      message: 'team "b" does not exist',
+    });
+    await expect(runBatch(db, batch(1, 1, 0))).rejects.toMatchObject({ status: 409, message: "c" });
+    await expect(runBatch(db, batch(0, 1, 0))).rejects.toMatchObject({ message: "a" });
+    expect(made).toEqual(["b", "c", "a"]);
   });
 
   it("an Idempotency-Key repeats its answer, sealed at rest, refuses another request, and is forgotten after a day", async () => {

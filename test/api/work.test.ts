@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { commit } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
-import { GuardFailed } from "../../src/platform/database.ts";
+import { ChangedMeanwhile } from "../../src/platform/errors.ts";
 import { runDue, runOne } from "../../src/platform/work/engine.ts";
 import { BudgetSpent, Meter, metered } from "../../src/platform/work/meter.ts";
 import { enqueue, type WorkKinds, withdraw } from "../../src/platform/work/work.ts";
@@ -133,7 +133,7 @@ describe("inv 6: queued work", () => {
     await commit(context(), withdraw(context(), early));
     expect(await row(early)).toBeUndefined();
     await runOne(context(), { count: { run: () => Promise.reject(new Error("no")) } }, late);
-    await expect(commit(context(), withdraw(context(), late))).rejects.toBeInstanceOf(GuardFailed);
+    await expect(commit(context(), withdraw(context(), late))).rejects.toBeInstanceOf(ChangedMeanwhile);
   });
 });
 

@@ -4,6 +4,7 @@ import { grantStatement } from "../../src/identity/grants.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
 import { oidcProviders, users } from "../../src/identity/table.ts";
 import type { Context } from "../../src/platform/context.ts";
+import { runBatch } from "../../src/platform/database.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { makeContext } from "../../worker/context.ts";
 import type { Answer } from "./api.ts";
@@ -91,7 +92,7 @@ export async function newUser(roles: readonly string[] = []): Promise<{ id: stri
   const now = ctx.clock.now().toISOString();
   const id = randomId(ctx.random, "u-");
   const provider_id = randomId(ctx.random, "op-");
-  await ctx.db.batch([
+  await runBatch(ctx.db, [
     ctx.db.insert(oidcProviders).values(providerRow(provider_id, now)),
     ctx.db.insert(users).values({
       id,

@@ -9,7 +9,7 @@ import { acknowledgeLater, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { forgetSerials } from "../public/serials.ts";
 import { refusalError } from "../refusals.ts";
-import { purgeLedger, record } from "../revocation.ts";
+import { purgeLedger } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { EntryError, type PastKind, readEntry } from "./imported.ts";
 import { caOfIssuer } from "./intermediates.ts";
@@ -143,7 +143,7 @@ class Importing {
     const { errors: _errors, ...counts } = report;
     const facts = [{ ledger_id: ca.ledger_id, serial: "", mark }];
     const statements = [this.event("issuer.import", counts), purge.statement, ...markStatements(ctx, facts)];
-    await record(ctx, statements, [purge.id]);
+    await commit(ctx, statements, { wakeups: [purge.id] });
     acknowledgeLater(ctx, facts);
     this.forget();
   }

@@ -9,8 +9,8 @@ import { certificatesFromPem } from "../../pki/pem.ts";
 import type { ObjectScope } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, UniqueViolation } from "../../platform/database.ts";
-import { conflict, invalid, notFound, unavailable } from "../../platform/errors.ts";
+import { guard, ReferenceViolation, UniqueViolation, unchanged } from "../../platform/database.ts";
+import { AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
 import { withdraw } from "../../platform/work/work.ts";
@@ -23,7 +23,7 @@ import {
   type RevocationReason,
   type RevokedEntry,
 } from "../ledger.ts";
-import { beginLedger, ledgerStands } from "../ledgers.ts";
+import { beginLedger, creationGivenUp, ledgerStands } from "../ledgers.ts";
 import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
@@ -109,7 +109,7 @@ export async function createIntermediate(
   const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
   const statements = [
     ...withdraw(ctx, intent),
-    ledgerStands(ctx, ledger_id),
+    ledgerStands(ledger_id),
     ctx.db.insert(certificateAuthorities).values(row),
     ctx.audit("intermediate_ca.create", id, details),
     ...markStatements(ctx, [issued, creationOf(ca)]),
@@ -119,13 +119,13 @@ export async function createIntermediate(
     forgetAuthority(issuer.id);
     acknowledgeLater(ctx, [issued, creationOf(ca)]);
   } catch (error) {
-    const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, GuardFailed];
+    // An AppError is a guard's: as with the others, nothing was written.
+    const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, AppError];
     if (kinds.some((kind) => error instanceof kind)) await withdrawNow(ctx, creation);
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
     if (error instanceof ReferenceViolation) throw notFound("issuer", issuer.id);
-    if (error instanceof GuardFailed)
-      throw unavailable("creation_given_up", "this took so long that the CA was withdrawn: create it again");
+    if (error instanceof AppError) throw creationGivenUp();
     throw error;
   }
   return row;
@@ -258,24 +258,21 @@ export async function retireCa(ctx: Context, id: string, asked: Retirement): Pro
   const after = { ...row, ...set };
   const action = second ? "intermediate_ca.retire" : "intermediate_ca.retiring";
   const purge = parent && purgeEntry(ctx, [{ ledger_id: parent.ledger_id, serial: row.serial_number ?? "" }]);
-  const same = and(eq(certificateAuthorities.id, id), eq(certificateAuthorities.updated_at, row.updated_at));
-  try {
-    await commit(
-      ctx,
-      [
-        guard(ctx.db, sql`exists (select 1 from ${certificateAuthorities} where ${same})`),
-        ctx.db.update(certificateAuthorities).set(set).where(same),
-        ctx.audit(action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
-        ...(purge ? [purge.statement] : []),
-        ...markStatements(ctx, revoked),
-      ],
-      { wakeups: purge ? [purge.id] : [] },
-    );
-    acknowledgeLater(ctx, revoked);
-  } catch (error) {
-    if (!(error instanceof GuardFailed)) throw error;
-    throw conflict("changed_meanwhile", `CA ${id} was changed by another request: repeat this one`);
-  }
+  await commit(
+    ctx,
+    [
+      guard(
+        unchanged(certificateAuthorities, row),
+        () => new ChangedMeanwhile(`CA ${id} was changed by another request: repeat this one`),
+      ),
+      ctx.db.update(certificateAuthorities).set(set).where(eq(certificateAuthorities.id, id)),
+      ctx.audit(action, id, { issuer_id: row.issuer_id, note: asked.note, reason: after.revocation_reason }),
+      ...(purge ? [purge.statement] : []),
+      ...markStatements(ctx, revoked),
+    ],
+    { wakeups: purge ? [purge.id] : [] },
+  );
+  acknowledgeLater(ctx, revoked);
   return after;
 }
 

@@ -8,14 +8,15 @@ import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { up } from "../../platform/cursor.ts";
 import {
-  GuardFailed,
   guard,
   inList,
+  noRow,
   ReferenceViolation,
   type Statement,
   UniqueViolation,
+  unchanged,
 } from "../../platform/database.ts";
-import { AppError, conflict, invalid, notFound } from "../../platform/errors.ts";
+import { AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
@@ -77,10 +78,8 @@ export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<Iss
   });
   const view = await show(row, caRow);
   const statements = [
-    ...(caRow.cert_pem === ""
-      ? []
-      : [guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${sameCa(caRow)})`)]),
-    ledgerStands(ctx, ledger_id),
+    ...(caRow.cert_pem === "" ? [] : [guard(noRow(certificateAuthorities, sameCa(caRow)), changedMeanwhile)]),
+    ledgerStands(ledger_id),
     ctx.db.insert(issuers).values(row),
     ctx.db.insert(certificateAuthorities).values(caRow),
     ctx.audit("issuer.create", id, { name: row.name, type: row.type, algorithm: caRow.algorithm, ledger_id }),
@@ -209,10 +208,7 @@ export async function updateIssuer(
   const set = ca ? { ...(await fromLedger(ca, own.subject)), updated_at: row.updated_at } : {};
   const caRow = { ...own, ...set };
   const statements = [
-    guard(
-      ctx.db,
-      sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${before.updated_at})`,
-    ),
+    guard(unchanged(issuers, before), changedMeanwhile),
     ctx.db.update(issuers).set(row).where(eq(issuers.id, id)),
     ...(ca ? await caStatements(ctx, caRow, set) : []),
     ctx.audit("issuer.update", id, {
@@ -298,11 +294,8 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
     throw conflict("in_use", `the issuer has ${found.n} intermediates that are not retired; nothing was deleted`);
   try {
     await commit(ctx, [
-      guard(
-        ctx.db,
-        sql`exists (select 1 from ${issuers} where ${issuers.id} = ${id} and ${issuers.updated_at} = ${row.updated_at})`,
-      ),
-      guard(ctx.db, sql`not exists (select 1 from ${certificateAuthorities} where ${live})`),
+      guard(unchanged(issuers, row), changedMeanwhile),
+      guard(noRow(certificateAuthorities, live), changedMeanwhile),
       ctx.db.delete(certificateAuthorities).where(eq(certificateAuthorities.issuer_id, id)),
       ctx.db.delete(issuers).where(eq(issuers.id, id)),
       ...(await endScope(ctx, "issuer", id)),
@@ -314,7 +307,6 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
     if (error instanceof ReferenceViolation) {
       throw conflict("in_use", "certificates name this issuer or were issued by it; nothing was deleted");
     }
-    if (error instanceof GuardFailed) throw changedMeanwhile();
     throw error;
   }
 }
@@ -384,11 +376,10 @@ async function save(ctx: Context, statements: Statement[], row: IssuerRow, answe
     if (error instanceof UniqueViolation && error.columns.includes("certificate_authorities.ca_id"))
       throw idOfCa(row.id);
     if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
-    if (error instanceof GuardFailed) throw changedMeanwhile();
     throw error;
   }
 }
 
 function changedMeanwhile(): AppError {
-  return conflict("changed_meanwhile", "the issuer was changed by another request: read again and repeat");
+  return new ChangedMeanwhile("the issuer was changed by another request: read again and repeat");
 }

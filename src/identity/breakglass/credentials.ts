@@ -1,8 +1,8 @@
-import { and, eq, isNull, sql } from "drizzle-orm";
+import { and, eq, isNull } from "drizzle-orm";
 import { type Answer, commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { up } from "../../platform/cursor.ts";
-import { GuardFailed, guard, type Statement } from "../../platform/database.ts";
+import { guard, noRow, rowExists, type Statement } from "../../platform/database.ts";
 import { type AppError, conflict, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
@@ -74,8 +74,8 @@ export async function setPassword(
       ctx,
       { verb: "password_set", actor_id: actorId },
       [
-        guard(ctx.db, sql`exists (select 1 from ${users} where ${active})`),
-        guard(ctx.db, sql`exists (select 1 from ${table} where ${mine}) = ${before ? 1 : 0}`),
+        guard(rowExists(users, active)),
+        guard(before ? rowExists(table, mine) : noRow(table, mine)),
         ctx.db
           .insert(table)
           .values({ ...made, ...given })
@@ -112,17 +112,12 @@ export async function unlock(ctx: Context, actorId: string): Promise<void> {
 /** Takes a user's password away and ends the user's sessions. 404 without a credential. */
 export async function remove(ctx: Context, actorId: string): Promise<void> {
   const mine = eq(table.actor_id, actorId);
-  try {
-    await write(
-      ctx,
-      { verb: "removed", actor_id: actorId },
-      [guard(ctx.db, sql`exists (select 1 from ${table} where ${mine})`), ctx.db.delete(table).where(mine)],
-      { note: sessionsEnd(ctx, actorId) },
-    );
-  } catch (error) {
-    if (error instanceof GuardFailed) throw absent(actorId);
-    throw error;
-  }
+  await write(
+    ctx,
+    { verb: "removed", actor_id: actorId },
+    [guard(rowExists(table, mine), () => absent(actorId)), ctx.db.delete(table).where(mine)],
+    { note: sessionsEnd(ctx, actorId) },
+  );
   await afterwards(ctx, actorId);
 }
 

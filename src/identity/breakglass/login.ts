@@ -2,7 +2,7 @@ import { and, eq, isNull, type SQL, sql } from "drizzle-orm";
 import { addressKey } from "../../platform/caller.ts";
 import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard } from "../../platform/database.ts";
+import { guard } from "../../platform/database.ts";
 import { type AppError, tooManyRequests, unauthorized } from "../../platform/errors.ts";
 import { describeError } from "../../platform/log.ts";
 import type { ActorRef } from "../grants.ts";
@@ -112,7 +112,7 @@ async function signIn(ctx: Context, user: ActorRef, hash: string, password: stri
     await commit(
       ctx,
       [
-        guard(ctx.db, stillHolds(user.id, hash)),
+        guard(stillHolds(user.id, hash), refused),
         ctx.db
           .update(credentials)
           .set({ last_used_at: timestamp(ctx), ...renewed })
@@ -123,7 +123,7 @@ async function signIn(ctx: Context, user: ActorRef, hash: string, password: stri
     );
   } catch (error) {
     await endSession(ctx, { id: session.session_id, actor: user }, { reason: "password_changed" }, user);
-    throw error instanceof GuardFailed ? refused() : error;
+    throw error;
   }
   logLoudly(ctx, events);
   return session;

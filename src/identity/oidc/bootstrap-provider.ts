@@ -1,8 +1,8 @@
 import { eq, sql } from "drizzle-orm";
 import type { z } from "zod";
 import { type Context, SYSTEM_ACTOR, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, runBatch, UniqueViolation } from "../../platform/database.ts";
-import { AppError } from "../../platform/errors.ts";
+import { guard, noRow, runBatch, UniqueViolation } from "../../platform/database.ts";
+import { AppError, ChangedMeanwhile } from "../../platform/errors.ts";
 import { noAdministratorYet } from "../bootstrap.ts";
 import { TENANT } from "../grants.ts";
 import { milestones, oidcProviders } from "../table.ts";
@@ -37,7 +37,7 @@ export async function ensureBootstrapProvider(ctx: Context): Promise<void> {
     await make(ctx, providerFields.parse({ name: NAME, ...wanted }), wanted.client_secret);
   } catch (error) {
     // Another request was faster, or somebody has become administrator in this moment.
-    if (error instanceof UniqueViolation || error instanceof GuardFailed) return;
+    if (error instanceof UniqueViolation || error instanceof ChangedMeanwhile) return;
     if (!(error instanceof AppError)) throw error;
     ctx.log.error("bootstrap_provider.invalid", { field: "issuer_url", message: error.message });
   }
@@ -54,9 +54,9 @@ async function make(ctx: Context, fields: z.output<typeof providerFields>, secre
     created_at: now,
     updated_at: now,
   };
-  const closed = sql`exists (select 1 from ${milestones} where ${eq(milestones.name, "bootstrap")})`;
   await runBatch(ctx.db, [
-    guard(ctx.db, sql`not ${closed} and not exists (select 1 from ${oidcProviders})`),
+    guard(noRow(milestones, eq(milestones.name, "bootstrap"))),
+    guard(noRow(oidcProviders, sql`true`)),
     ctx.db.insert(oidcProviders).values(row),
     ctx.audit(
       "auth.oidc_provider.create",

@@ -1,15 +1,15 @@
-import { asc, eq, type SQL, sql } from "drizzle-orm";
+import { asc, eq } from "drizzle-orm";
 import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
-import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { guard, ReferenceViolation, rowExists, type Statement, UniqueViolation } from "../../platform/database.ts";
+import { type AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import { checkReferences } from "../../platform/rows.ts";
 import { forgetActors } from "../actors.ts";
 import { mustBeAbleToGive, TENANT } from "../grants.ts";
-import { isAdminGrant, lastAdmin, stillAdministered } from "../last-admin.ts";
+import { isAdminGrant, stillAdministered } from "../last-admin.ts";
 import { builtinRole } from "../permissions.ts";
-import { existingScope, findRole, type Scope, type ScopeInput } from "../roles.ts";
+import { existingScope, findRole, type ScopeInput, scopesStillExist } from "../roles.ts";
 import { actorRoles, oidcGroupMappings, roles } from "../table.ts";
 
 /** Which group of which provider gives which role. The grants themselves come and go at sign-in (resync.ts). */
@@ -67,49 +67,41 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
   try {
     const statements = [
       ctx.db.insert(oidcGroupMappings).values(row),
-      stillThere(ctx, row),
+      ...stillThere(row),
       event(ctx, "auth.oidc_mapping.add", row),
     ];
     await commit(ctx, statements, { answer: { status: 201, body: shown(row) } });
   } catch (error) {
     if (error instanceof UniqueViolation)
       throw conflict("already_exists", `group_name: this group gives this role in this scope already`);
-    if (error instanceof GuardFailed || error instanceof ReferenceViolation)
-      throw conflict("changed_meanwhile", "the provider, the role or the scope was just deleted");
+    if (error instanceof ReferenceViolation) throw justDeleted();
     throw error;
   }
   return shown(row);
 }
 
 /** Neither role nor scope was deleted since they were looked at; the provider has a foreign key. */
-function stillThere(ctx: Context, { role_id, scope_type, scope_id }: Mapping): Statement {
-  const conditions: SQL[] = [sql`1`];
-  if (!builtinRole(role_id)) conditions.push(sql`exists (select 1 from ${roles} where ${eq(roles.id, role_id)})`);
-  if (scope_type !== "global") conditions.push(scopeExists({ scope_type, scope_id }));
-  return guard(ctx.db, sql.join(conditions, sql` and `));
+function stillThere({ role_id, ...scope }: Mapping): Statement[] {
+  const role = builtinRole(role_id) ? [] : [guard(rowExists(roles, eq(roles.id, role_id)), justDeleted)];
+  return [...role, ...scopesStillExist([scope], justDeleted)];
 }
 
-function scopeExists({ scope_type, scope_id }: Scope): SQL {
-  const table = scope_type === "profile" ? "profiles" : "issuers";
-  return sql`exists (select 1 from ${sql.identifier(table)} where id = ${scope_id})`;
+function justDeleted(): AppError {
+  return new ChangedMeanwhile("the provider, the role or the scope was just deleted");
 }
 
 /** Removes a mapping and every grant that came of it, at once. 404 without it, 409 when that takes the last administrator. */
 export async function removeMapping(ctx: Context, id: string): Promise<void> {
   const row = await findMapping(ctx, id);
   if (!row) throw notFound("group mapping", id);
-  try {
-    await commit(ctx, [
-      guard(ctx.db, sql`exists (select 1 from ${oidcGroupMappings} where ${eq(oidcGroupMappings.id, id)})`),
-      ctx.db.delete(actorRoles).where(eq(actorRoles.mapping_id, id)),
-      ctx.db.delete(oidcGroupMappings).where(eq(oidcGroupMappings.id, id)),
-      event(ctx, "auth.oidc_mapping.remove", row),
-      ...(isAdminGrant(row) ? [stillAdministered(ctx)] : []),
-    ]);
-  } catch (error) {
-    if (!(error instanceof GuardFailed)) throw error;
-    throw (await findMapping(ctx, id)) ? lastAdmin() : notFound("group mapping", id);
-  }
+  const here = eq(oidcGroupMappings.id, id);
+  await commit(ctx, [
+    guard(rowExists(oidcGroupMappings, here), () => notFound("group mapping", id)),
+    ctx.db.delete(actorRoles).where(eq(actorRoles.mapping_id, id)),
+    ctx.db.delete(oidcGroupMappings).where(here),
+    event(ctx, "auth.oidc_mapping.remove", row),
+    ...(isAdminGrant(row) ? [stillAdministered(ctx)] : []),
+  ]);
   forgetActors();
 }
 

@@ -2,15 +2,15 @@ import { and, asc, eq, gt, sql } from "drizzle-orm";
 import type { z } from "zod";
 import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, ReferenceViolation, type Statement, UniqueViolation } from "../../platform/database.ts";
-import { conflict, invalid, notFound } from "../../platform/errors.ts";
+import { guard, ReferenceViolation, type Statement, UniqueViolation, unchanged } from "../../platform/database.ts";
+import { ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
 import { checkIfMatch, cleared, nextUpdatedAt, uniqueConflict, writable } from "../../platform/rows.ts";
 import { utf8 } from "../../platform/text.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { forgetActors } from "../actors.ts";
 import { TENANT } from "../grants.ts";
-import { administratorComesIn, lastAdmin } from "../last-admin.ts";
+import { administratorComesIn } from "../last-admin.ts";
 import { endSessionsOf } from "../sessions/sessions.ts";
 import { oidcGroupMappings, oidcProviderState, oidcProviders, users } from "../table.ts";
 import type { Provider } from "./discovery.ts";
@@ -108,8 +108,8 @@ export async function updateProvider(
     await commit(
       ctx,
       [
-        guard(ctx.db, unchanged(before)),
-        guard(ctx.db, stillCovered),
+        guard(unchanged(oidcProviders, before), changedMeanwhile),
+        guard(stillCovered, changedMeanwhile),
         ctx.db.update(oidcProviders).set(row).where(eq(oidcProviders.id, id)),
         ctx.audit("auth.oidc_provider.update", id, { fields: fields.map((name) => name.replace(/^sealed_/, "")) }),
         ...signOuts.map(({ statement }) => statement),
@@ -119,7 +119,6 @@ export async function updateProvider(
     );
   } catch (error) {
     if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
-    if (error instanceof GuardFailed) throw await whyRefused(ctx, before, { disabled, closes });
     throw error;
   }
   forgetActors();
@@ -142,18 +141,8 @@ async function changed(ctx: Context, before: Provider, body: Record<string, unkn
   return row;
 }
 
-function unchanged({ id, updated_at }: Provider) {
-  return sql`exists (select 1 from ${oidcProviders} where ${and(eq(oidcProviders.id, id), eq(oidcProviders.updated_at, updated_at))})`;
-}
-
-/** A guard of the batch failed: another change was faster, or else it was the last administrator's. */
-async function whyRefused(ctx: Context, before: Provider, how: { disabled: boolean; closes: boolean }) {
-  const { updated_at } = await mustFindProvider(ctx, before.id);
-  if (updated_at === before.updated_at && how.disabled) {
-    await mustCoverReach(ctx, before.id, how.closes);
-    return lastAdmin();
-  }
-  return conflict("changed_meanwhile", `the ${KIND} was changed by another request: read again and repeat`);
+function changedMeanwhile(): ChangedMeanwhile {
+  return new ChangedMeanwhile(`the ${KIND} was changed by another request: read again and repeat`);
 }
 
 /** Deletes a provider that has neither users nor mappings: else 409 that says which. */
@@ -163,7 +152,10 @@ export async function deleteProvider(ctx: Context, id: string, ifMatch: string |
   await mustBeUnused(ctx, id);
   try {
     await commit(ctx, [
-      guard(ctx.db, unchanged(row)),
+      guard(
+        unchanged(oidcProviders, row),
+        () => new ChangedMeanwhile(`the ${KIND} was changed or deleted by another request`),
+      ),
       ctx.db.delete(oidcProviderState).where(eq(oidcProviderState.provider_id, id)),
       ctx.db.delete(oidcProviders).where(eq(oidcProviders.id, id)),
       ctx.audit("auth.oidc_provider.delete", id, { name: row.name }),
@@ -173,8 +165,6 @@ export async function deleteProvider(ctx: Context, id: string, ifMatch: string |
       await mustBeUnused(ctx, id);
       throw conflict("in_use", `the ${KIND} is in use`);
     }
-    if (error instanceof GuardFailed)
-      throw conflict("changed_meanwhile", `the ${KIND} was changed or deleted by another request`);
     throw error;
   }
 }

@@ -1,14 +1,15 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import { commit } from "../../platform/commit.ts";
 import { type Context, SYSTEM_ACTOR, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, inList, type Statement } from "../../platform/database.ts";
+import { guard, inList, rowExists, type Statement } from "../../platform/database.ts";
+import { AppError } from "../../platform/errors.ts";
 import type { EventAction } from "../../platform/events.ts";
 import { randomId } from "../../platform/ids.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { forgetActors } from "../actors.ts";
 import { closeBootstrap, firstAdministrator, noAdministratorYet } from "../bootstrap.ts";
 import { type ActorRef, type Grant, grantStatement, TENANT, unexpired } from "../grants.ts";
-import { administered, isAdminGrant, stillAdministered } from "../last-admin.ts";
+import { isAdminGrant, stillAdministered } from "../last-admin.ts";
 import { actorRoles, oidcGroupMappings, oidcProviders, users } from "../table.ts";
 import type { Person } from "./claims.ts";
 import type { Provider } from "./discovery.ts";
@@ -64,10 +65,8 @@ async function attempt(ctx: Context, arrival: Arrival): Promise<Resynced | SignI
     return await carryOut(ctx, arrival, plan, null);
   } catch (error) {
     const admin = plan.gone.find(isAdminGrant);
-    if (!(error instanceof GuardFailed) || !admin) throw error;
-    // Either somebody else was faster, or this grant is the last administrator's: only then it stays.
-    const others = await ctx.db.get<{ n: number }>(sql`select ${administered(ctx, admin.id)} as n`);
-    if (others.n === 1) throw error;
+    // The last administrator's grant outlives its group.
+    if (!admin || !(error instanceof AppError && error.code === "last_admin")) throw error;
     return carryOut(ctx, arrival, plan, admin);
   }
 }
@@ -177,11 +176,10 @@ function userStatements(ctx: Context, { provider, person }: Arrival, plan: Plan)
       .insert(users)
       .values(row)
       .onConflictDoUpdate({ target: [users.oidc_provider_id, users.oidc_subject], set: told }),
+    guard(rowExists(users, and(eq(users.id, plan.user.id), isNull(users.deactivated_at)))),
+    guard(rowExists(oidcProviders, and(eq(oidcProviders.id, provider.id), eq(oidcProviders.enabled, true)))),
     guard(
-      ctx.db,
-      sql`exists (select 1 from ${users} where ${users.id} = ${plan.user.id} and ${users.deactivated_at} is null)
-        and exists (select 1 from ${oidcProviders} where ${oidcProviders.id} = ${provider.id} and ${oidcProviders.enabled} = 1)
-        and (select count(*) from ${oidcGroupMappings}
+      sql`(select count(*) from ${oidcGroupMappings}
           where ${oidcGroupMappings.id} in (select value from json_each(${mappings}))) = ${plan.mappings.length}`,
     ),
   ];

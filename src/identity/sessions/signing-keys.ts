@@ -1,8 +1,9 @@
-import { eq, isNull, lte, sql } from "drizzle-orm";
+import { and, eq, isNull, lte } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { GuardFailed, guard, runBatch, type Statement } from "../../platform/database.ts";
+import { guard, rowExists, runBatch } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import { describeError } from "../../platform/log.ts";
+import { ifUnchanged } from "../../platform/race.ts";
 import { SealingError } from "../../platform/sealing.ts";
 import { base64url, utf8 } from "../../platform/text.ts";
 import type { LookupContext } from "../grants.ts";
@@ -82,9 +83,8 @@ export async function rotateSigningKeys(ctx: Context): Promise<null> {
 
 async function replace(ctx: Context, id: string): Promise<void> {
   const next = await newRow(ctx);
-  const present = sql`exists (select 1 from ${sessionKeys} where ${sessionKeys.id} = ${id} and ${sessionKeys.retired_at} is null)`;
-  const statements: Statement[] = [
-    guard(ctx.db, present),
+  const statements = [
+    guard(rowExists(sessionKeys, and(eq(sessionKeys.id, id), isNull(sessionKeys.retired_at)))),
     ctx.db
       .update(sessionKeys)
       .set({ retired_at: timestamp(ctx) })
@@ -92,12 +92,7 @@ async function replace(ctx: Context, id: string): Promise<void> {
     ctx.db.insert(sessionKeys).values(next),
     ctx.audit("auth.session_key.rotate", next.id, { retired: id }),
   ];
-  try {
-    await runBatch(ctx.db, statements);
-  } catch (error) {
-    // Somebody else has rotated it in the meantime.
-    if (!(error instanceof GuardFailed)) throw error;
-  }
+  await ifUnchanged(() => runBatch(ctx.db, statements));
   forgetSigningKeys();
 }
 

@@ -4,7 +4,15 @@ import { may, mustHold } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { down, up } from "../../platform/cursor.ts";
-import { guard, inList, ReferenceViolation, rowOf, type Statement, UniqueViolation } from "../../platform/database.ts";
+import {
+  guard,
+  inList,
+  ReferenceViolation,
+  rowOf,
+  type Statement,
+  UniqueViolation,
+  unchanged,
+} from "../../platform/database.ts";
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
@@ -165,7 +173,7 @@ async function updateOnce(
   // Only what was asked for is written: the status and times are another hand's.
   const set = { ...changed, updated_at: row.updated_at };
   const statements = [
-    guard(ctx.db, unchangedSince(before)),
+    guard(unchangedSince(before)),
     ...(await moveGuards(ctx, before, row)),
     ctx.db.update(certificates).set(set).where(eq(certificates.id, id)),
     ...(targets ? [unmapStatement(ctx, id), ...mapStatements(ctx, id, targets)] : []),
@@ -185,12 +193,12 @@ async function moveGuards(ctx: Context, before: Certificate, after: Certificate)
       "renewal_in_progress",
       "a renewal is under way and would be signed by the new profile and issuer, for which this needs the permission cert.issue",
     );
-  return [guard(ctx.db, sql`not ${renewing(before.id)}`)];
+  return [guard(sql`not ${renewing(before.id)}`)];
 }
 
 /** Holds while nobody has written the row since it was read. */
 export function unchangedSince(row: Pick<Certificate, "id" | "updated_at">): SQL {
-  return sql`exists (select 1 from ${certificates} where ${certificates.id} = ${row.id} and ${certificates.updated_at} = ${row.updated_at})`;
+  return unchanged(certificates, row);
 }
 
 async function save(

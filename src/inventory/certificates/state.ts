@@ -1,6 +1,6 @@
 import { and, eq, isNotNull, type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { guard, type Statement } from "../../platform/database.ts";
+import { guard, type Statement, unchanged } from "../../platform/database.ts";
 import { certificates, certificateVersions } from "./table.ts";
 import { latestNotAfter } from "./versions.ts";
 
@@ -189,9 +189,8 @@ export function dueForStatus(ctx: Context, now: string, limit: number): Promise<
 /** Writes such a change with its event, unless somebody else has written the certificate since. */
 export function statusStatements(ctx: Context, change: StatusChange): Statement[] {
   const now = timestamp(ctx);
-  const same = sql`${certificates.id} = ${change.id} and ${certificates.updated_at} = ${change.updated_at}`;
   return [
-    guard(ctx.db, sql`exists (select 1 from ${certificates} where ${same})`),
+    guard(unchanged(certificates, change)),
     refreshStatus(ctx, change.id, now),
     ctx.audit("certificate.status", change.id, { from: change.from, to: change.to }),
   ];

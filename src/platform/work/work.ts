@@ -1,6 +1,6 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Context } from "../context.ts";
-import { guard, type Statement } from "../database.ts";
+import { guard, rowExists, type Statement } from "../database.ts";
 import { randomId } from "../ids.ts";
 import { describeError } from "../log.ts";
 import { work } from "../tables.ts";
@@ -36,10 +36,10 @@ export function enqueue(
   return { statement: ctx.db.insert(work).values(row), id };
 }
 
-/** The statements that take back what nobody has begun; the batch fails (GuardFailed) when somebody has. */
+/** The statements that take back what nobody has begun; the batch fails (ChangedMeanwhile) when somebody has. */
 export function withdraw(ctx: Context, id: string): Statement[] {
   const untouched = and(eq(work.id, id), eq(work.state, "due"), eq(work.attempts, 0));
-  return [guard(ctx.db, sql`exists (select 1 from ${work} where ${untouched})`), ctx.db.delete(work).where(untouched)];
+  return [guard(rowExists(work, untouched)), ctx.db.delete(work).where(untouched)];
 }
 
 /** Best effort: a wake-up that is lost costs at most one tick. */
