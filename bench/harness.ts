@@ -41,14 +41,15 @@ function placesIn(directory: string): Places {
   return { stateDir: directory, secretsFile: "", persistDir: path.join(directory, "state") };
 }
 
-/** Starts a bundled Worker with its state under `directory`, on a free port. */
+/** Starts a bundled Worker with its state under `directory`, on a free port. `asProduct`: it sees requests as under `npm start`. */
 export async function startBench(
   directory: string,
   script: string,
   project: Project,
   vars: Readonly<Record<string, string>> = {},
+  asProduct = false,
 ): Promise<BenchServer> {
-  const runtime = await startWorker(project, placesIn(directory), { script, vars });
+  const runtime = await startWorker(project, placesIn(directory), { script, vars, asProduct });
   const url = `http://127.0.0.1:${runtime.port}`;
   return {
     runtime,

@@ -9,24 +9,31 @@ import { ok, route } from "../src/platform/route.ts";
 import { providerRow } from "../test/support/provider-row.ts";
 import { makeApp } from "../worker/app.ts";
 import { makeContext } from "../worker/context.ts";
+import { tick } from "../worker/cron.ts";
+import { makeDoor } from "../worker/door.ts";
 import type { Env } from "../worker/env.ts";
+import { consume } from "../worker/queue.ts";
+import { routes } from "../worker/routes.ts";
 
 export { Issuer } from "../durable-objects/issuer.ts";
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
 export { Session } from "../durable-objects/session.ts";
+export { Inventory } from "../worker/inventory.ts";
+export { PublicPki } from "../worker/public-pki.ts";
 
-/** The product's door with one trivial route behind it, once as it is and once without the check of credentials. */
-const trivial = route({
-  operationId: "trivial",
-  method: "get",
-  path: "/trivial",
-  access: "team.read",
-  tag: "Benchmark",
-  summary: "Nothing to do but the door's work",
-  answers: { 200: { description: "Nothing", schema: z.object({ status: z.string() }) } },
-  handler: async () => ok({ status: "ok" }),
-});
+/** The product's door with two trivial routes more, one behind the check of credentials and one without it. */
+const trivial = (path: string) =>
+  route({
+    operationId: path.slice(1),
+    method: "get",
+    path,
+    access: "team.read",
+    tag: "Benchmark",
+    summary: "Nothing to do but the door's work",
+    answers: { 200: { description: "Nothing", schema: z.object({ status: z.string() }) } },
+    handler: async () => ok({ status: "ok" }),
+  });
 
 const USER = { id: "u-bench", type: "User" } as const;
 
@@ -37,17 +44,21 @@ const NOBODY: Actor = {
   permissions: [{ permission: "team.read", scope_type: "global" }],
 };
 
-const checked = makeApp([trivial]);
-const unchecked = makeApp([trivial], {
-  authenticate: async (_ctx, caller) => ({ actor: NOBODY, caller, cookies: [] }),
-});
+const checked = makeDoor(makeApp([...routes, trivial("/trivial")]));
+const unchecked = makeDoor(
+  makeApp([...routes, trivial("/unchecked")], {
+    authenticate: async (_ctx, caller) => ({ actor: NOBODY, caller, cookies: [] }),
+  }),
+);
 
 export default {
   async fetch(request: Request, env: Env, ctx: ExecutionContext): Promise<Response> {
-    if (request.url.endsWith("?unchecked")) return unchecked.fetch(request, env, ctx);
+    if (request.url.endsWith("/unchecked")) return unchecked(request, env, ctx);
     if (request.url.endsWith("/prepare")) return Response.json(await prepare(env, ctx));
-    return checked.fetch(request, env, ctx);
+    return checked(request, env, ctx);
   },
+  queue: consume,
+  scheduled: tick,
 };
 
 /** A user with a session and an API key, both with the rights of r-viewer; answers what shows them. */
