@@ -47,7 +47,7 @@ const NOBODY: Actor = {
 const checked = makeDoor(makeApp([...routes, trivial("/trivial")]));
 const unchecked = makeDoor(
   makeApp([...routes, trivial("/unchecked")], {
-    authenticate: async (_ctx, caller) => ({ actor: NOBODY, caller, cookies: [] }),
+    authenticate: async (_ctx, { caller }) => ({ actor: NOBODY, caller, cookies: [] }),
   }),
 );
 

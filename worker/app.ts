@@ -19,6 +19,7 @@ import { routes } from "./routes.ts";
 import { hearOfStorage, readAgain, withStorageError } from "./storage.ts";
 
 const SLOW_BODY_MS = 1_000;
+const NO_BODY = new Uint8Array(0);
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 export interface App {
@@ -116,18 +117,19 @@ async function answer(
   let ctx = nobody;
   const work = async () => {
     if (!entry.exists(nobody.settings)) throw unknownPath(new URL(request.url).pathname);
+    const early = entry.credentials.some(({ inBody }) => inBody) ? await readBody(request, entry.bodyLimit) : null;
     const letIn = async () => {
-      const who = await identify(nobody, caller, request, entry);
+      const who = await identify(nobody, { request, caller, body: early ?? NO_BODY }, entry);
       cookies = who.cookies;
       token = who.csrf_token === undefined ? {} : { [CSRF_HEADER]: who.csrf_token };
       ctx = makeContext(env, waiter, { ...who, requestId });
-      await authorize(ctx, entry, params);
+      await authorize(ctx, entry, params, who.by);
     };
     await letIn();
     if (ctx.storageFull && entry.whenFull === "refused") throw storageFull();
     await entry.before(ctx);
     const since = ctx.clock.now().getTime();
-    const body = entry.hasBody ? await readBody(request, entry.bodyLimit) : new Uint8Array(0);
+    const body = early ?? (entry.hasBody ? await readBody(request, entry.bodyLimit) : NO_BODY);
     // Whoever takes their time to send a body is asked again who they are: an open request must not outlive a revocation.
     if (Math.abs(ctx.clock.now().getTime() - since) > SLOW_BODY_MS) await letIn();
     const idempotency = entry.creates ? idempotencyOf(entry, request, body) : null;
@@ -145,7 +147,7 @@ async function answer(
       const whose = error.actor ? makeContext(env, waiter, { actor: error.actor, caller, requestId }) : ctx;
       await leaveTrace(whose, entry, request, error);
     }
-    return withCookies(errorResponse(await withStorageError(env, error), requestId), cookies);
+    return withCookies(errorResponse(await withStorageError(env, error), requestId, entry.errorForm), cookies);
   }
 }
 

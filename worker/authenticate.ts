@@ -1,11 +1,11 @@
-import { enrollingActor, isEnrolmentToken } from "../src/fleet/credentials.ts";
+import { bootstrapCredential } from "../src/fleet/credentials.ts";
 import { demoActor } from "../src/identity/demo.ts";
-import type { LookupContext } from "../src/identity/grants.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
 import { globalOnly, holds, holdsSomewhere, lacks, mustHold } from "../src/platform/access.ts";
-import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context } from "../src/platform/context.ts";
-import { forbidden, gone, unauthorized } from "../src/platform/errors.ts";
+import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context, type LookupContext } from "../src/platform/context.ts";
+import { bearerToken, type Credential, type Shown } from "../src/platform/credential.ts";
+import { type AppError, forbidden, gone, unauthorized } from "../src/platform/errors.ts";
 import type { Route } from "../src/platform/route.ts";
 import { limitActor } from "./middleware/limits.ts";
 
@@ -16,7 +16,12 @@ export interface Authenticated {
   readonly cookies: readonly string[];
   /** Of a session: goes out with each answer, in the header in which it has to come back. */
   readonly csrf_token?: string;
+  /** The credential that the route must declare; absent for an API key, a session and nobody. */
+  readonly by?: Credential;
 }
+
+/** Shown like API keys, so they are told apart on every route: elsewhere they are refused for what they are. */
+const LIKE_API_KEYS: readonly Credential[] = [bootstrapCredential];
 
 /**
  * Who a request is of. Throws 401 without a valid credential on a route that needs one, 403 when it is a session's and lacks
@@ -24,17 +29,41 @@ export interface Authenticated {
  */
 export async function authenticate(
   ctx: LookupContext,
-  caller: Caller,
-  request: Request,
-  { access }: Pick<Route, "access">,
+  shown: Shown,
+  { access, credentials }: Pick<Route, "access" | "credentials">,
 ): Promise<Authenticated> {
-  if (typeof access === "object" && "public" in access) return { actor: ANONYMOUS_ACTOR, caller, cookies: [] };
-  const who = await identify(ctx, caller, request);
+  if (typeof access === "object" && "public" in access)
+    return { actor: ANONYMOUS_ACTOR, caller: shown.caller, cookies: [] };
+  const isProtocol = typeof access === "object" && "protocol" in access;
+  const who =
+    (await declared(ctx, shown, isProtocol ? credentials : [...credentials, ...LIKE_API_KEYS])) ??
+    (isProtocol ? null : await usual(ctx, shown));
+  if (who === null) throw nothingShown(credentials);
   await limitActor(ctx, who.actor);
   return who;
 }
 
-async function identify(ctx: LookupContext, caller: Caller, request: Request): Promise<Authenticated> {
+/** Whose the request is by the first of these that it shows. */
+async function declared(
+  ctx: LookupContext,
+  shown: Shown,
+  credentials: readonly Credential[],
+): Promise<Authenticated | null> {
+  for (const by of credentials) {
+    const found = by.identify(ctx, shown);
+    if (found) return { actor: await found, caller: shown.caller, cookies: [], by };
+  }
+  return null;
+}
+
+function nothingShown(credentials: readonly Credential[]): AppError {
+  const challenges = credentials.flatMap(({ challenge }) => challenge ?? []);
+  const message = `this needs a credential: ${credentials.map(({ title }) => title).join(", or ")}`;
+  return unauthorized(message, "unauthorized", challenges.join(", ") || null);
+}
+
+/** Whose the request is by an API key or a session. */
+async function usual(ctx: LookupContext, { request, caller }: Shown): Promise<Authenticated> {
   const header = request.headers.get("Authorization");
   if (header === null) {
     if (ctx.settings.auth.type === "none") return { actor: demoActor(ctx, request), caller, cookies: [] };
@@ -43,10 +72,8 @@ async function identify(ctx: LookupContext, caller: Caller, request: Request): P
     const { session_id, ...who } = session;
     return { ...who, caller: { ...caller, session_id } };
   }
-  const token = /^Bearer +(\S+) *$/i.exec(header)?.[1];
-  if (token === undefined)
-    throw unauthorized("the Authorization header must be: Bearer <API key>", "credential_malformed");
-  if (isEnrolmentToken(token)) return { actor: await enrollingActor(ctx, caller, token), caller, cookies: [] };
+  const token = bearerToken(request);
+  if (token === null) throw unauthorized("the Authorization header must be: Bearer <API key>", "credential_malformed");
   const actor = await actorOfKey(ctx, token);
   if (!actor) throw unauthorized("the API key is not valid: unknown, expired or revoked", "api_key_invalid");
   return { actor, caller, cookies: [] };
@@ -55,17 +82,18 @@ async function identify(ctx: LookupContext, caller: Caller, request: Request): P
 /**
  * Whether the actor may call the route with these path parameters. Throws 403 without the permission, in its scope where the
  * route knows scopes, and for an agent's key on a route that is not made for agents: cert.read does not open the whole
- * inventory to it (invariant 7). An agent's bootstrap credential opens the enrolment alone.
+ * inventory to it (invariant 7). A credential `by` which the route declares needs no permission, and opens no other route.
  */
 export async function authorize(
   ctx: Context,
-  { access, scope, forAgents, forEnrolment }: Pick<Route, "access" | "scope" | "forAgents" | "forEnrolment">,
+  { access, scope, forAgents, credentials }: Pick<Route, "access" | "scope" | "forAgents" | "credentials">,
   params: Readonly<Record<string, string>>,
+  by?: Credential,
 ): Promise<void> {
   const { actor } = ctx;
-  if (actor.enrols_by !== undefined) {
-    if (forEnrolment) return;
-    throw forbidden("an agent's bootstrap credential opens POST /api/v1/agents only", "for_enrolment_only");
+  if (by) {
+    if (credentials.includes(by)) return;
+    throw by.elsewhere?.() ?? forbidden(`${by.title} does not open this route`);
   }
   if (actor.retired_at !== undefined)
     throw gone("agent_retired", `agent ${JSON.stringify(actor.id)} was retired at ${actor.retired_at}: stop`);

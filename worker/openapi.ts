@@ -1,6 +1,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { CSRF_HEADER } from "../src/identity/sessions/authenticate.ts";
 import { CSRF_COOKIE, SESSION_COOKIE } from "../src/identity/sessions/cookie.ts";
+import { USUAL_SECURITY } from "../src/platform/credential.ts";
 import { routes } from "./routes.ts";
 
 /** The truth about the API: OpenAPI 3.1, made from the routes themselves. Runs in plain Node too. */
@@ -18,7 +19,11 @@ export function openApiDocument(version = "0.1.0"): object {
     name: SESSION_COOKIE,
     description: `The cookie of a sign-in. POST, PUT and DELETE also need the header ${CSRF_HEADER} with the value of the cookie ${CSRF_COOKIE}.`,
   });
-  for (const entry of routes) entry.register(registry);
+  for (const entry of routes) {
+    for (const { name, scheme } of entry.credentials)
+      if (scheme) registry.registerComponent("securitySchemes", name, { ...scheme });
+    entry.register(registry);
+  }
   return app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: {
@@ -29,6 +34,6 @@ export function openApiDocument(version = "0.1.0"): object {
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
     servers: [{ url: "/" }],
-    security: [{ bearerAuth: [] }, { session: [] }],
+    security: USUAL_SECURITY,
   });
 }

@@ -15,6 +15,7 @@ import {
   registerAgent,
   statusOf,
 } from "./agents.ts";
+import { bootstrapCredential } from "./credentials.ts";
 import { credentialRoutes } from "./credentials-api.ts";
 import { agentRoleRoutes } from "./roles-api.ts";
 import { targetRoutes } from "./targets.ts";
@@ -97,7 +98,7 @@ export const fleetRoutes: Route[] = [
     method: "post",
     path: "/api/v1/agents",
     access: "agent.edit",
-    forEnrolment: true,
+    credentials: [bootstrapCredential],
     tag,
     summary: "Register an agent; the answer shows its API key once",
     description:

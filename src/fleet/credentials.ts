@@ -1,14 +1,23 @@
 import { and, eq, sql } from "drizzle-orm";
-import { type LookupContext, mustBeAbleToGive } from "../identity/grants.ts";
+import { mustBeAbleToGive } from "../identity/grants.ts";
 import { ownerOf } from "../identity/keys.ts";
 import { ownerIsDeactivated } from "../identity/live.ts";
 import { onceFor } from "../identity/once.ts";
 import { addressKey } from "../platform/caller.ts";
 import { commit } from "../platform/commit.ts";
-import { type Actor, type Caller, type Context, timestamp } from "../platform/context.ts";
+import { type Actor, type Caller, type Context, type LookupContext, timestamp } from "../platform/context.ts";
+import { bearerToken, type Credential } from "../platform/credential.ts";
 import { up } from "../platform/cursor.ts";
 import { guard, rowExists, type Statement } from "../platform/database.ts";
-import { type AppError, gone, invalid, notFound, tooManyRequests, unauthorized } from "../platform/errors.ts";
+import {
+  type AppError,
+  forbidden,
+  gone,
+  invalid,
+  notFound,
+  tooManyRequests,
+  unauthorized,
+} from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Page, PageRequest } from "../platform/paging.ts";
 import { ifUnchanged } from "../platform/race.ts";
@@ -119,16 +128,25 @@ export async function revokeCredential(ctx: Context, id: string): Promise<void> 
   await ifUnchanged(() => commit(ctx, statements));
 }
 
-export function isEnrolmentToken(token: string): boolean {
-  return TOKEN.test(token);
-}
+/** Opens the enrolment of an agent and nothing else. It is shown as a Bearer token, like an API key. */
+export const bootstrapCredential: Credential = {
+  name: "agentBootstrap",
+  scheme: { type: "http", scheme: "bearer", description: `An agent's bootstrap credential: ${TOKEN_PREFIX}...` },
+  title: "an agent's bootstrap credential",
+  challenge: null,
+  identify: (ctx, { request, caller }) => {
+    const token = bearerToken(request);
+    return token !== null && TOKEN.test(token) ? enrollingActor(ctx, caller, token) : null;
+  },
+  elsewhere: () => forbidden("an agent's bootstrap credential opens POST /api/v1/agents only", "for_enrolment_only"),
+};
 
 /**
  * The actor that a bootstrap credential stands for: an agent to be, without rights. One that is used up is let in, for the
  * last enrolment may be repeated by its Idempotency-Key; `useStatements` refuses it. Throws 401 for a token that does not
  * hold, and 429 to an address that has shown too many of these.
  */
-export async function enrollingActor(ctx: LookupContext, caller: Caller, token: string): Promise<Actor> {
+async function enrollingActor(ctx: LookupContext, caller: Caller, token: string): Promise<Actor> {
   const from = addressKey(caller.address);
   const failures = from === null ? null : onceFor(ctx, "agent-credential", from);
   if (from !== null && failures) {

@@ -1,7 +1,7 @@
 import { and, eq, isNull } from "drizzle-orm";
-import type { Actor } from "../platform/context.ts";
+import type { Actor, LookupContext } from "../platform/context.ts";
 import { describeError } from "../platform/log.ts";
-import { type ActorRef, actorWith, firstExpiry, grantsOf, type LookupContext } from "./grants.ts";
+import { type ActorRef, actorWith, firstExpiry, grantsOf } from "./grants.ts";
 import { users } from "./table.ts";
 
 /** What this isolate remembers of actors and their rights, so that a busy one does not ask the database each time. */

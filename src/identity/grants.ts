@@ -5,6 +5,7 @@ import {
   type ActorType,
   type Context,
   type EffectivePermission,
+  type LookupContext,
   type ScopeType,
   SYSTEM_ACTOR,
   timestamp,
@@ -33,9 +34,6 @@ export interface ActorRef {
   readonly id: string;
   readonly type: ActorType;
 }
-
-/** What a context must have to look somebody up: authentication has no actor yet. */
-export type LookupContext = Omit<Context, "actor" | "audit" | "caller">;
 
 /** The grants of an actor that hold now. */
 export async function grantsOf(ctx: LookupContext, actor: ActorRef): Promise<Grant[]> {

@@ -1,11 +1,11 @@
 import { and, eq, getTableColumns, isNull, lt, or, sql } from "drizzle-orm";
-import { type Actor, type ActorType, type Context, timestamp } from "../platform/context.ts";
+import { type Actor, type ActorType, type Context, type LookupContext, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
 import { base64url, sha256Hex } from "../platform/text.ts";
 import { forget, recall, remember, renewLater, rightsGeneration } from "./actors.ts";
-import { actorWith, firstExpiry, type LookupContext, unexpired } from "./grants.ts";
+import { actorWith, firstExpiry, unexpired } from "./grants.ts";
 import { liveKey } from "./live.ts";
 import { actorRoles, apiKeys } from "./table.ts";
 

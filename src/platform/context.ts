@@ -102,6 +102,9 @@ export interface Context {
   defer(work: Promise<unknown>): void;
 }
 
+/** What a context must have to look somebody up: authentication has no actor yet. */
+export type LookupContext = Omit<Context, "actor" | "audit" | "caller">;
+
 /** The time of this context as rows and JSON have it: RFC 3339 UTC with milliseconds. */
 export function timestamp(ctx: Pick<Context, "clock">): string {
   return ctx.clock.now().toISOString();

@@ -1,8 +1,8 @@
 import type { Actor } from "./actor.ts";
 
 /**
- * Errors that know their status. A handler throws one; the door turns it into the envelope
- * `{error, message, request_id}`. `code` is stable snake_case, `message` says which field and what would be right.
+ * Errors that know their status. A handler throws one; the door writes it in the route's form, which is the envelope
+ * `{error, message, request_id}` unless the route declares another. `code` is stable snake_case, `message` says which field and what would be right.
  */
 export class AppError extends Error {
   readonly status: number;
@@ -34,8 +34,9 @@ export function invalid(field: string, message: string, code = "invalid_request"
 export function unauthorized(
   message = "a valid API key is required: Authorization: Bearer <key>",
   code = "unauthorized",
+  challenge: string | null = 'Bearer realm="certctl-edge"',
 ): AppError {
-  return new AppError(401, code, message, { headers: { "WWW-Authenticate": 'Bearer realm="certctl-edge"' } });
+  return new AppError(401, code, message, { headers: challenge === null ? {} : { "WWW-Authenticate": challenge } });
 }
 
 export function forbidden(message: string, code = "forbidden"): AppError {

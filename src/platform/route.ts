@@ -1,6 +1,8 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ObjectScope } from "./access.ts";
 import type { Context } from "./context.ts";
+import { type Access, type AccessRule, accessText, type Credential, checkAccess, securityOf } from "./credential.ts";
+import { ENVELOPE, type ErrorForm } from "./error-forms.ts";
 import { AppError, invalid, tooLarge, unsupportedMediaType } from "./errors.ts";
 import { queryOf, unknownParameter } from "./query.ts";
 import { rangeText } from "./ranges.ts";
@@ -29,9 +31,6 @@ export const raw = (status: number, body: BodyInit | null, headers: Record<strin
   headers,
   raw: true,
 });
-
-/** Who may call: a permission of the catalogue, or anybody with the reason why, or anybody who is authenticated. */
-export type Access = string | { readonly public: string } | { readonly authenticated: string };
 
 /**
  * How a route treats an actor who holds its permission in the scope of a profile or issuer only. A function says where the
@@ -67,12 +66,10 @@ export interface RouteAnswer {
   readonly also?: Readonly<Record<string, z.ZodType>>;
 }
 
-export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
-  readonly operationId: string;
+export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> extends AccessRule {
   readonly method: Method;
   /** OpenAPI form: `/api/v1/teams/{id}`. */
   readonly path: string;
-  readonly access: Access;
   readonly scope?: ScopeRule;
   readonly tag: string;
   readonly summary: string;
@@ -88,10 +85,6 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly bodyOptional?: boolean;
   /** Bytes; 1 MiB unless told. */
   readonly bodyLimit?: number;
-  /** An agent's key may call it, and its handler holds the agent to what is its own. No other route is open to one. */
-  readonly forAgents?: boolean;
-  /** An agent's bootstrap credential opens it, without any permission. It opens no other route. */
-  readonly forEnrolment?: boolean;
   /** Whether the route is there at all under these settings; where not, it is a 404 before anything else is looked at. */
   readonly exists?: (settings: Settings) => boolean;
   /** Throws where the route is closed to everybody for now, or for ever: before the body is looked at. */
@@ -109,8 +102,10 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
    */
   readonly location?: string;
   readonly answers: Readonly<Record<number, RouteAnswer>>;
-  /** Further statuses that answer with the envelope. */
+  /** Further statuses that answer with an error. */
   readonly errors?: readonly number[];
+  /** How its errors are written; the envelope unless told. Errors before a route is found are always in the envelope. */
+  readonly errorForm?: ErrorForm;
   handler(ctx: Context, input: Input<z.output<P>, z.output<Q>, z.output<B>>): Promise<Reply>;
 }
 
@@ -123,7 +118,8 @@ export interface Route {
   readonly scope: ScopeRule | null;
   readonly creates: boolean;
   readonly forAgents: boolean;
-  readonly forEnrolment: boolean;
+  readonly credentials: readonly Credential[];
+  readonly errorForm: ErrorForm;
   readonly whenFull: "served" | "refused";
   exists(settings: Settings): boolean;
   before(ctx: Context): Promise<void>;
@@ -144,12 +140,6 @@ export interface Route {
 }
 
 const DEFAULT_BODY_LIMIT = 1024 * 1024;
-
-export const errorBody = z
-  .object({ error: z.string(), message: z.string(), request_id: z.string() })
-  .openapi("ErrorResponse", {
-    description: "Every error of the API: a stable snake_case code, what was wrong and what would be right.",
-  });
 
 const ERROR_TEXT: Readonly<Record<number, string>> = {
   400: "The request is not valid; the message names the field",
@@ -175,6 +165,7 @@ export function route<
   Q extends z.ZodType = z.ZodObject,
   B extends z.ZodType = z.ZodObject,
 >(spec: RouteSpec<P, Q, B>): Route {
+  checkAccess(spec);
   return {
     operationId: spec.operationId,
     method: spec.method,
@@ -182,7 +173,8 @@ export function route<
     access: spec.access,
     scope: spec.scope ?? null,
     forAgents: spec.forAgents ?? false,
-    forEnrolment: spec.forEnrolment ?? false,
+    credentials: spec.credentials ?? [],
+    errorForm: spec.errorForm ?? ENVELOPE,
     whenFull: spec.whenFull ?? (spec.method === "get" ? "served" : "refused"),
     exists: spec.exists ?? (() => true),
     before: spec.before ?? (async () => {}),
@@ -249,6 +241,7 @@ function createdHeaders(location: string | undefined, body: unknown): Record<str
 
 function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(spec: RouteSpec<P, Q, B>) {
   const isPublic = typeof spec.access === "object" && "public" in spec.access;
+  const form = spec.errorForm ?? ENVELOPE;
   const errors = new Set([
     ...(spec.errors ?? []),
     ...(isPublic ? [] : [401, 403]),
@@ -262,7 +255,7 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   for (const status of [...errors].sort()) {
     responses[status] = {
       description: ERROR_TEXT[status] ?? "Error",
-      content: { "application/json": { schema: errorBody } },
+      content: { [form.type]: { schema: form.schema } },
     };
   }
   for (const [status, answer] of Object.entries(spec.answers)) {
@@ -274,22 +267,14 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
         ? { description: answer.description, content }
         : { description: answer.description };
   }
-  const access =
-    typeof spec.access === "string"
-      ? `Permission: \`${spec.access}\`${spec.scope ? ", also in the scope of a profile or issuer" : ""}.`
-      : "public" in spec.access
-        ? ""
-        : "Any authenticated actor.";
-  const agents = spec.forAgents ? "An agent's key reaches it, for what is that agent's own." : "";
-  const enrolment = spec.forEnrolment ? "An agent's bootstrap credential opens it too." : "";
   return createRoute({
     operationId: spec.operationId,
     method: spec.method,
     path: spec.path,
     tags: [spec.tag],
     summary: spec.summary,
-    description: [spec.description, access, agents, enrolment].filter(Boolean).join("\n\n"),
-    ...(isPublic ? { security: [] } : {}),
+    description: [spec.description, ...accessText(spec, spec.scope !== undefined)].filter(Boolean).join("\n\n"),
+    ...securityOf(spec),
     request: {
       ...(spec.params instanceof z.ZodObject ? { params: spec.params } : {}),
       ...(spec.query instanceof z.ZodObject ? { query: spec.query } : {}),
@@ -403,9 +388,4 @@ async function whole<T>(reading: Promise<T>): Promise<T> {
     // The runtime marks it like an overload of its own, but it is the client that has gone.
     throw new AppError(400, "body_incomplete", "the request ended before its body was complete", { cause });
   }
-}
-
-/** The envelope of an error. */
-export function envelope(error: AppError, requestId: string) {
-  return { error: error.code, message: error.message, request_id: requestId };
 }

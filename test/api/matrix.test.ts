@@ -2,6 +2,7 @@ import { createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Route } from "../../src/platform/route.ts";
+import { makeApp } from "../../worker/app.ts";
 import worker from "../../worker/index.ts";
 import { openApiDocument } from "../../worker/openapi.ts";
 import { routes } from "../../worker/routes.ts";
@@ -10,7 +11,16 @@ import { administrator } from "../support/api.ts";
 import { newUser, signIn } from "../support/browser.ts";
 import { foreignCredentials } from "../support/credentials.ts";
 import { addAgent } from "../support/fleet.ts";
-import { BODIES, CSRF_THOUGH_PUBLIC, ENROLMENT, LETTERS, MATRIX, type MatrixRow, ROLE_OF } from "../support/matrix.ts";
+import {
+  BODIES,
+  CSRF_THOUGH_PUBLIC,
+  LETTERS,
+  MATRIX,
+  type MatrixRow,
+  PROTOCOL_MATRIX,
+  ROLE_OF,
+} from "../support/matrix.ts";
+import { DECLARED, protocolRoutes } from "../support/protocols.ts";
 
 /** What a request shows: headers. */
 type Shown = Readonly<Record<string, string>>;
@@ -49,68 +59,103 @@ beforeAll(async () => {
 const switchedOn = (request: Request) => exports.default.fetch(request);
 const off = { ...env, CERTCTL_BREAKGLASS_ENABLED: "false" };
 const switchedOff = (request: Request) => worker.fetch(request, off, createExecutionContext());
+const protocols = makeApp(protocolRoutes);
+const atProtocols = (request: Request) => protocols.fetch(request, { ...env }, createExecutionContext());
+
+/** A status, and the Content-Type of an error that is not in the row's form. */
+type Outcome = number | string;
 
 /** Sends a row's request with what is shown; ids in the path are of nothing, or the agent's own. */
-async function ask(row: MatrixRow, shown: Shown, id = "absent-0", send = switchedOn): Promise<number> {
+async function ask(
+  row: MatrixRow,
+  shown: Shown,
+  send: typeof switchedOn,
+  { id = "absent-0", body }: { id?: string; body?: string } = {},
+): Promise<Outcome> {
   const name = `${row.method} ${row.path}`;
   const path = row.path.replace("{id}", id).replaceAll(/\{[a-z_]+\}/g, "absent-0");
   const init: RequestInit = { method: row.method, headers: { ...shown }, redirect: "manual" };
   if (row.method !== "GET") {
     init.headers = { "Content-Type": "application/json", ...shown };
-    init.body = JSON.stringify(BODIES[name] ?? {});
+    init.body = body ?? JSON.stringify(BODIES[name] ?? {});
   }
   const response = await send(new Request(`http://localhost${path}`, init));
   await response.arrayBuffer();
-  return response.status;
+  const { status } = response;
+  const type = response.headers.get("Content-Type");
+  return status < 400 || type === row.errorType ? status : `${status} ${type}`;
 }
 
 const forAgents = (row: MatrixRow) => row.letters.includes("g") && row.path.startsWith("/api/v1/agents/{id}/");
 
-/** What everybody is answered: who it is to the status. */
-async function answersOf(row: MatrixRow, send = switchedOn): Promise<Record<string, number>> {
-  const shown: [string, Shown, (string | undefined)?][] = [
+/** What everybody is answered: who it is to the outcome. */
+async function answersOf(row: MatrixRow, send = switchedOn): Promise<Record<string, Outcome>> {
+  const own = { id: agentId };
+  const shown: [string, Shown, { id?: string; body?: string }?][] = [
     ["nobody", {}],
     ...Object.entries(invalid),
     ["an actor without a role", withoutRole],
-    ["another agent", otherAgent, agentId],
-    ["an agent that enrols", enrolling],
+    ["another agent", otherAgent, own],
+    ["agentBootstrap", enrolling],
     ["an administrator's session from another site", forged],
-    ...[...LETTERS].map((letter): [string, Shown, (string | undefined)?] => [
+    ...[...LETTERS].map((letter): [string, Shown, { id?: string }?] => [
       letter,
       roles.get(letter) ?? {},
-      letter === "g" ? agentId : undefined,
+      letter === "g" ? own : {},
+    ]),
+    ...declaredFor(row).flatMap(([name, { valid, invalid }]): [string, Shown, { body?: string }][] => [
+      [name, valid.headers ?? {}, valid],
+      [`${name}, not valid`, invalid.headers ?? {}, invalid],
     ]),
   ];
-  const asked = shown.map(async ([who, credential, id]) => [who, await ask(row, credential, id, send)] as const);
+  const asked = shown.map(async ([who, credential, how]) => [who, await ask(row, credential, send, how)] as const);
   return Object.fromEntries(await Promise.all(asked));
+}
+
+type Presented = { readonly headers?: Shown; readonly body?: string };
+
+/** Credentials of protocols, shown everywhere; in a body only where a route reads bodies of that kind. */
+function declaredFor(row: MatrixRow) {
+  const all: [string, { valid: Presented; invalid: Presented }][] = Object.entries(DECLARED);
+  return all.filter(([, { valid }]) => valid.body === undefined || row.access === "protocol");
 }
 
 /** What the table says that they are answered. */
 function expectedOf(row: MatrixRow): Record<string, number> {
   const open = row.access === "public";
   const denied = open ? row.answer : 401;
-  const permitted = (may: boolean) => (may ? row.answer : 403);
+  const beyond = row.access === "protocol" ? 401 : 403;
+  const permitted = (may: boolean) => (may ? row.answer : beyond);
   return {
     nobody: denied,
     ...Object.fromEntries(Object.keys(invalid).map((name) => [name, denied])),
     "an actor without a role": permitted(open || row.access === "authenticated"),
-    "an agent that enrols": permitted(open || nameOf(row) === ENROLMENT),
+    agentBootstrap: permitted(open || row.credentials.includes("agentBootstrap")),
     "an administrator's session from another site": permitted(
-      row.method === "GET" || (open && nameOf(row) !== CSRF_THOUGH_PUBLIC),
+      row.access !== "protocol" && (row.method === "GET" || (open && nameOf(row) !== CSRF_THOUGH_PUBLIC)),
     ),
     "another agent": permitted((open || row.access === "authenticated") && !forAgents(row)),
     ...Object.fromEntries(
       [...LETTERS].map((letter, at) => [
         letter,
-        row.letters[at] !== letter ? 403 : letter === "g" ? row.agentAnswer : row.answer,
+        row.letters[at] !== letter ? beyond : letter === "g" ? row.agentAnswer : row.answer,
+      ]),
+    ),
+    ...Object.fromEntries(
+      declaredFor(row).flatMap(([name]) => [
+        [name, row.credentials.includes(name) ? row.answer : denied],
+        [`${name}, not valid`, denied],
       ]),
     ),
   };
 }
 
 const nameOf = ({ method, path }: { method: string; path: string }) => `${method.toUpperCase()} ${path}`;
-const accessOf = ({ access }: Route) =>
-  typeof access === "string" ? access : "public" in access ? "public" : "authenticated";
+const accessOf = ({ access, credentials, errorForm }: Route) => ({
+  access: typeof access === "string" ? access : Object.keys(access)[0],
+  credentials: credentials.map(({ name }) => name),
+  errorType: errorForm.type,
+});
 
 describe("inv 7: who may call what", () => {
   it("each operation of the OpenAPI document is a route and a row, and there are no others", () => {
@@ -133,15 +178,25 @@ describe("inv 7: who may call what", () => {
     }
   });
 
-  it("each route names the permission that its row names", () => {
-    const access = new Map(routes.map((route) => [nameOf(route), accessOf(route)]));
-    for (const row of MATRIX) expect(access.get(nameOf(row)), nameOf(row)).toBe(row.access);
+  it("each route names the permission, the credentials and the form of errors that its row names", () => {
+    const declared = new Map([...routes, ...protocolRoutes].map((route) => [nameOf(route), accessOf(route)]));
+    for (const row of [...MATRIX, ...PROTOCOL_MATRIX]) {
+      const { access, credentials, errorType } = row;
+      expect(declared.get(nameOf(row)), nameOf(row)).toEqual({ access, credentials, errorType });
+    }
   });
 
   it.each(MATRIX.map((row) => [nameOf(row), row] as const))("%s", async (_, row) => {
     if (row.switched) expect(new Set(Object.values(await answersOf(row, switchedOff)))).toEqual(new Set([404]));
     expect(await answersOf(row)).toEqual(expectedOf(row));
   });
+
+  it.each(PROTOCOL_MATRIX.map((row) => [nameOf(row), row] as const))(
+    "%s, as a protocol declares it",
+    async (_, row) => {
+      expect(await answersOf(row, atProtocols)).toEqual(expectedOf(row));
+    },
+  );
 });
 
 const withoutAgent = (letters: string) => letters.replace("g", ".");

@@ -2,7 +2,7 @@
  * Who may call what: one row for each operation of the OpenAPI document, written by hand from what the roles are meant to be
  * (docs/identity.md has the reasons), so that test/api/matrix.test.ts proves the code against it and not against itself.
  *
- *     method, path, permission (or `public`, or `authenticated`), who may, what those who may are answered
+ *     method, path, permission (or `public`, `authenticated`, `protocol`), who may, what those who may are answered, form of errors
  *
  * Who may, a letter each, a dot who may not (403):
  *
@@ -12,6 +12,9 @@
  * Ids in paths are of nothing that exists, bodies are `{}` where BODIES has no other: an answer of 400 or 404 is then that
  * of somebody who was let in. After a slash: what the real agent is answered, where that differs. With a `!`: the route exists
  * only where a setting switches it on, and is a 404 for everybody else, whoever they are.
+ *
+ * After a plus: credentials that the route declares, each of which opens it. Where it is a `protocol`, nothing else does: everybody
+ * else is answered 401. Errors are in the envelope where no other form is named.
  */
 const TABLE = `
 GET    /health                                                  public                 AOVGgMCU  200
@@ -134,7 +137,7 @@ GET    /api/v1/jobs                                             job.read        
 GET    /api/v1/jobs/{id}                                        job.read               AOV..MC.  404
 
 GET    /api/v1/agents                                           agent.read             AOV..MC.  200
-POST   /api/v1/agents                                           agent.edit             AO....C.  400
+POST   /api/v1/agents                                           agent.edit+agentBootstrap AO....C.  400
 GET    /api/v1/agents/retired                                   agent.read             AOV..MC.  200
 POST   /api/v1/agent-credentials                                agent.edit             AO....C.  400
 GET    /api/v1/agent-credentials                                agent.edit             AO....C.  200
@@ -157,6 +160,13 @@ DELETE /api/v1/targets/{id}                                     target.delete   
 POST   /api/v1/targets/{id}/test                                target.edit            AO...MC.  404
 `;
 
+/** The routes of test/support/protocols.ts. */
+const PROTOCOLS = `
+POST   /est/enrol                       protocol+basic+clientCertificate               ........  200    text
+POST   /scep/enrol                      protocol+signedBody                            ........  200    text
+POST   /acme/enrol                      protocol+signedBody                            ........  200    problem
+`;
+
 /** The columns of "who may", in their order; `g` is no role but an agent. */
 export const LETTERS = "AOVGgMCU";
 
@@ -173,34 +183,50 @@ export const ROLE_OF: Readonly<Record<string, string>> = {
 export interface MatrixRow {
   readonly method: string;
   readonly path: string;
-  /** A permission of the catalogue, `public` or `authenticated`. */
+  /** A permission of the catalogue, `public`, `authenticated` or `protocol`. */
   readonly access: string;
+  /** Names of the credentials that it declares. */
+  readonly credentials: readonly string[];
   readonly letters: string;
   readonly answer: number;
   /** What the real agent is answered for its own id. */
   readonly agentAnswer: number;
   /** Off by default. */
   readonly switched: boolean;
+  /** Content-Type of its errors. */
+  readonly errorType: string;
 }
 
-const ROW = /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?(!?)$/;
+const ROW =
+  /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+)((?:\+[A-Za-z]+)*) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?(!?)(?: +(text|problem))?$/;
 
-export const MATRIX: readonly MatrixRow[] = TABLE.split("\n")
-  .filter((line) => line !== "")
-  .map((line) => {
-    const [, method, path, access, letters, answer, agentAnswer, mark] = ROW.exec(line) ?? [];
-    if (!method || !path || !access || !letters || !answer) throw new Error(`not a row of the matrix: ${line}`);
-    const answers = { answer: Number(answer), agentAnswer: Number(agentAnswer ?? answer) };
-    return { method, path, access, letters, ...answers, switched: mark === "!" };
-  });
+const ERROR_TYPES: Readonly<Record<string, string>> = {
+  envelope: "application/json",
+  text: "text/plain; charset=utf-8",
+  problem: "application/problem+json",
+};
+
+function rowsOf(table: string): readonly MatrixRow[] {
+  return table
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => {
+      const [, method, path, access, plus, letters, answer, agentAnswer, mark, form] = ROW.exec(line) ?? [];
+      if (!method || !path || !access || !letters || !answer) throw new Error(`not a row of the matrix: ${line}`);
+      const credentials = plus ? plus.slice(1).split("+") : [];
+      const answers = { answer: Number(answer), agentAnswer: Number(agentAnswer ?? answer) };
+      const errorType = String(ERROR_TYPES[form ?? "envelope"]);
+      return { method, path, access, credentials, letters, ...answers, switched: mark === "!", errorType };
+    });
+}
+
+export const MATRIX = rowsOf(TABLE);
+export const PROTOCOL_MATRIX = rowsOf(PROTOCOLS);
 
 /** Bodies that are not `{}`, by method and path. */
 export const BODIES: Readonly<Record<string, unknown>> = {
   "POST /api/v1/agents/{id}/csr": { csr_pem: "none", job_id: "absent-0" },
 };
-
-/** What a bootstrap credential of agents opens. */
-export const ENROLMENT = "POST /api/v1/agents";
 
 /** Public, and yet for a session that holds its CSRF token is needed: another site must not sign people out. */
 export const CSRF_THOUGH_PUBLIC = "POST /auth/logout";

@@ -1,8 +1,9 @@
 import { systemRandom } from "../../src/platform/context.ts";
+import { ENVELOPE } from "../../src/platform/error-forms.ts";
 import { AppError, isStorageError, isTemporary, storageFull, unavailable } from "../../src/platform/errors.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
-import { envelope, type Reply } from "../../src/platform/route.ts";
+import type { Reply } from "../../src/platform/route.ts";
 import { API_HEADERS } from "./headers.ts";
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/;
@@ -29,8 +30,8 @@ export function withCookies(response: Response, cookies: readonly string[]): Res
   return response;
 }
 
-/** An error in the envelope; what nobody expected is logged and tells nothing of itself. */
-export function errorResponse(error: unknown, requestId: string): Response {
+/** An error in its form; what nobody expected is logged and tells nothing of itself. */
+export function errorResponse(error: unknown, requestId: string, form = ENVELOPE): Response {
   const known = error instanceof AppError ? error : unexpected(error);
   // What is refused for want of room is told once by whoever measures it: a line for each would take the last of it.
   const isRefusedWrite = known.code === "storage_full" && known.cause === undefined;
@@ -47,8 +48,8 @@ export function errorResponse(error: unknown, requestId: string): Response {
       }),
     );
   }
-  const headers = { "Content-Type": "application/json", ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
-  return new Response(JSON.stringify(envelope(known, requestId)), { status: known.status, headers });
+  const headers = { "Content-Type": form.type, ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
+  return new Response(form.write(known, requestId), { status: known.status, headers });
 }
 
 function unexpected(error: unknown): AppError {

@@ -1,8 +1,8 @@
-import type { Actor } from "../../platform/context.ts";
+import type { Actor, LookupContext } from "../../platform/context.ts";
 import { AppError } from "../../platform/errors.ts";
 import { constantTimeEqual } from "../../platform/text.ts";
 import { actorOfUser } from "../actors.ts";
-import { type ActorRef, actorWith, grantsOf, type LookupContext } from "../grants.ts";
+import { type ActorRef, actorWith, grantsOf } from "../grants.ts";
 import { CSRF_COOKIE, csrfCookie, csrfToken, readCookie, SESSION_COOKIE, verifySessionCookie } from "./cookie.ts";
 import { sessionStore } from "./store.ts";
 

@@ -1,6 +1,5 @@
-import type { Context } from "../../platform/context.ts";
+import type { Context, LookupContext } from "../../platform/context.ts";
 import { constantTimeEqual } from "../../platform/text.ts";
-import type { LookupContext } from "../grants.ts";
 import { KEY_ID, type SigningKey, sign, verifyingKey } from "./signing-keys.ts";
 import { SESSION_ID } from "./store.ts";
 

@@ -1,12 +1,11 @@
 import { and, eq, isNull, lte } from "drizzle-orm";
-import { type Context, timestamp } from "../../platform/context.ts";
+import { type Context, type LookupContext, timestamp } from "../../platform/context.ts";
 import { guard, rowExists, runBatch } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import { describeError } from "../../platform/log.ts";
 import { ifUnchanged } from "../../platform/race.ts";
 import { SealingError } from "../../platform/sealing.ts";
 import { base64url, utf8 } from "../../platform/text.ts";
-import type { LookupContext } from "../grants.ts";
 import { sessionKeys } from "../table.ts";
 
 /**
