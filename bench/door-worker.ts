@@ -19,6 +19,7 @@ export { Issuer } from "../durable-objects/issuer.ts";
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
 export { Session } from "../durable-objects/session.ts";
+export { Writer } from "../durable-objects/writer.ts";
 export { Inventory } from "../worker/inventory.ts";
 export { PublicPki } from "../worker/public-pki.ts";
 

@@ -74,6 +74,7 @@ export class Issuer extends Ledger {
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
 export { Session } from "../durable-objects/session.ts";
+export { Writer } from "../durable-objects/writer.ts";
 
 type BenchLedger = LedgerCalls & { fill(count: number): Promise<number>; publish(): Promise<unknown> };
 type BenchEnv = Env & { readonly ISSUER: DurableObjectNamespace };

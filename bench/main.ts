@@ -5,6 +5,7 @@ const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   http: async () => (await import("./http.ts")).benchHttp(),
   door: async () => (await import("./door.ts")).benchDoor(),
   auth: async () => (await import("./auth.ts")).benchAuth(),
+  issuance: async () => (await import("./issuance.ts")).benchIssuance(),
   footprint: async () => (await import("./footprint.ts")).benchFootprint(),
 };
 

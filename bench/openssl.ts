@@ -70,7 +70,7 @@ async function comesUp(load: Omit<Load, "seconds">): Promise<void> {
   throw new Error("openssl ocsp did not come up");
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.on("error", reject);

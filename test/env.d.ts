@@ -11,6 +11,7 @@ declare namespace Cloudflare {
     PURGE: DurableObjectNamespace;
     SESSION: DurableObjectNamespace;
     ONCE: DurableObjectNamespace;
+    WRITER: DurableObjectNamespace;
     TEST_MIGRATIONS: import("cloudflare:test").D1Migration[];
   }
 }

@@ -40,6 +40,7 @@ function checkBindings(env: Env): Bindings {
     PURGE: need<DurableObjectNamespace>("PURGE"),
     SESSION: need<DurableObjectNamespace>("SESSION"),
     ONCE: need<DurableObjectNamespace>("ONCE"),
+    WRITER: need<DurableObjectNamespace>("WRITER"),
     BYTES: need<R2Bucket>("BYTES"),
     WORK: need<Queue>("WORK"),
     // null and not undefined: forgetting to look is then a type error.

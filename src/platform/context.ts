@@ -47,6 +47,7 @@ export interface Bindings {
   readonly PURGE: DurableObjectNamespace;
   readonly SESSION: DurableObjectNamespace;
   readonly ONCE: DurableObjectNamespace;
+  readonly WRITER: DurableObjectNamespace;
   /** Brakes, not quotas: counted for each location and roughly. Null where wrangler.toml binds none. */
   readonly ADDRESS_LIMIT: RateLimit | null;
   readonly ACTOR_LIMIT: RateLimit | null;

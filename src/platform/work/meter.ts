@@ -53,6 +53,7 @@ export function metered(ctx: Context, meter: Meter): Context {
     PURGE: meteredNamespace(bindings.PURGE, meter),
     SESSION: meteredNamespace(bindings.SESSION, meter),
     ONCE: meteredNamespace(bindings.ONCE, meter),
+    WRITER: meteredNamespace(bindings.WRITER, meter),
     BYTES: meteredCalls(bindings.BYTES, meter),
     WORK: meteredCalls(bindings.WORK, meter),
   };
