@@ -13,6 +13,7 @@ import { consoleLog } from "../src/platform/log.ts";
 import { auditStatement } from "../src/record/audit.ts";
 import { type Env, readEnv } from "./env.ts";
 import { isStorageFull } from "./storage.ts";
+import { WIRING } from "./wiring.ts";
 
 export interface Waiter {
   waitUntil(work: Promise<unknown>): void;
@@ -40,6 +41,7 @@ export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = 
     log: consoleLog({ request_id: requestId }),
     settings,
     bindings,
+    wiring: WIRING,
     sealer,
     idempotency: options.idempotency ?? null,
     storageFull: isStorageFull(bindings),

@@ -1,5 +1,5 @@
 import { withdrawalWork } from "../src/authority/issuers/withdrawal.ts";
-import { authorityWork } from "../src/authority/revocation.ts";
+import { purgeWork } from "../src/authority/local/purge.ts";
 import { breakglassWork } from "../src/identity/breakglass/credentials.ts";
 import { providerWork } from "../src/identity/oidc/providers.ts";
 import { userWork } from "../src/identity/users.ts";
@@ -8,7 +8,7 @@ import { alertWork } from "../src/record/alerts.ts";
 
 /** What is done with each kind of work. */
 export const workKinds: WorkKinds = {
-  ...authorityWork,
+  ...purgeWork,
   ...withdrawalWork,
   ...providerWork,
   ...alertWork,

@@ -1,6 +1,6 @@
 import { eq } from "drizzle-orm";
 import { allowsKey, allowsName, findProfile, type Profile } from "../inventory/profiles.ts";
-import { type Bytes, fromHex, sha256Hex, toHex } from "../pki/bytes.ts";
+import { type Bytes, sha256Hex, toHex } from "../pki/bytes.ts";
 import { excludedEku, type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
 import { PkiError } from "../pki/errors.ts";
@@ -9,95 +9,84 @@ import { assertStrongKey, type PublicKeyInfo } from "../pki/keys.ts";
 import { violationOf } from "../pki/name-constraints.ts";
 import { EMPTY_NAME, encodeName, formatName, MAX_COMMON_NAME, parseName, type SubjectName } from "../pki/names.ts";
 import { certificatesFromPem, encodePem } from "../pki/pem.ts";
-import type { Context } from "../platform/context.ts";
-import { invalid, unavailable } from "../platform/errors.ts";
-import { findCaOfLedger, findSigningCa, type SigningCa } from "./issuers/signing.ts";
-import { type Issued, ledgerOf } from "./ledger.ts";
-import { refusalError, translate, translated } from "./refusals.ts";
+import { mustHold } from "../platform/access.ts";
+import type { Actor, Context } from "../platform/context.ts";
+import { invalid } from "../platform/errors.ts";
+import { type Approved, type Ca, findSigningCa } from "./ca.ts";
+import { translate, translated } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
 /**
- * The one gate of issuance: every path to a certificate comes through here (invariant 8). `approve` turns a certificate
- * record, its profile and a request for a key into the exact names, key and lifetime that may be signed, or says what is
- * wrong; `issueApproved` has exactly that signed, as often as it is asked for one certificate.
+ * The one gate of issuance: every path to a certificate comes through here (invariant 8). `approve` turns a request to issue
+ * into the exact names, key and lifetime that may be signed, or says what is wrong; `orders.ts` has exactly that signed.
  */
 
-/** What may be signed: plain JSON, so that a job can keep it and ask again for exactly this. */
-export interface Approved {
+/** A request to issue, whichever way it came. */
+export interface RequestToIssue {
+  /** Who asks. */
+  readonly actor: Actor;
+  readonly holder: Holder;
   readonly issuer_id: string;
-  readonly ca_id: string;
-  readonly ledger_id: string;
-  readonly subject: Readonly<Record<string, string>>;
-  readonly sans: readonly GeneralName[];
-  /** SubjectPublicKeyInfo, DER in lower-case hex. */
-  readonly spki: string;
-  /** RSA, ECDSA or Ed25519, and its bits. */
-  readonly key_algorithm: string;
-  readonly key_size: number;
-  readonly ekus: readonly string[];
-  readonly must_staple: boolean;
-  readonly ttl_seconds: number;
+  readonly profile_id: string | null;
+  readonly names: RequestedNames;
+  /** PKCS#10, PEM or DER. */
+  readonly csr: string | Bytes;
 }
 
-/** Whose certificate it is to be. */
-export interface IssueFor {
-  /** Same id, key and names: the same certificate again. */
-  readonly request_id: string;
-  readonly certificate_id: string;
-  /** Handed to the inventory as it is when this caller dies before it has written its rows. */
-  readonly settle: Readonly<Record<string, unknown>>;
-}
+/** Who has the private key. `upload`: whoever brought the request. */
+export type Holder = { readonly type: "agent" | "device"; readonly id: string } | { readonly type: "upload" };
 
-/** What the gate reads of a certificate record. */
-export interface CertificateRecord {
-  readonly id: string;
-  readonly common_name: string;
+/** The names that the certificate may carry, and what says so. */
+export interface RequestedNames {
+  readonly source: NameSource;
+  readonly common_name: string | null;
   readonly sans: readonly string[];
-  readonly issuer_id: string;
-  readonly certificate_profile_id: string | null;
 }
 
-/** A certificate with what its version row needs. */
-export interface Certified {
-  readonly issued: Issued;
-  readonly issuer_id: string;
-  readonly ca_id: string;
-  readonly ledger_id: string;
-  /** The leaf first, then each issuer up to and including the root. */
-  readonly pem_chain: string;
-  readonly fingerprint_sha256: string;
-}
+/**
+ * `record`: a certificate record. `challenge`: the holder proved to have them. `client_certificate`: the holder's present
+ * certificate has them. `order`: they were ordered and authorized beforehand.
+ */
+export type NameSource = "record" | "challenge" | "client_certificate" | "order";
+
+/** What a name is not in, and the code of that refusal. */
+const SOURCES: Readonly<Record<NameSource, { readonly what: string; readonly code: string }>> = {
+  record: { what: "the certificate record", code: "name_not_in_record" },
+  challenge: { what: "what the challenge proved", code: "name_not_proven" },
+  client_certificate: { what: "the client's certificate", code: "name_not_in_certificate" },
+  order: { what: "the order", code: "name_not_in_order" },
+};
 
 /** What a certificate is for where no profile says so. */
 const DEFAULT_EKUS: readonly string[] = ["serverAuth", "clientAuth"];
-const DAY = 86_400;
 
 /**
- * Checks a CSR (PKCS#10, PEM or DER) against record and profile: proof of possession, key, names, extensions. Signs nothing.
- * Throws AppError 400 that names what is wrong, 409 when the issuer cannot sign.
+ * Checks a request: who asks, proof of possession, key, names, extensions. Signs nothing. Answers what may be signed and the CA
+ * that is to sign it. Throws AppError 400 that names what is wrong, 403 for whoever may not ask, 409 when the CA cannot sign.
  */
 export async function approve(
   ctx: Context,
-  record: CertificateRecord,
-  request: string | Bytes,
-): Promise<{ readonly approved: Approved; readonly csr_pem: string }> {
-  const ca = await findSigningCa(ctx, record.issuer_id);
-  const profile = await profileOf(ctx, record);
-  const csr = await provenCsr(request);
+  request: RequestToIssue,
+): Promise<{ readonly approved: Approved; readonly csr_pem: string; readonly ca: Ca }> {
+  mustMayAsk(request);
+  const { names } = request;
+  const ca = await findSigningCa(ctx, request.issuer_id);
+  const profile = await profileOf(ctx, request.profile_id);
+  const csr = await provenCsr(request.csr);
   const key = csr.publicKey;
   await checkKey(ctx, key, profile);
-  const sans = recordNames(record, profile);
-  checkRequestedNames(csr, sans, record);
+  const sans = allowedNames(names, profile);
+  checkRequestedNames(csr, sans, names);
   checkRequestedExtensions(csr, profile);
-  const chain = certificatesFromPem(ca.cert_pem + ca.chain_pem).map(parseCertificate);
-  const subject = subjectOf(record, profile, chain);
+  const chain = certificatesFromPem(await ca.chain()).map(parseCertificate);
+  const subject = subjectOf(names.common_name, profile, chain);
   checkConstraints(ca, chain, sans, subject);
   const ekus = profile?.allowed_ekus ?? DEFAULT_EKUS;
   checkEkus(chain, ekus, profile);
   const approved: Approved = {
     issuer_id: ca.issuer_id,
     ca_id: ca.ca_id,
-    ledger_id: ca.ledger_id,
+    ca_key: ca.ca_key,
     subject,
     sans,
     spki: toHex(key.spki),
@@ -107,49 +96,24 @@ export async function approve(
     must_staple: profile?.must_staple ?? false,
     ttl_seconds: lifetime(ca, profile),
   };
-  return { approved, csr_pem: encodePem("CERTIFICATE REQUEST", csr.der) };
+  return { approved, csr_pem: encodePem("CERTIFICATE REQUEST", csr.der), ca };
 }
 
 /**
- * Has an approved request signed, once: the same `request_id`, key and names give the same certificate. Throws AppError 409
- * for a request id that was used for another key or names and when the CA signs no more, 400 when the lint refuses it.
+ * The names of a record are for its holder; anybody else who brings a key in the holder's place needs cert.issue there. Names
+ * from another source come with their own proof. Throws 403.
  */
-export async function issueApproved(ctx: Context, approved: Approved, whose: IssueFor): Promise<Certified> {
-  const [result] = await ledgerOf(ctx, approved.ledger_id).issue([
-    {
-      request_id: whose.request_id,
-      certificate_id: whose.certificate_id,
-      subject: approved.subject,
-      sans: approved.sans,
-      spki: fromHex(approved.spki),
-      ekus: approved.ekus,
-      must_staple: approved.must_staple,
-      ttl_seconds: approved.ttl_seconds,
-      settle: whose.settle,
-    },
-  ]);
-  if (!result) throw unavailable("ledger_silent", "the CA did not answer");
-  if (!result.ok) throw refusalError(result);
-  return certify(ctx, result);
+export function mustMayAsk(request: Omit<RequestToIssue, "csr">): void {
+  const { actor, holder, names, issuer_id, profile_id } = request;
+  if (names.source !== "record") return;
+  if (holder.type === "agent" && actor.type === "Agent" && actor.id === holder.id) return;
+  mustHold(actor, "cert.issue", { issuer_id, profile_id });
 }
 
-/** What belongs to a certificate that a ledger issued: also for what its outbox hands over. */
-export async function certify(ctx: Context, issued: Issued): Promise<Certified> {
-  const ca = await findCaOfLedger(ctx, issued.ledger_id);
-  return {
-    issued,
-    issuer_id: ca.issuer_id,
-    ca_id: ca.ca_id,
-    ledger_id: ca.ledger_id,
-    pem_chain: encodePem("CERTIFICATE", issued.der) + ca.cert_pem + ca.chain_pem,
-    fingerprint_sha256: await sha256Hex(issued.der),
-  };
-}
-
-async function profileOf(ctx: Context, record: CertificateRecord): Promise<Profile | null> {
-  if (record.certificate_profile_id === null) return null;
-  const profile = await findProfile(ctx, record.certificate_profile_id);
-  if (!profile) throw invalid("certificate_profile_id", `profile ${record.certificate_profile_id} does not exist`);
+async function profileOf(ctx: Context, id: string | null): Promise<Profile | null> {
+  if (id === null) return null;
+  const profile = await findProfile(ctx, id);
+  if (!profile) throw invalid("certificate_profile_id", `profile ${id} does not exist`);
   if (!profile.enabled) {
     throw invalid("certificate_profile_id", `profile ${profile.id} is disabled`, "profile_disabled");
   }
@@ -197,10 +161,10 @@ async function checkKey(ctx: Context, key: PublicKeyInfo, profile: Profile | nul
   }
 }
 
-/** The names of the record, the common name among them, each as the profile allows. */
-function recordNames(record: CertificateRecord, profile: Profile | null): GeneralName[] {
+/** The names of the request, the common name among them, each as the profile allows. */
+function allowedNames({ common_name, sans }: RequestedNames, profile: Profile | null): GeneralName[] {
   const names: GeneralName[] = [];
-  for (const text of [record.common_name, ...record.sans]) {
+  for (const text of common_name === null ? sans : [common_name, ...sans]) {
     const name = translate("sans", "invalid_name", () => parseSan(text));
     if (!names.some((known) => sameName(known, name))) names.push(name);
   }
@@ -211,26 +175,19 @@ function recordNames(record: CertificateRecord, profile: Profile | null): Genera
   return names;
 }
 
-/** A CSR may name fewer names than the record, never others. */
-function checkRequestedNames(csr: Csr, allowed: readonly GeneralName[], record: CertificateRecord): void {
+/** A CSR may name fewer names than the request's source, never others. */
+function checkRequestedNames(csr: Csr, allowed: readonly GeneralName[], names: RequestedNames): void {
+  const { what, code } = SOURCES[names.source];
   const beyond = csr.sans.find((name) => !allowed.some((known) => sameName(known, name)));
   const foreign = beyond ? `${beyond.type}:${beyond.value}` : csr.otherNames[0];
   if (foreign !== undefined) {
-    throw invalid(
-      "csr_pem",
-      `the subject alternative name ${foreign} is not in the certificate record`,
-      "name_not_in_record",
-    );
+    throw invalid("csr_pem", `the subject alternative name ${foreign} is not in ${what}`, code);
   }
   const { commonName } = csr;
-  if (commonName === null || commonName === "" || commonName === record.common_name) return;
+  if (commonName === null || commonName === "" || commonName === names.common_name) return;
   const name = nameOf(commonName);
   if (name === null || !allowed.some((known) => sameName(known, name))) {
-    throw invalid(
-      "csr_pem",
-      `the common name ${JSON.stringify(commonName)} is not in the certificate record`,
-      "name_not_in_record",
-    );
+    throw invalid("csr_pem", `the common name ${JSON.stringify(commonName)} is not in ${what}`, code);
   }
 }
 
@@ -261,17 +218,17 @@ function checkRequestedExtensions(csr: Csr, profile: Profile | null): void {
 }
 
 /**
- * From record and profile, never from the CSR. A common name that is too long stays out (RFC 5280 appendix A.1), and so does an
+ * From the request's names and the profile, never from the CSR. A common name that is too long stays out (RFC 5280 appendix A.1), and so does an
  * IP address that a DNS constraint would exclude: relying parties take a common name for a DNS name where no SAN is one.
  */
 function subjectOf(
-  record: CertificateRecord,
+  common_name: string | null,
   profile: Profile | null,
   chain: readonly ParsedCertificate[],
 ): Record<string, string> {
-  const { common_name } = record;
-  if (common_name.length > MAX_COMMON_NAME) return {};
+  if (common_name !== null && common_name.length > MAX_COMMON_NAME) return {};
   const fixed = Object.entries(profile?.subject ?? {}).filter((entry): entry is [string, string] => !!entry[1]);
+  if (common_name === null) return Object.fromEntries(fixed);
   const asDns = { names: [{ type: "dns", value: common_name }], subject: parseName(EMPTY_NAME) } as const;
   const excluded =
     nameOf(common_name)?.type === "ip" &&
@@ -281,7 +238,7 @@ function subjectOf(
 
 /** The name constraints of the CA and of all above it (RFC 5280 section 6.1.3 b, c). */
 function checkConstraints(
-  ca: SigningCa,
+  ca: Ca,
   chain: readonly ParsedCertificate[],
   names: readonly GeneralName[],
   subject: SubjectName,
@@ -303,8 +260,8 @@ function checkEkus(chain: readonly ParsedCertificate[], ekus: readonly string[],
   throw invalid("certificate_profile_id", `${excluded}; ${remedy} profile that allows no more`, "eku_not_allowed");
 }
 
-/** Profile and issuer each bound the lifetime; the ledger cuts it to the CA's own end. */
-function lifetime(ca: SigningCa, profile: Profile | null): number {
-  const own = ca.validity_days * DAY;
+/** Profile and CA each bound the lifetime; the CA cuts it to its own end. */
+function lifetime(ca: Ca, profile: Profile | null): number {
+  const own = ca.ttl_seconds;
   return profile && profile.max_ttl_seconds > 0 ? Math.min(own, profile.max_ttl_seconds) : own;
 }

@@ -17,17 +17,23 @@ export async function heard(ctx: Context, ledgerId: string): Promise<number> {
   return row?.seq ?? 0;
 }
 
-export async function caOfLedger(ctx: Context, ledgerId: string) {
+async function rowOfLedger(ctx: Context, ledgerId: string) {
   const [row] = await ctx.db
     .select()
     .from(certificateAuthorities)
     .where(eq(certificateAuthorities.ledger_id, ledgerId));
+  return row ?? null;
+}
+
+export async function caOfLedger(ctx: Context, ledgerId: string) {
+  const row = await rowOfLedger(ctx, ledgerId);
   return row ? { state: row.state, chain: certificatesFromPem(row.cert_pem + row.chain_pem) } : null;
 }
 
 /** The CAs below it come with the first page. */
 export async function factsAfter(ctx: Context, ledgerId: string, after: string) {
-  const versions = await versionsAfter(ctx, ledgerId, after, PAGE);
+  const ca = await rowOfLedger(ctx, ledgerId);
+  const versions = ca ? await versionsAfter(ctx, ca, after, PAGE) : [];
   const last = versions.length === PAGE ? versions.at(-1) : undefined;
   const leaves = versions.map((row) => factOf(row.serial_number, row.revoked_at, row.revocation_reason));
   const below = after === "" ? await casBelow(ctx, ledgerId) : [];
@@ -40,7 +46,8 @@ export async function certificatesOf(
   ledgerId: string,
   serials: readonly string[],
 ): Promise<InventoryCertificate[]> {
-  const leaves = await versionCertificates(ctx, ledgerId, serials);
+  const ca = await rowOfLedger(ctx, ledgerId);
+  const leaves = ca ? await versionCertificates(ctx, ca, serials) : [];
   const cas = (await casBelow(ctx, ledgerId)).filter((row) => serials.includes(row.serial_number ?? ""));
   return [
     ...leaves.map(({ serial_number, pem_chain, ...row }) => ({

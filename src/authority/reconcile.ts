@@ -1,12 +1,15 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import { releaseStatements } from "../inventory/certificates/state.ts";
-import { type VersionStatus, versionsOfSerials } from "../inventory/certificates/versions.ts";
+import { versionsOfSerials } from "../inventory/certificates/versions.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
-import { type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
-import { markStatements } from "./marks.ts";
+import { describeError } from "../platform/log.ts";
+import { type Fact, type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
+import { certificateOf, findCaOfLedger, statusRecordingOf } from "./local/ca.ts";
+import { factOf, markStatements } from "./marks.ts";
+import { type Certified, certify } from "./orders.ts";
 import { writeRevocation } from "./revocation.ts";
-import { certificateAuthorities } from "./table.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /**
  * One slice of the comparison of ledgers and inventory; answers the next cursor, or null at the end. The ledger is right
@@ -16,7 +19,7 @@ import { certificateAuthorities } from "./table.ts";
 export async function reconcileLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
   const [caId = "", position = "0"] = (cursor ?? "").split("|");
   const [ca] = await ctx.db
-    .select({ id: certificateAuthorities.id, ledger_id: certificateAuthorities.ledger_id })
+    .select()
     .from(certificateAuthorities)
     .where(position === "0" ? gt(certificateAuthorities.id, caId) : eq(certificateAuthorities.id, caId))
     .orderBy(asc(certificateAuthorities.id))
@@ -25,7 +28,7 @@ export async function reconcileLedgers(ctx: Context, cursor: string | null): Pro
   const entries = await ledgerOf(ctx, ca.ledger_id).entries(Number(position), SLICE);
   await compare(
     ctx,
-    ca.ledger_id,
+    ca,
     entries.filter((entry) => entry.kind === "leaf"),
   );
   const last = entries.at(-1);
@@ -34,10 +37,14 @@ export async function reconcileLedgers(ctx: Context, cursor: string | null): Pro
 
 const SLICE = 200;
 
-async function compare(ctx: Context, ledger_id: string, entries: readonly LedgerEntry[]): Promise<void> {
+/** A ledger, and the issuer whose certificates are in it. */
+type LedgerOfIssuer = Pick<CaAuthorityRow, "issuer_id" | "ledger_id">;
+
+async function compare(ctx: Context, ca: LedgerOfIssuer, entries: readonly LedgerEntry[]): Promise<void> {
+  const { ledger_id } = ca;
   const versions = await versionsOfSerials(
     ctx,
-    ledger_id,
+    ca.issuer_id,
     entries.map((entry) => entry.serial),
   );
   const known = new Map(versions.map((version) => [version.serial_number, version]));
@@ -54,7 +61,7 @@ async function compare(ctx: Context, ledger_id: string, entries: readonly Ledger
         ledger: entry.reason,
         inventory: version.revocation_reason,
       });
-      await settleDifference(ctx, ledger_id, entry, version.revocation_reason);
+      await settleDifference(ctx, ca, entry, version.revocation_reason);
     }
   }
   if (lost.length === 0) return;
@@ -63,17 +70,52 @@ async function compare(ctx: Context, ledger_id: string, entries: readonly Ledger
 }
 
 /**
- * Brings the inventory to what a ledger says of a certificate that it knows: revoked, released, or as it was. `version` is what
- * the inventory says of it now; there is none of a CA below.
+ * Takes over what a ledger hands over because nobody acknowledged it; `store` writes a leaf that the inventory lacks. Answers the
+ * facts that the inventory has now.
  */
-export async function settleStatus(
+export async function takeOver(
   ctx: Context,
-  { revocation_reason, ...issued }: Issued,
-  version: VersionStatus | undefined,
+  issued: readonly Issued[],
+  store: (ctx: Context, certified: Certified) => Promise<void>,
+): Promise<Fact[]> {
+  const taken: Fact[] = [];
+  for (const entry of issued) {
+    try {
+      await takeOne(ctx, entry, store);
+      taken.push(factOf(entry));
+    } catch (error) {
+      ctx.log.error("issuance.settle_failed", { request_id: entry.request_id, error: describeError(error) });
+    }
+  }
+  return taken;
+}
+
+async function takeOne(
+  ctx: Context,
+  issued: Issued,
+  store: (ctx: Context, certified: Certified) => Promise<void>,
 ): Promise<void> {
-  const { ledger_id, serial, revoked_at } = issued;
-  if (version && (version.revoked_at !== revoked_at || version.revocation_reason !== revocation_reason))
-    await settleDifference(ctx, ledger_id, { ...issued, reason: revocation_reason }, version.revocation_reason);
+  if (issued.kind !== "leaf") return settleOther(ctx, issued);
+  const ca = await findCaOfLedger(ctx, issued.ledger_id);
+  if (!ca) throw new Error(`no CA has the ledger ${issued.ledger_id}`);
+  const { issuer_id } = ca;
+  const { revocation_reason: reason } = issued;
+  const entry = { ...issued, issuer_id, reason };
+  const [version] = await versionsOfSerials(ctx, issuer_id, [issued.serial]);
+  if (!version) {
+    await store(ctx, await certify(ctx, ca, issued, certificateOf(ctx, issued)));
+    if (reason === null) return;
+    const recording = statusRecordingOf(ctx, [issued]);
+    return writeRevocation(ctx, issued.certificate_id, [{ ...entry, changed: false }], [recording]);
+  }
+  if (version.revoked_at !== issued.revoked_at || version.revocation_reason !== reason)
+    await settleDifference(ctx, entry, entry, version.revocation_reason);
+  await runBatch(ctx.db, markStatements(ctx, [issued]));
+}
+
+/** Of what is no leaf the inventory knows the CAs below. */
+async function settleOther(ctx: Context, issued: Issued): Promise<void> {
+  const { ledger_id, serial, revoked_at, revocation_reason } = issued;
   const below = sql`${certificateAuthorities.parent_ca_id} in (
     select p.id from certificate_authorities p where p.ledger_id = ${ledger_id})`;
   const ca = ctx.db
@@ -83,18 +125,20 @@ export async function settleStatus(
   await runBatch(ctx.db, [...(issued.kind === "ca" ? [ca] : []), ...markStatements(ctx, [issued])]);
 }
 
+/** Brings the inventory to what a ledger says of a certificate: revoked, released, or as it was. `there`: what that says now. */
 async function settleDifference(
   ctx: Context,
-  ledger_id: string,
+  { issuer_id, ledger_id }: LedgerOfIssuer,
   entry: Omit<LedgerEntry, "cursor" | "acknowledged">,
   there: string | null,
 ): Promise<void> {
   if (entry.revoked_at !== null) {
-    await writeRevocation(ctx, entry.certificate_id, [{ ...entry, ledger_id, changed: false }]);
+    const recording = statusRecordingOf(ctx, [{ ...entry, ledger_id }]);
+    await writeRevocation(ctx, entry.certificate_id, [{ ...entry, issuer_id, changed: false }], [recording]);
     return;
   }
   if (there === "certificateHold") {
-    const version = { ledger_id, serial_number: entry.serial };
+    const version = { issuer_id, serial_number: entry.serial };
     await runBatch(ctx.db, [
       ...releaseStatements(ctx, entry.certificate_id, [version], timestamp(ctx)),
       ...markStatements(ctx, [{ ...entry, ledger_id }]),

@@ -1,38 +1,38 @@
 import { sql } from "drizzle-orm";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
-import { ledgersOf } from "../inventory/certificates/versions.ts";
-import { holds, mustHold } from "../platform/access.ts";
+import { casOfVersions, type Version, validVersions } from "../inventory/certificates/versions.ts";
+import { sha256Hex as digestOf } from "../pki/bytes.ts";
+import { parseCertificate } from "../pki/certificate.ts";
+import { certificatesFromPem } from "../pki/pem.ts";
+import { mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { inList, type Statement } from "../platform/database.ts";
+import type { Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
 import { sha256Hex } from "../platform/text.ts";
-import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import {
-  ledgerOf,
-  type Refusal,
-  type RevocationReason,
-  type RevokedEntry,
-  type RevokeResult,
-  type SerialRevoked,
-} from "./ledger.ts";
-import { acknowledgeLater, markStatements } from "./marks.ts";
-import { ocspTag } from "./public/ocsp.ts";
+  type Ca,
+  type CaReference,
+  findCa,
+  type KnownVersion,
+  type Recording,
+  type RevocationOutcome,
+  type RevokedVersion,
+} from "./ca.ts";
+import type { Refusal, RevocationReason } from "./ledger.ts";
 import { refusalError } from "./refusals.ts";
-import { blockedKeys, certificateAuthorities } from "./table.ts";
+import { blockedKeys } from "./table.ts";
 
 /**
- * Revoking: the ledgers first, so that the very next OCSP answer is right; then one D1 batch with versions, certificate, audit
- * event, blocked key and the work for the edge. All of it may be repeated: what a crash left undone is done then.
+ * Revoking: the CAs first, so that the very next OCSP answer is right; then one D1 batch with versions, certificate, audit
+ * event, blocked key and what the CAs want recorded. All of it may be repeated: what a crash left undone is done then.
  */
 
-/** An entry with the ledger that holds it. */
-interface Found extends RevokedEntry {
-  readonly ledger_id: string;
+/** A version with the issuer that it is of. */
+interface Found extends RevokedVersion {
+  readonly issuer_id: string;
 }
-
-const PURGE_KIND = "pki.purge";
 
 /**
  * Revokes every still valid version of a certificate, also one that the inventory does not know yet. The same or no reason
@@ -41,76 +41,40 @@ const PURGE_KIND = "pki.purge";
  */
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
   await mustFindCertificate(ctx, id);
-  const revoke = (ledgerId: string) => ledgerOf(ctx, ledgerId).revoke({ target: { certificate_id: id }, reason });
-  const outcome = await inEachLedger(await ledgersFor(ctx, id), revoke);
+  const outcome = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
   if (isNotIssued(outcome) && (await isBeingSigned(ctx, id))) throw beingSigned();
-  await writeRevocation(ctx, id, entriesOrThrow(outcome));
+  await writeRevocation(ctx, id, entriesOrThrow(outcome), outcome.recordings);
   // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
-  const { entries } = await inEachLedger(await ledgersFor(ctx, id), revoke);
-  await writeRevocation(
-    ctx,
-    id,
-    entries.filter((entry) => entry.changed),
-  );
+  const again = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
+  const changed = again.entries.filter((entry) => entry.changed);
+  await writeRevocation(ctx, id, changed, again.recordings);
 }
 
 /**
  * Lifts certificateHold; 409 for any other state. The actor also needs issuer.edit on the certificate's issuer and on each
- * that may have issued for it before it came there: their ledgers are what is written.
+ * that may have issued for it before it came there: their CAs are what is changed.
  */
 export async function releaseHold(ctx: Context, id: string): Promise<void> {
   await mustFindCertificate(ctx, id);
-  const ledgers = await ledgersFor(ctx, id);
-  for (const issuer_id of await issuersOf(ctx, ledgers)) mustHold(ctx.actor, "issuer.edit", { issuer_id });
-  const release = (ledgerId: string) => ledgerOf(ctx, ledgerId).release({ certificate_id: id });
-  const entries = entriesOrThrow(await inEachLedger(ledgers, release));
-  const purge = purgeEntry(ctx, entries);
-  const versions = entries.map((entry) => ({ ledger_id: entry.ledger_id, serial_number: entry.serial }));
+  const cas = await casFor(ctx, id);
+  for (const { issuer_id } of cas) mustHold(ctx.actor, "issuer.edit", { issuer_id });
+  const outcome = await atEachCa(ctx, id, cas, (ca, of) => ca.release(of));
+  const versions = entriesOrThrow(outcome).map(versionOf);
+  const recording = merged(outcome.recordings);
   const statements = [
     ...releaseStatements(ctx, id, versions, timestamp(ctx)),
-    ctx.audit("certificate.release_hold", id, { serial_numbers: entries.map((entry) => entry.serial) }),
-    purge.statement,
-    ...markStatements(ctx, entries),
+    ctx.audit("certificate.release_hold", id, { serial_numbers: versions.map((version) => version.serial_number) }),
+    ...recording.statements,
   ];
-  await commit(ctx, statements, { wakeups: [purge.id] });
-  acknowledgeLater(ctx, entries);
+  await record(ctx, statements, recording);
 }
 
-/**
- * Revokes by serial what no record knows, and what one knows too. Throws 404 for what this CA cannot have issued, 400 for the
- * serial of a CA and for a reason that the present one cannot become.
- */
-export async function revokeSerial(
-  ctx: Context,
-  ca: { readonly issuer_id: string; readonly ca_id: string; readonly ledger_id: string },
-  serial: string,
-  reason: RevocationReason | null,
-): Promise<SerialRevoked> {
-  const result = await ledgerOf(ctx, ca.ledger_id).revokeSerial(serial, reason);
-  if (!result.ok) throw refusalError(result);
-  const { entry } = result;
-  const found = { ...entry, ledger_id: ca.ledger_id };
-  const audit = ctx.audit("issuer.revoke_serial", ca.issuer_id, {
-    ca_id: ca.ca_id,
-    serial_number: serial,
-    reason: entry.reason,
-    revoked_at: entry.revoked_at,
-  });
-  if (entry.certificate_id !== "") {
-    await writeRevocation(ctx, entry.certificate_id, [found], [audit]);
-    return result;
-  }
-  const purge = purgeEntry(ctx, [found]);
-  await commit(ctx, [audit, purge.statement, ...markStatements(ctx, [found])], { wakeups: [purge.id] });
-  acknowledgeLater(ctx, [found]);
-  return result;
-}
-
-/** Brings the inventory to what ledgers say of revoked entries of one certificate, with `more` in the batch. May be repeated. */
+/** Brings the inventory to what CAs say of revoked versions of one certificate, with `more` in the batch. May be repeated. */
 export async function writeRevocation(
   ctx: Context,
   id: string,
   entries: readonly Found[],
+  recordings: readonly Recording[],
   more: readonly Statement[] = [],
 ): Promise<void> {
   const revoked = entries.flatMap((entry) =>
@@ -123,14 +87,13 @@ export async function writeRevocation(
   );
   if (!first) return;
   const versions = revoked.map((entry) => ({
-    ledger_id: entry.ledger_id,
-    serial_number: entry.serial,
+    ...versionOf(entry),
     revoked_at: entry.revoked_at,
     reason: entry.reason,
   }));
   // The same facts are one event, however often they are written down.
   const facts = versions.map((version) => Object.values(version).join("|")).sort();
-  const purge = purgeEntry(ctx, revoked);
+  const recording = merged(recordings);
   const statements: Statement[] = [
     ...revokeStatements(ctx, id, { revoked_at: first.revoked_at, reason: first.reason }, versions, timestamp(ctx)),
     ...revoked.filter((entry) => entry.reason === "keyCompromise").map((entry) => blockKey(ctx, id, entry)),
@@ -144,12 +107,30 @@ export async function writeRevocation(
       },
       { id: `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}` },
     ),
-    purge.statement,
-    ...markStatements(ctx, entries),
+    ...recording.statements,
     ...more,
   ];
-  await commit(ctx, statements, { wakeups: [purge.id] });
-  acknowledgeLater(ctx, entries);
+  await record(ctx, statements, recording);
+}
+
+/** The batch for what CAs said. */
+export async function record(ctx: Context, statements: readonly Statement[], recording: Recording): Promise<void> {
+  await commit(ctx, statements, { wakeups: recording.wakeups });
+  recording.done();
+}
+
+function merged(recordings: readonly Recording[]): Recording {
+  return {
+    statements: recordings.flatMap((recording) => recording.statements),
+    wakeups: recordings.flatMap((recording) => recording.wakeups),
+    done: () => {
+      for (const recording of recordings) recording.done();
+    },
+  };
+}
+
+function versionOf({ issuer_id, serial }: Found) {
+  return { issuer_id, serial_number: serial };
 }
 
 function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement {
@@ -157,41 +138,77 @@ function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement
   return ctx.db.insert(blockedKeys).values(row).onConflictDoNothing();
 }
 
+/** A CA that may have issued for a record, and the still valid versions that it is known to have issued. */
+interface IssuingCa extends CaReference {
+  readonly versions: readonly KnownVersion[];
+}
+
 /**
- * Every ledger that may have issued for the record: those of its versions and of its jobs, which store what will be signed before
+ * Every CA that may have issued for the record: those of its versions and of its jobs, which store what will be signed before
  * it is. The issuer may have a thousand other CAs: those are not asked.
  */
-async function ledgersFor(ctx: Context, certificateId: string): Promise<string[]> {
-  const [known, signing] = await Promise.all([
-    ledgersOf(ctx, certificateId),
-    ctx.db.all<{ ledger_id: string }>(
-      sql`select distinct json_extract(approved, '$.ledger_id') as ledger_id from jobs
-        where certificate_id = ${certificateId} and approved is not null`,
+async function casFor(ctx: Context, certificateId: string): Promise<IssuingCa[]> {
+  const [issuing, valid, ordered] = await Promise.all([
+    casOfVersions(ctx, certificateId),
+    validVersions(ctx, certificateId),
+    ctx.db.all<CaReference>(
+      sql`select distinct json_extract(approved, '$.issuer_id') as issuer_id, json_extract(approved, '$.ca_id') as ca_id,
+          json_extract(approved, '$.ca_key') as ca_key
+        from jobs where certificate_id = ${certificateId} and approved is not null`,
     ),
   ]);
-  return [...new Set([...known, ...signing.map((row) => row.ledger_id)])];
+  const same = (a: CaReference, b: CaReference) => a.issuer_id === b.issuer_id && a.ca_id === b.ca_id;
+  // A CA that issued a version is not deleted, so that its id names no other.
+  const others = ordered.filter((ca) => !issuing.some((known) => same(known, ca)));
+  const cas: readonly CaReference[] = [...issuing, ...others];
+  return Promise.all(
+    cas.map(async (ca) => ({
+      ...ca,
+      versions: await Promise.all(valid.filter((version) => same(version, ca)).map(knownVersion)),
+    })),
+  );
+}
+
+async function knownVersion(version: Version): Promise<KnownVersion> {
+  const [der] = certificatesFromPem(version.pem_chain);
+  if (!der) throw new Error(`the certificate ${version.serial_number} is not PEM`);
+  return {
+    serial: version.serial_number,
+    certificate_id: version.certificate_id,
+    spki_sha256: await digestOf(parseCertificate(der).publicKey.spki),
+    revoked_at: version.revoked_at,
+    reason: version.revocation_reason as RevocationReason | null,
+  };
 }
 
 interface Outcome {
   readonly entries: readonly Found[];
+  readonly recordings: readonly Recording[];
   readonly refusals: readonly Refusal[];
 }
 
-async function inEachLedger(
-  ledgers: readonly string[],
-  change: (ledgerId: string) => Promise<RevokeResult>,
+/** Has each CA change the versions of the certificate that it issued. A CA that is gone has nothing to change. */
+async function atEachCa(
+  ctx: Context,
+  certificate_id: string,
+  cas: readonly IssuingCa[],
+  change: (ca: Ca, of: { certificate_id: string; versions: readonly KnownVersion[] }) => Promise<RevocationOutcome>,
 ): Promise<Outcome> {
-  const results = await Promise.all(ledgers.map(async (ledger_id) => ({ ledger_id, result: await change(ledger_id) })));
-  const refusals: Refusal[] = [];
-  const entries: Found[] = [];
-  for (const { ledger_id, result } of results) {
-    if (result.ok) entries.push(...result.entries.map((entry) => ({ ...entry, ledger_id })));
-    else refusals.push(result);
+  const asked = cas.map(async ({ versions, ...reference }) => {
+    const ca = await findCa(ctx, reference);
+    return { issuer_id: reference.issuer_id, result: ca && (await change(ca, { certificate_id, versions })) };
+  });
+  const outcome = { entries: [] as Found[], recordings: [] as Recording[], refusals: [] as Refusal[] };
+  for (const { issuer_id, result } of await Promise.all(asked)) {
+    if (result?.ok) {
+      outcome.entries.push(...result.entries.map((entry) => ({ ...entry, issuer_id })));
+      outcome.recordings.push(result.recording);
+    } else if (result) outcome.refusals.push(result);
   }
-  return { entries, refusals };
+  return outcome;
 }
 
-/** What the refusals of several ledgers come to: the one that says most. */
+/** What the refusals of several CAs come to: the one that says most. */
 const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", "not_issued"];
 
 function entriesOrThrow({ entries, refusals }: Outcome): readonly Found[] {
@@ -205,7 +222,7 @@ function isNotIssued({ entries, refusals }: Outcome): boolean {
   return entries.length === 0 && refusals.every(({ code }) => code === "not_issued");
 }
 
-/** A job that has begun to sign will have it signed, whatever the ledger says now. */
+/** A job that has begun to sign will have it signed, whatever the CA says now. */
 async function isBeingSigned(ctx: Context, certificateId: string): Promise<boolean> {
   const [row] = await ctx.db.all<{ n: number }>(
     sql`select exists (select 1 from jobs where certificate_id = ${certificateId} and status = 'Running') as n`,
@@ -220,43 +237,3 @@ function beingSigned(): AppError {
 function neverIssued(): AppError {
   return new AppError(404, "not_issued", "nothing was ever issued for this certificate: there is nothing to revoke");
 }
-
-async function issuersOf(ctx: Context, ledgers: readonly string[]): Promise<string[]> {
-  if (holds(ctx.actor, "issuer.edit")) return [];
-  const { issuer_id, ledger_id } = certificateAuthorities;
-  const rows = await ctx.db
-    .selectDistinct({ issuer_id })
-    .from(certificateAuthorities)
-    .where(inList(ledger_id, ledgers));
-  return rows.map((row) => row.issuer_id);
-}
-
-// ------------------------------------------------------------------------------------------------------------ edge purge
-
-/** The work that has the edge forget the answers about these certificates; its statement belongs into the batch. */
-export function purgeEntry(ctx: Context, entries: readonly Pick<Found, "ledger_id" | "serial">[]) {
-  const tags = entries.map((entry) => ({
-    tag: ocspTag(entry.ledger_id, entry.serial),
-    whole: `ledger-${entry.ledger_id}`,
-  }));
-  return enqueue(ctx, PURGE_KIND, { tags });
-}
-
-/** The same for everything that is said of a CA. */
-export function purgeLedger(ctx: Context, ledgerId: string) {
-  const whole = `ledger-${ledgerId}`;
-  return enqueue(ctx, PURGE_KIND, { tags: [{ tag: whole, whole }] });
-}
-
-interface PurgeBuffer {
-  add(tags: unknown): Promise<void>;
-}
-
-/** What the outbox does for this wing. */
-export const authorityWork: WorkKinds = {
-  [PURGE_KIND]: {
-    async run(ctx, payload) {
-      await (ctx.bindings.PURGE.getByName("edge") as unknown as PurgeBuffer).add(payload.tags);
-    },
-  },
-};

@@ -61,6 +61,14 @@ const ignored = z
   .optional()
   .openapi({ description: "What of the CSR has no influence on the certificate, as `extension keyUsage (2.5.29.15)`" });
 
+/** `version_id` null while the CA that took the order has not answered. */
+const csrAnswer = z.object({
+  status: z.enum(["csr_signed", "csr_ordered"]),
+  job_id: z.string(),
+  version_id: z.string().nullable(),
+  ignored,
+});
+
 const certificateRoutes = [
   route({
     operationId: "archiveCertificate",
@@ -122,10 +130,13 @@ const certificateRoutes = [
         description: "The version: signed and stored",
         schema: z.object({ ...versionAnswer.shape, status: z.string(), version_id: z.string(), ignored }),
       },
+      202: { description: "Ordered: the CA answers later, and the job tells of it", schema: csrAnswer },
     },
     errors: [409, 501, 503],
     handler: async (ctx, { params: { id }, body }) => {
-      const { version, ...signed } = await certifyCsr(ctx, id, body.csr_pem);
+      const outcome = await certifyCsr(ctx, id, body.csr_pem);
+      if (!("version" in outcome)) return accepted(outcome);
+      const { version, ...signed } = outcome;
       return created({ ...version, ...signed });
     },
   }),
@@ -173,13 +184,9 @@ const agentRoutes = [
     tolerant: true,
     answers: {
       202: {
-        description: "Signed and stored",
-        schema: z.object({
-          status: z.string(),
-          job_id: z.string(),
-          version_id: z.string(),
-          ignored,
-        }),
+        description:
+          "Signed and stored; `csr_ordered` without a version: the CA answers later, and the job tells of it",
+        schema: csrAnswer,
       },
     },
     errors: [409, 410, 501, 503],

@@ -77,6 +77,7 @@ export function newCsrJob(
     csr_pem: null,
     csr_digest: null,
     approved: null,
+    order_reference: null,
     version_id: null,
     lease_until: null,
     fence: 0,
@@ -87,6 +88,19 @@ export function newCsrJob(
     agent_id: of.agent_id,
   });
   return { job, statements: [ctx.db.insert(jobs).values(job), event] };
+}
+
+/** Keeps under which reference the CA of a job that goes on answers later. */
+export async function keepOrder(
+  ctx: Context,
+  job: Job,
+  order_reference: string,
+  change: Pick<Change, "lease_until">,
+): Promise<void> {
+  await ctx.db
+    .update(jobs)
+    .set({ order_reference, ...change })
+    .where(and(eq(jobs.id, job.id), eq(jobs.status, "Running")));
 }
 
 /** Writes down why a job that goes on has not got further. */

@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import type { Ca } from "../authority/ca.ts";
 import { agentsOfCertificate } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
@@ -9,7 +10,7 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { guard, runBatch } from "../platform/database.ts";
 import { conflict } from "../platform/errors.ts";
 import { repeatedly } from "../platform/race.ts";
-import { changeOf, digestOf, finish, readCsr, type Signed } from "./csr.ts";
+import { changeOf, digestOf, finish, finishAgain, type Ordered, readCsr, type Signed } from "./csr.ts";
 import { findJob, type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
 
 /** What came of it, with the version as it is shown. */
@@ -22,16 +23,16 @@ export interface CertifiedCsr extends Signed {
  * again get the version that they have, as long as that is Active; what is under way is finished. 409 where the certificate
  * has targets, for an archived one, and while another CSR is being signed.
  */
-export async function certifyCsr(ctx: Context, certificateId: string, pem: string): Promise<CertifiedCsr> {
+export async function certifyCsr(ctx: Context, certificateId: string, pem: string): Promise<CertifiedCsr | Ordered> {
   const csr = readCsr(pem);
   const digest = await digestOf(csr);
-  const signed = await repeatedly(async () => {
+  const outcome = await repeatedly(async () => {
     const certificate = await mustFindCertificate(ctx, certificateId);
     mustHold(ctx.actor, "cert.issue", placeOf(certificate));
     await mustHaveNoTarget(ctx, certificateId);
     const [under] = await openJobs(ctx, certificateId);
     if (under) {
-      if (under.csr_digest === digest) return finish(ctx, under);
+      if (under.csr_digest === digest) return finishAgain(ctx, under);
       throw conflict(
         "another_csr",
         `another CSR of this certificate is being signed (job ${under.id}): repeat this one`,
@@ -41,11 +42,14 @@ export async function certifyCsr(ctx: Context, certificateId: string, pem: strin
     const made = newest?.job_id ? await findJob(ctx, newest.job_id) : null;
     if (certificate.status === "Active" && made?.csr_digest === digest && made.version_id === newest?.id)
       return finish(ctx, made);
-    return finish(ctx, await beginAlone(ctx, certificate, newest !== null, pem, digest), true);
+    const { job, ca } = await beginAlone(ctx, certificate, newest !== null, pem, digest);
+    return finish(ctx, job, ca);
   });
-  const version = await findVersion(ctx, signed.version_id);
-  if (!version) throw new Error(`version ${signed.version_id} was stored and is not there`);
-  return csr.ignored.length > 0 ? { ...signed, version, ignored: csr.ignored } : { ...signed, version };
+  const told = csr.ignored.length > 0 ? { ignored: csr.ignored } : {};
+  if (outcome.version_id === null) return { ...outcome, ...told };
+  const version = await findVersion(ctx, outcome.version_id);
+  if (!version) throw new Error(`version ${outcome.version_id} was stored and is not there`);
+  return { ...outcome, version, ...told };
 }
 
 async function mustHaveNoTarget(ctx: Context, certificateId: string): Promise<void> {
@@ -64,14 +68,14 @@ async function beginAlone(
   renews: boolean,
   pem: string,
   digest: string,
-): Promise<Job> {
+): Promise<{ readonly job: Job; readonly ca: Ca }> {
   const { job, statements } = newCsrJob(ctx, {
     type: renews ? "Renewal" : "Issuance",
     certificate_id: certificate.id,
     agent_id: null,
     max_attempts: 1,
   });
-  const change = await changeOf(ctx, certificate, job, pem, digest);
+  const { change, ca } = await changeOf(ctx, certificate, job, pem, digest);
   await runBatch(ctx.db, [
     guard(unchangedSince(certificate)),
     guard(sql`not ${renewing(certificate.id)}`),
@@ -79,5 +83,5 @@ async function beginAlone(
     ...transition(ctx, job, "Running", change),
     refreshStatus(ctx, certificate.id, timestamp(ctx)),
   ]);
-  return { ...job, ...change, status: "Running", fence: job.fence + 1 };
+  return { job: { ...job, ...change, status: "Running", fence: job.fence + 1 }, ca };
 }

@@ -1,4 +1,4 @@
-import { findSigningCa } from "../authority/issuers/signing.ts";
+import { findSigningCa } from "../authority/ca.ts";
 import { isAtWork } from "../fleet/agents.ts";
 import { agentsOfCertificate } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";

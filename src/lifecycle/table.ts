@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
-import type { Approved } from "../authority/gate.ts";
+import type { Approved } from "../authority/ca.ts";
 import type { KeptRecord } from "../inventory/certificates/restored.ts";
 import { rowOf } from "../platform/database.ts";
 
@@ -41,8 +41,10 @@ export const jobs = sqliteTable(
     csr_pem: text(),
     /** Of the CSR's public key and names: says whether a second submission is the same one. */
     csr_digest: text(),
-    /** What the gate allowed to be signed: a job that is taken up again asks the ledger for exactly this. */
+    /** What the gate allowed to be signed: a job that is taken up again asks the CA for exactly this. */
     approved: text({ mode: "json" }).$type<Approved & { readonly record?: KeptRecord }>(),
+    /** Under which the CA answers later what was ordered; null: it was not ordered yet, or is answered at once. */
+    order_reference: text(),
     version_id: text(),
     /** Until then whoever holds `fence` works on it. */
     lease_until: text(),

@@ -58,6 +58,13 @@ export interface Bindings {
   readonly STORAGE: Fetcher | null;
 }
 
+/**
+ * What the worker plugs into the wings from above, so that no wing needs to know one further down. Each wing declares its own
+ * part (`declare module`); `worker/wiring.ts` fills them all.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: the wings declare its parts
+export interface Wiring {}
+
 /** What an audit entry may say besides its action, resource and details. */
 export interface AuditOptions {
   /** Who did it where the request itself is nobody's: somebody who has just proven who they are by signing in. */
@@ -92,6 +99,7 @@ export interface Context {
   readonly log: Log;
   readonly settings: Settings;
   readonly bindings: Bindings;
+  readonly wiring: Wiring;
   readonly sealer: Sealer;
   /** The Idempotency-Key of a creating request with all that was asked, secrets included; null where none was sent. */
   readonly idempotency: { readonly key: string; readonly request: Uint8Array } | null;

@@ -43,6 +43,7 @@ export const EVENTS = {
   "certificate.create": lifecycle("certificate"),
   "certificate.export": lifecycle("certificate"),
   "certificate.issue": lifecycle("certificate"),
+  "certificate.refuse": lifecycle("certificate"),
   "certificate.release_hold": lifecycle("certificate"),
   "certificate.renew": lifecycle("certificate"),
   "certificate.restore": lifecycle("certificate"),

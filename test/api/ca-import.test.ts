@@ -7,11 +7,15 @@ import { integer, octetString, oid, sequence } from "../../src/pki/der.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { encodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
+import { SYSTEM_ACTOR } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr, RSA_WITHOUT_NULL } from "../support/csr.ts";
 import { type OutsideCa, outsideCa } from "../support/outside-ca.ts";
 import { publishedCrl } from "../support/public-pki.ts";
+
+/** Who asks the gate, and for whom. */
+const asked = { actor: SYSTEM_ACTOR, holder: { type: "upload" } } as const;
 
 const bindings = env as unknown as Bindings;
 const DAY = 86_400_000;
@@ -223,8 +227,9 @@ describe("a chain that is brought in", () => {
       allowed_ekus: ["clientAuth"],
     });
     const leaf = async (certificate_profile_id: string | null) => {
-      const record = { id: "mc-eku", common_name: "eku.test", sans: [], issuer_id: id, certificate_profile_id };
-      return approve(contextAhead(), record, await makeCsr({ commonName: "eku.test" }));
+      const names = { source: "record", common_name: "eku.test", sans: [] } as const;
+      const csr = await makeCsr({ commonName: "eku.test" });
+      return approve(contextAhead(), { ...asked, issuer_id: id, profile_id: certificate_profile_id, names, csr });
     };
     await expect(leaf(null)).rejects.toMatchObject({
       status: 400,

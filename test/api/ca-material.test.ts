@@ -10,6 +10,7 @@ import { encodeName } from "../../src/pki/names.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem, encodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
+import { SYSTEM_ACTOR } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { subordinateCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
@@ -17,6 +18,9 @@ import { makeCsr } from "../support/csr.ts";
 import { outsideCa, randomSerialNumber } from "../support/outside-ca.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
+
+/** Who asks the gate, and for whom. */
+const asked = { actor: SYSTEM_ACTOR, holder: { type: "upload" } } as const;
 
 interface Issuer {
   readonly id: string;
@@ -214,8 +218,9 @@ describe("name constraints of a CA above", () => {
       config: { ca_cert_pem: pems.join(""), ca_key_pem: encodePem("PRIVATE KEY", own.pkcs8) },
     });
     const leaf = async (common_name: string) => {
-      const record = { id: "mc-bounded", common_name, sans: [], issuer_id: id, certificate_profile_id: null };
-      return approve(contextAhead(), record, await makeCsr({ commonName: common_name }));
+      const names = { source: "record", common_name, sans: [] } as const;
+      const csr = await makeCsr({ commonName: common_name });
+      return approve(contextAhead(), { ...asked, issuer_id: id, profile_id: null, names, csr });
     };
     const named = await leaf("www.corp.example");
     expect(named.approved.subject).toEqual({ common_name: "www.corp.example" });

@@ -1,18 +1,24 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { approve, certify, issueApproved } from "../../src/authority/gate.ts";
-import { ledgerOf } from "../../src/authority/ledger.ts";
+import { findCa } from "../../src/authority/ca.ts";
+import { approve } from "../../src/authority/gate.ts";
+import type { Issued } from "../../src/authority/ledger.ts";
+import { certificateOf } from "../../src/authority/local/ca.ts";
 import { factOf } from "../../src/authority/marks.ts";
+import { certify } from "../../src/authority/orders.ts";
 import { writeRevocation } from "../../src/authority/revocation.ts";
 import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
+import { recordRequest } from "../../src/lifecycle/csr.ts";
 import { settleIssuance, settleOutbox } from "../../src/lifecycle/issuance.ts";
 import { findJob } from "../../src/lifecycle/jobs.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
+import { parseCertificate } from "../../src/pki/certificate.ts";
 import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
+import { ledgerOfCa } from "../support/ledgers.ts";
 
 const DAY = 86_400;
 let fleet: Fleet;
@@ -74,7 +80,9 @@ async function versionRevocations(id: string) {
 async function takenAndLeft(certificate: { id: string; common_name: string }, job_id: string) {
   const ctx = contextAhead();
   const csr = await makeCsr({ commonName: certificate.common_name });
-  const { approved, csr_pem } = await approve(ctx, await mustFindCertificate(ctx, certificate.id), csr);
+  const of = { agent_id: fleet.agentId };
+  const request = recordRequest(ctx, await mustFindCertificate(ctx, certificate.id), of, csr);
+  const { approved, csr_pem } = await approve(ctx, request);
   await env.DB.prepare(
     "update jobs set status = 'Running', approved = ?, csr_pem = ?, csr_digest = 'd', lease_until = ?, attempts = 1, started_at = created_at where id = ?",
   )
@@ -139,9 +147,7 @@ describe("inv 6: a job whose holder is gone", () => {
     const certificate = await record({ issuer_id: issuer.id });
     const job_id = await trigger(certificate.id);
     await takenAndLeft(certificate, job_id);
-    const ctx = contextAhead();
-    const ledger = (await findJob(ctx, job_id))?.approved?.ledger_id ?? "";
-    await ledgerOf(ctx, ledger).retire("retiring");
+    await (await ledgerOfCa(String(issuer.id))).retire("retiring");
     await resumeJobs(contextAhead(61), null);
     expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringMatching(/retiring/) });
     expect(await read(certificate.id)).toMatchObject({ status: "Failed" });
@@ -226,10 +232,10 @@ describe("time", () => {
 describe("revocation and issuance", () => {
   /** What the ledger hands over for a version, as its outbox would. */
   async function handedOver(id: string) {
-    const { ledger_id, job_id } = await version(id);
+    const { ca_id, job_id } = await version(id);
     const { approved } = (await findJob(contextAhead(), job_id ?? "")) ?? {};
     if (!approved) throw new Error("no approved request");
-    const [issued] = await ledgerOf(contextAhead(), ledger_id).issue([
+    const [issued] = await (await ledgerOfCa(ca_id)).issue([
       {
         request_id: job_id ?? "",
         certificate_id: id,
@@ -246,6 +252,13 @@ describe("revocation and issuance", () => {
     return issued;
   }
 
+  async function certified(issued: Issued) {
+    const ctx = contextAhead();
+    const ca = await findCa(ctx, { issuer_id: fleet.issuerId, ca_id: issued.ca_id });
+    if (!ca) throw new Error("no CA");
+    return certify(ctx, ca, issued, certificateOf(ctx, issued));
+  }
+
   it("inv 6: what the ledger hands over late or again changes nothing, also after a revocation", async () => {
     const certificate = await record();
     await issue(certificate);
@@ -257,7 +270,8 @@ describe("revocation and issuance", () => {
     expect(await auditCount("certificate.issue", certificate.id)).toBe(1);
 
     expect((await revoke(certificate.id, "superseded")).status).toBe(200);
-    await settleIssuance(contextAhead(), await certify(contextAhead(), issued));
+    const settle = { key_algorithm: "ECDSA", key_size: 256 };
+    await settleIssuance(contextAhead(), await certified({ ...issued, settle }));
     expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "superseded" });
     expect(await version(certificate.id)).toMatchObject({ revocation_reason: "superseded" });
   });
@@ -271,9 +285,9 @@ describe("revocation and issuance", () => {
     await resumeJobs(contextAhead(61), null);
     expect(await job(job_id)).toMatchObject({ status: "Completed" });
     expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
-    const { ledger_id, serial_number, revoked_at } = await version(certificate.id);
+    const { ca_id, serial_number, revoked_at } = await version(certificate.id);
     expect(revoked_at).not.toBeNull();
-    expect(await ledgerOf(contextAhead(), ledger_id).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
+    expect(await (await ledgerOfCa(ca_id)).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
   });
 
   it("inv 4: revoking while the first one is being signed is to be repeated, and then revokes it", async () => {
@@ -293,15 +307,19 @@ describe("revocation and issuance", () => {
     const certificate = await record();
     const job_id = await trigger(certificate.id);
     await takenAndLeft(certificate, job_id);
-    const { approved } = (await findJob(contextAhead(), job_id)) ?? {};
-    if (!approved) throw new Error("no approved request");
+    const ctx = contextAhead();
+    const { approved, csr_pem } = (await findJob(ctx, job_id)) ?? {};
+    const ca = approved && (await findCa(ctx, approved));
+    if (!ca || !csr_pem) throw new Error("no approved request");
     const whose = { request_id: job_id, certificate_id: certificate.id, settle: {} };
-    const { issued, ledger_id } = await issueApproved(contextAhead(), approved, whose);
+    const answer = await ca.order({ ...whose, approved, csr_pem });
+    if (!("certificate" in answer)) throw new Error("a ledger answers at once");
+    const { serial } = parseCertificate(answer.certificate.der);
     const { id } = await fleet.admin.create("/api/v1/issuers", { name: "Moved To", type: "GenericCA" });
     const moved = await fleet.admin.put(`/api/v1/certificates/${certificate.id}`, { issuer_id: id });
     expect(moved.status, JSON.stringify(moved.body)).toBe(200);
     expect(await revoke(certificate.id, "keyCompromise")).toMatchObject({ status: 200 });
-    expect(await ledgerOf(contextAhead(), ledger_id).lookup([issued.serial])).toMatchObject([{ status: "revoked" }]);
+    expect(await (await ledgerOfCa(ca.ca_id)).lookup([serial])).toMatchObject([{ status: "revoked" }]);
   });
 
   it("a job from before a revocation takes no CSR; a new renewal heals the certificate", async () => {
@@ -332,15 +350,15 @@ describe("revocation and issuance", () => {
     await issue(certificate);
     const old = await version(certificate.id);
     // Its ledger revoked it and whoever asked was gone before the inventory knew.
-    const ledger = ledgerOf(contextAhead(), old.ledger_id);
+    const ledger = await ledgerOfCa(old.ca_id);
     const told = await ledger.revoke({ target: { certificate_id: certificate.id }, reason: "superseded" });
     if (!told.ok) throw new Error(told.message);
     await issue(certificate);
     await env.DB.prepare("update certificate_versions set created_at = ? where certificate_id = ? and id <> ?")
       .bind(new Date(Date.now() + 2_000).toISOString(), certificate.id, old.id)
       .run();
-    const entries = told.entries.map((entry) => ({ ...entry, ledger_id: old.ledger_id, changed: false }));
-    await writeRevocation(contextAhead(3), certificate.id, entries);
+    const entries = told.entries.map((entry) => ({ ...entry, issuer_id: old.issuer_id, changed: false }));
+    await writeRevocation(contextAhead(3), certificate.id, entries, []);
     expect(await read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null });
     expect(await versionRevocations(certificate.id)).toEqual([null, "superseded"]);
     expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);

@@ -49,7 +49,7 @@ describe("an issuer with a thousand CAs", () => {
     const counted = { ...ctx, bindings: { ...ctx.bindings, ISSUER: ISSUER as unknown as Bindings["ISSUER"] } };
     await revokeCertificate(counted, id, "superseded");
     const version = await bindings.DB.prepare(
-      "select ledger_id, revoked_at from certificate_versions where serial_number = ?",
+      "select ledger_id, v.revoked_at from certificate_versions v join certificate_authorities using (ca_id) where v.serial_number = ?",
     )
       .bind(serial)
       .first<{ ledger_id: string; revoked_at: string }>();

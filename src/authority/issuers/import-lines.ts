@@ -5,11 +5,11 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import type { EventAction } from "../../platform/events.ts";
 import { type Line, linesOf } from "../../platform/lines.ts";
 import { type ImportedEntry, ledgerOf, type Mark } from "../ledger.ts";
-import { acknowledgeLater, markStatements } from "../marks.ts";
+import { recordingOf } from "../local/ca.ts";
+import { purgeLedger } from "../local/purge.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { forgetSerials } from "../public/serials.ts";
 import { refusalError } from "../refusals.ts";
-import { purgeLedger } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { EntryError, type PastKind, readEntry } from "./imported.ts";
 import { caOfIssuer } from "./intermediates.ts";
@@ -141,10 +141,10 @@ class Importing {
     if (mark === null) return;
     const purge = purgeLedger(ctx, ca.ledger_id);
     const { errors: _errors, ...counts } = report;
-    const facts = [{ ledger_id: ca.ledger_id, serial: "", mark }];
-    const statements = [this.event("issuer.import", counts), purge.statement, ...markStatements(ctx, facts)];
+    const recording = recordingOf(ctx, [{ ledger_id: ca.ledger_id, serial: "", mark }]);
+    const statements = [this.event("issuer.import", counts), purge.statement, ...recording.statements];
     await commit(ctx, statements, { wakeups: [purge.id] });
-    acknowledgeLater(ctx, facts);
+    recording.done();
     this.forget();
   }
 

@@ -24,10 +24,10 @@ import {
   type RevokedEntry,
 } from "../ledger.ts";
 import { beginLedger, creationGivenUp, ledgerStands } from "../ledgers.ts";
+import { purgeEntry } from "../local/purge.ts";
 import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
-import { purgeEntry } from "../revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { mustFindIssuer, ownCaOf } from "./issuers.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";

@@ -21,7 +21,8 @@ import type { Page, PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
 import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
-import { type CaDescription, type Ledger, ledgerOf, type Refusal } from "../ledger.ts";
+import { caTypeOf, findCa } from "../ca.ts";
+import { type CaDescription, ledgerOf, type Refusal } from "../ledger.ts";
 import { beginLedger, ledgerStands } from "../ledgers.ts";
 import { acknowledgeLater, creationOf, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
@@ -32,7 +33,6 @@ import { changeableShape, type GenericCaConfig, MASK, originShape, SECRET_FIELDS
 import { makeCa, type NewIssuer, PAST_FIELDS, sameCa, subjectOf } from "./origin.ts";
 import { type CaProblem, problemsOf } from "./problems.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
-import { typeUnavailable } from "./signing.ts";
 
 /** An issuer as the API shows it: secrets masked, the certificate or request of its own CA in its configuration. */
 export interface IssuerView extends Omit<IssuerRow, "config"> {
@@ -47,7 +47,7 @@ const UNIQUE = { kind: "issuer", unique: ["name"] };
 
 /** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is ended by a sweep. */
 export async function createIssuer(ctx: Context, issuer: NewIssuer): Promise<IssuerView> {
-  if (issuer.type !== "GenericCA") throw typeUnavailable(issuer.type);
+  caTypeOf(ctx, issuer.type);
   await mustBeWhole(ctx);
   const id = issuer.id ?? (await freeId(ctx, issuers, "iss-", issuer.name));
   await refuseTaken(ctx, id, issuer.name);
@@ -311,11 +311,12 @@ export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | n
   }
 }
 
-/** Asks the ledger for all that issuing and answering need. 400 that says what is missing. */
+/** Asks the issuer's CA whether it can issue. 400 that says what keeps it from that. */
 export async function testIssuer(ctx: Context, id: string): Promise<void> {
   const row = await mustFindIssuer(ctx, id);
-  const own = await ownCaOf(ctx, id);
-  const flaw = await flawOf(ledgerOf(ctx, own.ledger_id));
+  const ca = await findCa(ctx, { issuer_id: id, ca_id: id });
+  if (!ca) throw new Error(`issuer ${id} has no CA`);
+  const flaw = await ca.test();
   const now = timestamp(ctx);
   await commit(ctx, [
     ctx.db
@@ -325,16 +326,6 @@ export async function testIssuer(ctx: Context, id: string): Promise<void> {
     ctx.audit("issuer.test", id, { result: flaw ?? "success" }),
   ]);
   if (flaw) throw new AppError(400, "connection_test_failed", flaw);
-}
-
-async function flawOf(ledger: Ledger): Promise<string | null> {
-  const ca = await ledger.describe();
-  if (!ca) return "the ledger of this issuer is empty";
-  if (ca.state === "awaiting_certificate") return "the CA waits for its certificate: put it into config.ca_cert_pem";
-  const responder = await ledger.responder();
-  if (!responder.ok) return responder.message;
-  const late = (await ledger.crls()).find((crl) => crl.number === null);
-  return late ? `the list ${late.url} is not published${late.last_error ? `: ${late.last_error}` : " yet"}` : null;
 }
 
 // -------------------------------------------------------------------------------------------------------------- internal

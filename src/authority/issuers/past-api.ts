@@ -3,7 +3,7 @@ import { normalSerial } from "../../pki/serials.ts";
 import { mustHold } from "../../platform/access.ts";
 import { invalid } from "../../platform/errors.ts";
 import { type Input, ok, type Route, route } from "../../platform/route.ts";
-import { revokeSerial } from "../revocation.ts";
+import { revokeSerial } from "../local/revoke-serial.ts";
 import { issuedBefore, revocationReason, revokedBefore, serialNumber } from "./config.ts";
 import { importLines } from "./import-lines.ts";
 import type { PastKind } from "./imported.ts";

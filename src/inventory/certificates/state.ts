@@ -60,7 +60,7 @@ export function refreshStatus(ctx: Context, certificateId: string, now: string):
 }
 
 export interface RevokedVersion {
-  readonly ledger_id: string;
+  readonly issuer_id: string;
   readonly serial_number: string;
   readonly revoked_at: string;
   readonly reason: string;
@@ -104,7 +104,7 @@ export function revokeStatements(
 export function releaseStatements(
   ctx: Context,
   certificateId: string,
-  versions: readonly Pick<RevokedVersion, "ledger_id" | "serial_number">[],
+  versions: readonly Pick<RevokedVersion, "issuer_id" | "serial_number">[],
   now: string,
 ): Statement[] {
   return [
@@ -119,8 +119,8 @@ export function releaseStatements(
   ];
 }
 
-function sameVersion({ ledger_id, serial_number }: Pick<RevokedVersion, "ledger_id" | "serial_number">) {
-  return and(eq(certificateVersions.ledger_id, ledger_id), eq(certificateVersions.serial_number, serial_number));
+function sameVersion({ issuer_id, serial_number }: Pick<RevokedVersion, "issuer_id" | "serial_number">) {
+  return and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.serial_number, serial_number));
 }
 
 /** Archived: final. */

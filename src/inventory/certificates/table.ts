@@ -115,7 +115,6 @@ export const certificateVersions = sqliteTable(
       .references(() => rowOf("issuers").id),
     /** The CA that signed, as its public URLs name it. */
     ca_id: text().notNull(),
-    ledger_id: text().notNull(),
     serial_number: text().notNull(),
     not_before: text().notNull(),
     not_after: text().notNull(),
@@ -134,9 +133,8 @@ export const certificateVersions = sqliteTable(
     created_at: text().notNull(),
   },
   (table) => [
-    uniqueIndex("certificate_versions_serial").on(table.ledger_id, table.serial_number),
+    uniqueIndex("certificate_versions_serial").on(table.issuer_id, table.serial_number),
     index("certificate_versions_certificate").on(table.certificate_id, table.created_at, table.id),
-    index("certificate_versions_issuer").on(table.issuer_id),
     index("certificate_versions_agent").on(table.agent_id),
     index("certificate_versions_fingerprint").on(table.fingerprint_sha256),
     index("certificate_versions_by_serial").on(table.serial_number),

@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, gt, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
-import type { Context } from "../../platform/context.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
 import { down } from "../../platform/cursor.ts";
 import { inList, type Statement } from "../../platform/database.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
@@ -10,7 +10,7 @@ import { certificates, certificateVersions } from "./table.ts";
 
 export type Version = typeof certificateVersions.$inferSelect;
 /** `current`: the newest of its certificate and agent. */
-export type VersionView = Omit<Version, "ledger_id"> & { readonly current: boolean };
+export type VersionView = Version & { readonly current: boolean };
 
 /** The newest version of a certificate, or of one agent's; null before the first. */
 export async function newestVersion(ctx: Context, certificateId: string, agentId?: string): Promise<Version | null> {
@@ -35,15 +35,14 @@ export async function listVersions(ctx: Context, certificateId: string, page: Pa
     order: [down(certificateVersions.created_at), down(certificateVersions.id)],
   });
   const current = await currentIds(ctx, certificateId);
-  return { data: data.map(({ ledger_id: _, ...row }) => ({ ...row, current: current.has(row.id) })), ...rest };
+  return { data: data.map((row) => ({ ...row, current: current.has(row.id) })), ...rest };
 }
 
 /** One version as it is shown. */
 export async function findVersion(ctx: Context, id: string): Promise<VersionView | null> {
   const [row] = await ctx.db.select().from(certificateVersions).where(eq(certificateVersions.id, id));
   if (!row) return null;
-  const { ledger_id: _, ...shown } = row;
-  return { ...shown, current: (await currentIds(ctx, row.certificate_id)).has(id) };
+  return { ...row, current: (await currentIds(ctx, row.certificate_id)).has(id) };
 }
 
 async function currentIds(ctx: Context, certificateId: string): Promise<Set<string>> {
@@ -63,12 +62,12 @@ async function currentIds(ctx: Context, certificateId: string): Promise<Set<stri
   return new Set(rows.map((row) => row.id));
 }
 
-/** Adds a version; a second time nothing happens (a serial is used once in a ledger). */
+/** Adds a version; a second time nothing happens (an issuer uses a serial once). */
 export function addVersion(ctx: Context, version: Version): Statement {
   return ctx.db
     .insert(certificateVersions)
     .values({ ...version, agent_id: sql`(select id from agents where id = ${version.agent_id})` })
-    .onConflictDoNothing({ target: [certificateVersions.ledger_id, certificateVersions.serial_number] });
+    .onConflictDoNothing({ target: [certificateVersions.issuer_id, certificateVersions.serial_number] });
 }
 
 /** A scalar subquery over a certificate's versions, for statements on the certificate itself. */
@@ -79,57 +78,62 @@ export function latestNotAfter(certificateId: string): SQL {
     from ${certificateVersions} where ${certificateVersions.certificate_id} = ${certificateId})`;
 }
 
-/** The ledgers that issued versions of a certificate. */
-export async function ledgersOf(ctx: Context, certificateId: string): Promise<string[]> {
-  const rows = await ctx.db
-    .selectDistinct({ ledger_id: certificateVersions.ledger_id })
+/** A CA that issued versions, as they name it. */
+export type VersionCa = Pick<Version, "issuer_id" | "ca_id">;
+
+/** The CAs that issued versions of a certificate. */
+export function casOfVersions(ctx: Context, certificateId: string): Promise<VersionCa[]> {
+  const { issuer_id, ca_id, certificate_id } = certificateVersions;
+  return ctx.db.selectDistinct({ issuer_id, ca_id }).from(certificateVersions).where(eq(certificate_id, certificateId));
+}
+
+/** The versions of a certificate that have not expired. */
+export function validVersions(ctx: Context, certificateId: string): Promise<Version[]> {
+  const { certificate_id, not_after } = certificateVersions;
+  return ctx.db
+    .select()
     .from(certificateVersions)
-    .where(eq(certificateVersions.certificate_id, certificateId));
-  return rows.map((row) => row.ledger_id);
+    .where(and(eq(certificate_id, certificateId), gt(not_after, timestamp(ctx))));
 }
 
 export type VersionStatus = Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">;
 
-/** What the inventory knows of entries of one ledger. */
+/** What the inventory knows of certificates of one issuer. */
 export function versionsOfSerials(
   ctx: Context,
-  ledgerId: string,
+  issuerId: string,
   serials: readonly string[],
 ): Promise<VersionStatus[]> {
+  const { certificate_id, serial_number, revoked_at, revocation_reason } = certificateVersions;
   return ctx.db
-    .select({
-      certificate_id: certificateVersions.certificate_id,
-      serial_number: certificateVersions.serial_number,
-      revoked_at: certificateVersions.revoked_at,
-      revocation_reason: certificateVersions.revocation_reason,
-    })
+    .select({ certificate_id, serial_number, revoked_at, revocation_reason })
     .from(certificateVersions)
-    .where(and(eq(certificateVersions.ledger_id, ledgerId), inList(certificateVersions.serial_number, serials)));
+    .where(and(eq(certificateVersions.issuer_id, issuerId), inList(serial_number, serials)));
 }
 
-/** Serials of a ledger and what became of them, by serial. */
+/** Serials of a CA and what became of them, by serial. */
 export function versionsAfter(
   ctx: Context,
-  ledgerId: string,
+  ca: VersionCa,
   serial: string,
   limit: number,
 ): Promise<Pick<Version, "serial_number" | "revoked_at" | "revocation_reason">[]> {
-  const { ledger_id, serial_number, revoked_at, revocation_reason } = certificateVersions;
+  const { serial_number, revoked_at, revocation_reason } = certificateVersions;
   return ctx.db
     .select({ serial_number, revoked_at, revocation_reason })
     .from(certificateVersions)
-    .where(and(eq(ledger_id, ledgerId), gt(serial_number, serial)))
+    .where(and(ofCa(ca), gt(serial_number, serial)))
     .orderBy(asc(serial_number))
     .limit(limit);
 }
 
-/** What was issued under these serials of a ledger, with what its outbox would need to bring it here again. */
-export async function versionCertificates(ctx: Context, ledgerId: string, serials: readonly string[]) {
+/** What a CA issued under these serials, with what it would need to hand it over again. */
+export async function versionCertificates(ctx: Context, ca: VersionCa, serials: readonly string[]) {
   const rows = await ctx.db
     .select({ version: certificateVersions, record: certificates })
     .from(certificateVersions)
     .innerJoin(certificates, eq(certificates.id, certificateVersions.certificate_id))
-    .where(and(eq(certificateVersions.ledger_id, ledgerId), inList(certificateVersions.serial_number, serials)));
+    .where(and(ofCa(ca), inList(certificateVersions.serial_number, serials)));
   return rows.map(({ version, record }) => {
     const { job_id, agent_id, csr_pem, key_algorithm, key_size } = version;
     return {
@@ -141,4 +145,8 @@ export async function versionCertificates(ctx: Context, ledgerId: string, serial
       settle: { job_id, agent_id, csr_pem, key_algorithm, key_size, record: keptRecord(record) },
     };
   });
+}
+
+function ofCa({ issuer_id, ca_id }: VersionCa) {
+  return and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.ca_id, ca_id));
 }

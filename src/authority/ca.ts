@@ -1,0 +1,176 @@
+import { eq } from "drizzle-orm";
+import type { Bytes } from "../pki/bytes.ts";
+import type { GeneralName } from "../pki/general-names.ts";
+import type { Context } from "../platform/context.ts";
+import type { Statement } from "../platform/database.ts";
+import { invalid } from "../platform/errors.ts";
+import type { Refusal, RevocationReason } from "./ledger.ts";
+import { type IssuerRow, issuers } from "./table.ts";
+
+/**
+ * A CA, as the wings see it: certificates are ordered from it, and it revokes them. Our own ledger (`local/`) is the CA that
+ * answers an order at once. An outside CA is one file in `src/upstream` and one line in `worker/wiring.ts`.
+ *
+ * Every method may be repeated. An AppError below 500 is a refusal that stands; any other error is worth another attempt.
+ */
+export interface Ca {
+  readonly issuer_id: string;
+  /** As versions and public URLs name it; an issuer's own CA has the issuer's id. */
+  readonly ca_id: string;
+  /** SHA-256 of its key, where its id may come to name another CA: an order goes to the CA that it was approved for. */
+  readonly ca_key: string | null;
+  /** The longest life of a leaf, seconds. */
+  readonly ttl_seconds: number;
+  /**
+   * True: the CA stores an order before it acts on it, and hands over what its caller never recorded. False: the caller stores
+   * the order first, and asks again.
+   */
+  readonly keepsOrders: boolean;
+
+  /** PEM: its own certificate first, then each issuer up to and including the root. */
+  chain(): Promise<string>;
+  /** The same `request_id` is the same order, as far as the CA can tell. */
+  order(order: Order): Promise<OrderAnswer>;
+  /** What became of an order that was not answered at once. */
+  poll(reference: string): Promise<"pending" | "ready">;
+  /** The certificate of an order that is ready. */
+  certificate(reference: string): Promise<CaCertificate>;
+  revoke(request: RevokeAtCa): Promise<RevocationOutcome>;
+  /** Lifts certificateHold, and nothing else. */
+  release(request: ReleaseAtCa): Promise<RevocationOutcome>;
+  /** What keeps it from issuing; null: nothing. */
+  test(): Promise<string | null>;
+}
+
+/** Which CA something was ordered from. */
+export type CaReference = Pick<Ca, "issuer_id" | "ca_id"> & { readonly ca_key?: string | null | undefined };
+
+/** CAs of one type of issuer. */
+export interface CaType {
+  /** The CA that signs for the issuer now. Throws AppError 409 where it has none that can. */
+  signing(ctx: Context, issuer: IssuerRow): Promise<Ca>;
+  /** The CA of a reference, whatever its state; null where it is gone. */
+  find(ctx: Context, issuer: IssuerRow, ca: CaReference): Promise<Ca | null>;
+}
+
+/** By the type of issuer. */
+export type CaTypes = Readonly<Record<string, CaType>>;
+
+declare module "../platform/context.ts" {
+  interface Wiring {
+    readonly cas: CaTypes;
+  }
+}
+
+/** What may be signed: plain JSON, so that a job can keep it and ask again for exactly this. */
+export interface Approved extends CaReference {
+  readonly subject: Readonly<Record<string, string>>;
+  readonly sans: readonly GeneralName[];
+  /** SubjectPublicKeyInfo, DER in lower-case hex. */
+  readonly spki: string;
+  /** RSA, ECDSA or Ed25519, and its bits. */
+  readonly key_algorithm: string;
+  readonly key_size: number;
+  readonly ekus: readonly string[];
+  readonly must_staple: boolean;
+  readonly ttl_seconds: number;
+}
+
+export interface Order {
+  readonly request_id: string;
+  /** The certificate record that it is a version of. */
+  readonly certificate_id: string;
+  readonly approved: Approved;
+  /** The request that proved possession of the key. */
+  readonly csr_pem: string;
+  /** What the caller needs to record the certificate; a CA that keeps orders hands it over with the certificate. */
+  readonly settle: Readonly<Record<string, unknown>>;
+}
+
+/** `reference`: the CA has the order under that name and answers later; `retry_seconds`: when to ask, where it says so. */
+export type OrderAnswer =
+  | { readonly certificate: CaCertificate }
+  | { readonly reference: string; readonly retry_seconds?: number };
+
+/** A certificate as the CA gave it: nothing of it is checked. */
+export interface CaCertificate {
+  readonly der: Bytes;
+  /** PEM of those above it up to and including the root, where it is not the CA's present chain. */
+  readonly chain_pem?: string;
+  /** Names it for ever, among those of all CAs; issuer and serial unless told. */
+  readonly key?: string;
+  /** When it was signed; now unless told. */
+  readonly issued_at?: string;
+  /** It may be revoked before anybody has recorded it. */
+  readonly revoked_at?: string | null;
+  readonly revocation_reason?: RevocationReason | null;
+  readonly recording?: Recording;
+}
+
+/** What the CA needs to be recorded along with what it said. */
+export interface Recording {
+  /** For the batch that records it. */
+  readonly statements: readonly Statement[];
+  /** Work among the statements. */
+  readonly wakeups: readonly string[];
+  /** To be called when the batch is committed. */
+  done(): void;
+}
+
+export const NOTHING_TO_RECORD: Recording = { statements: [], wakeups: [], done: () => undefined };
+
+/** A still valid version, as the inventory has it. */
+export interface KnownVersion {
+  readonly serial: string;
+  readonly certificate_id: string;
+  readonly spki_sha256: string;
+  readonly revoked_at: string | null;
+  readonly reason: RevocationReason | null;
+}
+
+export interface ReleaseAtCa {
+  readonly certificate_id: string;
+  /** Those that this CA issued. */
+  readonly versions: readonly KnownVersion[];
+}
+
+export interface RevokeAtCa extends ReleaseAtCa {
+  /** Null: unspecified, and no objection to the reason of an earlier revocation. */
+  readonly reason: RevocationReason | null;
+}
+
+/** A version and what the CA says of it now. */
+export interface RevokedVersion extends KnownVersion {
+  /** False where an earlier call had done it. */
+  readonly changed: boolean;
+}
+
+export type RevocationOutcome =
+  | { readonly ok: true; readonly entries: readonly RevokedVersion[]; readonly recording: Recording }
+  | Refusal;
+
+/** The type of an issuer. Throws AppError 400 for one that this version has not. */
+export function caTypeOf(ctx: Context, type: string): CaType {
+  const found = Object.hasOwn(ctx.wiring.cas, type) ? ctx.wiring.cas[type] : undefined;
+  if (found) return found;
+  const there = Object.keys(ctx.wiring.cas).join(", ");
+  throw invalid(
+    "type",
+    `issuers of type ${type} are not available in this version; ${there} is`,
+    "issuer_type_unavailable",
+  );
+}
+
+/** The CA of a reference; null where it or its issuer is gone. */
+export async function findCa(ctx: Context, ca: CaReference): Promise<Ca | null> {
+  const [issuer] = await ctx.db.select().from(issuers).where(eq(issuers.id, ca.issuer_id));
+  return issuer ? caTypeOf(ctx, issuer.type).find(ctx, issuer, ca) : null;
+}
+
+/** The CA that signs for this issuer now. Throws 400 for an issuer that is absent or disabled, 409 where no CA can sign. */
+export async function findSigningCa(ctx: Context, issuerId: string): Promise<Ca> {
+  const [issuer] = await ctx.db.select().from(issuers).where(eq(issuers.id, issuerId));
+  if (!issuer) throw invalid("issuer_id", `issuer ${JSON.stringify(issuerId)} does not exist`, "reference_not_found");
+  if (!issuer.enabled) throw invalid("issuer_id", `issuer ${issuer.id} is disabled`, "issuer_disabled");
+  return caTypeOf(ctx, issuer.type).signing(ctx, issuer);
+}

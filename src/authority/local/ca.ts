@@ -1,0 +1,129 @@
+import { and, eq, isNull } from "drizzle-orm";
+import { fromHex } from "../../pki/bytes.ts";
+import type { Context } from "../../platform/context.ts";
+import { conflict, unavailable } from "../../platform/errors.ts";
+import type { Ca, CaCertificate, CaType, Order, Recording, RevocationOutcome } from "../ca.ts";
+import { type Issued, type Ledger, ledgerOf, type RevokeResult } from "../ledger.ts";
+import { acknowledgeLater, type MarkedFact, markStatements } from "../marks.ts";
+import { refusalError } from "../refusals.ts";
+import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { purgeEntry } from "./purge.ts";
+
+/** CAs of our own: each has a ledger, which signs at once and keeps what was ordered. */
+
+/** Days that leaves live where the issuer does not say. */
+export const DEFAULT_VALIDITY_DAYS = 90;
+const DAY = 86_400;
+
+export const localCas: CaType = {
+  async signing(ctx, issuer) {
+    const row = await issuingRow(ctx, issuer);
+    if (row.state !== "active")
+      throw conflict("ca_not_active", `CA ${row.id} of issuer ${issuer.id} is ${row.state}: it signs no leaves`);
+    return localCa(ctx, row, issuer);
+  },
+
+  async find(ctx, issuer, { ca_id, ca_key }) {
+    const [row] = await ctx.db
+      .select()
+      .from(certificateAuthorities)
+      .where(and(eq(certificateAuthorities.issuer_id, issuer.id), eq(certificateAuthorities.ca_id, ca_id)));
+    // An issuer that was deleted and made again has the id of the old one, and another key.
+    if (!row || (ca_key && ca_key !== row.key_hash_sha256)) return null;
+    return localCa(ctx, row, issuer);
+  },
+};
+
+/** The row of the CA that an issuer's `issuing_ca_id` names: its own where it names none. */
+async function issuingRow(ctx: Context, issuer: IssuerRow): Promise<CaAuthorityRow> {
+  const chosen = issuer.config.issuing_ca_id;
+  const which =
+    typeof chosen === "string" ? eq(certificateAuthorities.id, chosen) : isNull(certificateAuthorities.parent_ca_id);
+  const [row] = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(and(eq(certificateAuthorities.issuer_id, issuer.id), which));
+  if (!row) throw conflict("ca_absent", `issuer ${issuer.id} has no CA to sign with`);
+  return row;
+}
+
+function localCa(ctx: Context, row: CaAuthorityRow, issuer: IssuerRow): Ca {
+  const days = issuer.config.validity_days;
+  const ledger = ledgerOf(ctx, row.ledger_id);
+  return {
+    issuer_id: row.issuer_id,
+    ca_id: row.ca_id,
+    ca_key: row.key_hash_sha256,
+    ttl_seconds: (typeof days === "number" ? days : DEFAULT_VALIDITY_DAYS) * DAY,
+    keepsOrders: true,
+    chain: async () => row.cert_pem + row.chain_pem,
+    order: async (order) => ({ certificate: certificateOf(ctx, await issue(ledger, order)) }),
+    poll: refuseReference,
+    certificate: refuseReference,
+    revoke: async ({ certificate_id, reason }) =>
+      outcomeOf(ctx, row.ledger_id, await ledger.revoke({ target: { certificate_id }, reason })),
+    release: async ({ certificate_id }) => outcomeOf(ctx, row.ledger_id, await ledger.release({ certificate_id })),
+    test: () => flawOf(ledger),
+  };
+}
+
+async function issue(ledger: Ledger, { request_id, certificate_id, approved, settle }: Order): Promise<Issued> {
+  const { subject, sans, ekus, must_staple, ttl_seconds } = approved;
+  const spki = fromHex(approved.spki);
+  const [result] = await ledger.issue([
+    { request_id, certificate_id, subject, sans, spki, ekus, must_staple, ttl_seconds, settle },
+  ]);
+  if (!result) throw unavailable("ledger_silent", "the CA did not answer");
+  if (!result.ok) throw refusalError(result);
+  return result;
+}
+
+async function refuseReference(reference: string): Promise<never> {
+  throw new Error(`our own CAs answer an order at once: nothing is pending under ${reference}`);
+}
+
+/** A certificate of a ledger, with what the inventory records of that. */
+export function certificateOf(ctx: Context, issued: Issued): CaCertificate {
+  const { der, issued_at, revoked_at, revocation_reason } = issued;
+  const key = `${issued.ledger_id}/${issued.serial}`;
+  return { der, key, issued_at, revoked_at, revocation_reason, recording: recordingOf(ctx, [issued]) };
+}
+
+/** How far the inventory has heard of the ledgers of these facts, once they are recorded. */
+export function recordingOf(ctx: Context, facts: readonly MarkedFact[]): Recording {
+  return { statements: markStatements(ctx, facts), wakeups: [], done: () => acknowledgeLater(ctx, facts) };
+}
+
+/** The same for a change of status: the edge also forgets the old one. */
+export function statusRecordingOf(ctx: Context, facts: readonly MarkedFact[]): Recording {
+  const recording = recordingOf(ctx, facts);
+  const purge = purgeEntry(ctx, facts);
+  return { ...recording, statements: [purge.statement, ...recording.statements], wakeups: [purge.id] };
+}
+
+function outcomeOf(ctx: Context, ledger_id: string, result: RevokeResult): RevocationOutcome {
+  if (!result.ok) return result;
+  const facts = result.entries.map(({ serial, mark }) => ({ ledger_id, serial, mark }));
+  return { ok: true, entries: result.entries, recording: statusRecordingOf(ctx, facts) };
+}
+
+/** The CA whose ledger this is. */
+export async function findCaOfLedger(ctx: Context, ledgerId: string): Promise<Ca | null> {
+  const [found] = await ctx.db
+    .select({ ca: certificateAuthorities, issuer: issuers })
+    .from(certificateAuthorities)
+    .innerJoin(issuers, eq(issuers.id, certificateAuthorities.issuer_id))
+    .where(eq(certificateAuthorities.ledger_id, ledgerId));
+  return found ? localCa(ctx, found.ca, found.issuer) : null;
+}
+
+/** Asks the ledger for all that issuing and answering need. */
+async function flawOf(ledger: Ledger): Promise<string | null> {
+  const ca = await ledger.describe();
+  if (!ca) return "the ledger of this issuer is empty";
+  if (ca.state === "awaiting_certificate") return "the CA waits for its certificate: put it into config.ca_cert_pem";
+  const responder = await ledger.responder();
+  if (!responder.ok) return responder.message;
+  const late = (await ledger.crls()).find((crl) => crl.number === null);
+  return late ? `the list ${late.url} is not published${late.last_error ? `: ${late.last_error}` : " yet"}` : null;
+}
