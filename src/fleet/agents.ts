@@ -36,8 +36,12 @@ export function statusOf(agent: Pick<Agent, "last_heartbeat_at" | "retired_at">,
 }
 
 export async function findAgent(ctx: Context, id: string): Promise<Agent | null> {
-  const [row] = await ctx.db.select().from(agents).where(eq(agents.id, id));
+  const [row] = await agentQuery(ctx, id);
   return row ?? null;
+}
+
+export function agentQuery(ctx: Context, id: string) {
+  return ctx.db.select().from(agents).where(eq(agents.id, id));
 }
 
 /** Retired agents, who retired last first. */
@@ -133,9 +137,18 @@ async function newAgent(
  * exists or not. 404 for an absent agent, 410 for a retired one.
  */
 export async function agentAtWork(ctx: Context, id: string): Promise<Agent> {
+  mustBeOwn(ctx, id);
+  return checkAtWork(id, (await agentQuery(ctx, id))[0]);
+}
+
+/** 403 for an agent's key on the route of another id. */
+export function mustBeOwn(ctx: Context, id: string): void {
   if (ctx.actor.type === "Agent" && ctx.actor.id !== id)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_your_agent");
-  const agent = await findAgent(ctx, id);
+}
+
+/** 404 for an absent agent, 410 for a retired one. */
+export function checkAtWork(id: string, agent: Agent | undefined): Agent {
   if (!agent) throw notFound("agent", id);
   if (agent.retired_at !== null)
     throw gone("agent_retired", `agent ${JSON.stringify(id)} was retired at ${agent.retired_at}: stop`);

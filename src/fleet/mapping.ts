@@ -1,23 +1,36 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
+import { forbidden } from "../platform/errors.ts";
 import { agents, targets } from "./table.ts";
 
 export interface MappedAgent {
   readonly id: string;
   readonly retired_at: string | null;
+  readonly served: 0 | 1;
 }
 
-/** The agents of a certificate: those of its mapped targets, each once. */
-export function agentsOfCertificate(ctx: Context, certificateId: string): Promise<MappedAgent[]> {
+/**
+ * The agents of a certificate: those of its mapped targets, each once. `served`: a condition on an agent's id, of which each
+ * row tells whether it holds.
+ */
+export function agentsOfCertificate(ctx: Context, certificateId: string, served: (agentId: SQL) => SQL = () => sql`0`) {
   return ctx.db.all<MappedAgent>(sql`
-    select distinct a.id, a.retired_at from certificate_targets m
+    select distinct a.id, a.retired_at, ${served(sql`a.id`)} as served from certificate_targets m
     join ${targets} t on t.id = m.target_id join ${agents} a on a.id = t.agent_id
     where m.certificate_id = ${certificateId} order by a.id`);
 }
 
-/** Whether one of the certificate's targets is this agent's. */
-export async function isMapped(ctx: Context, certificateId: string, agentId: string): Promise<boolean> {
-  return (await agentsOfCertificate(ctx, certificateId)).some((agent) => agent.id === agentId);
+/** 403 unless one of the certificate's agents is this one. */
+export function checkMapped(
+  certificateId: string,
+  { id }: Pick<MappedAgent, "id">,
+  mapped: readonly MappedAgent[],
+): void {
+  if (mapped.some((agent) => agent.id === id)) return;
+  throw forbidden(
+    `no target of agent ${JSON.stringify(id)} has certificate ${JSON.stringify(certificateId)}`,
+    "not_your_certificate",
+  );
 }
 
 /** Condition: an agent at work still has a target of the certificate. Both are expressions of the outer query. */

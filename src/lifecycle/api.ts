@@ -1,18 +1,16 @@
 import { z } from "@hono/zod-openapi";
 import { agentAtWork } from "../fleet/agents.ts";
-import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { versionAnswer } from "../inventory/certificates/schemas.ts";
 import { certificateScope } from "../inventory/certificates/scope.ts";
-import { newestVersion } from "../inventory/certificates/versions.ts";
-import { AppError, notFound } from "../platform/errors.ts";
+import { notFound } from "../platform/errors.ts";
 import { pageAnswer, pageOf, pageQuery } from "../platform/paging.ts";
 import { accepted, created, noContent, ok, type Route, route } from "../platform/route.ts";
-import { checkMapped, submitCsr } from "./csr.ts";
+import { submitCsr } from "./csr.ts";
 import { findJob, JOB_STATUSES, JOB_TYPES, type Job, jobScope, listJobs } from "./jobs.ts";
 import { certifyCsr } from "./record-csr.ts";
 import { archiveCertificate, triggerRenewal } from "./renewal.ts";
 import { retirementRoutes } from "./retirement-api.ts";
-import { workOf } from "./work.ts";
+import { pickUp, workOf } from "./work.ts";
 
 const params = z.object({ id: z.string() });
 const time = z.string().openapi({ format: "date-time" });
@@ -212,13 +210,7 @@ const agentRoutes = [
     },
     errors: [400, 410],
     handler: async (ctx, { params: { id, cert_id } }) => {
-      const agent = await agentAtWork(ctx, id);
-      await mustFindCertificate(ctx, cert_id);
-      await checkMapped(ctx, cert_id, agent);
-      const version = await newestVersion(ctx, cert_id, agent.id);
-      if (!version)
-        throw new AppError(404, "not_issued", `nothing was issued yet for this agent and ${JSON.stringify(cert_id)}`);
-      return ok({ certificate_pem: version.pem_chain });
+      return ok({ certificate_pem: await pickUp(ctx, id, cert_id) });
     },
   }),
 ];

@@ -2,7 +2,7 @@ import { type Approved, type Ca, findCa, type Order } from "../authority/ca.ts";
 import { approve, mustMayAsk, type RequestToIssue } from "../authority/gate.ts";
 import { collect, type OrderOutcome, place } from "../authority/orders.ts";
 import { type Agent, agentAtWork } from "../fleet/agents.ts";
-import { isMapped } from "../fleet/mapping.ts";
+import { agentsOfCertificate, checkMapped } from "../fleet/mapping.ts";
 import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
 import { keptRecord } from "../inventory/certificates/restored.ts";
 import { refreshStatus } from "../inventory/certificates/state.ts";
@@ -99,14 +99,13 @@ async function jobFor(ctx: Context, agent: Agent, submission: Submission, digest
     if (job.agent_id !== agent.id) throw forbidden("job_id: the job is another agent's", "not_your_job");
     if (certificate_id !== undefined && certificate_id !== job.certificate_id)
       throw invalid("certificate_id", `job ${job_id} is for certificate ${JSON.stringify(job.certificate_id)}`);
-    await checkMapped(ctx, job.certificate_id, agent);
+    checkMapped(job.certificate_id, agent, await agentsOfCertificate(ctx, job.certificate_id));
     return job;
   }
   if (certificate_id === undefined) throw invalid("job_id", "job_id or certificate_id must say what the CSR is for");
-  const [, jobs] = await Promise.all([
-    mustFindCertificate(ctx, certificate_id).then(() => checkMapped(ctx, certificate_id, agent)),
-    jobsOfAgent(ctx, certificate_id, agent.id),
-  ]);
+  await mustFindCertificate(ctx, certificate_id);
+  checkMapped(certificate_id, agent, await agentsOfCertificate(ctx, certificate_id));
+  const jobs = await jobsOfAgent(ctx, certificate_id, agent.id);
   const job =
     jobs.find(({ status }) => status === "AwaitingCSR") ??
     jobs.find(({ status, csr_digest }) => csr_digest === digest && (status === "Running" || status === "Completed")) ??
@@ -117,15 +116,6 @@ async function jobFor(ctx: Context, agent: Agent, submission: Submission, digest
       `certificate_id: no job of this agent waits for a CSR of ${JSON.stringify(certificate_id)}`,
     );
   return job;
-}
-
-/** 403 unless one of the certificate's targets is this agent's. */
-export async function checkMapped(ctx: Context, certificateId: string, agent: Agent): Promise<void> {
-  if (await isMapped(ctx, certificateId, agent.id)) return;
-  throw forbidden(
-    `no target of agent ${JSON.stringify(agent.id)} has certificate ${JSON.stringify(certificateId)}`,
-    "not_your_certificate",
-  );
 }
 
 export function readCsr(pem: string): Csr {

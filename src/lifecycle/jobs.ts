@@ -122,7 +122,7 @@ export function jobScope(ctx: Context, { id = "" }: Readonly<Record<string, stri
 }
 
 /** Jobs that issue and are not ended. */
-export function openJobs(ctx: Context, certificateId: string): Promise<Job[]> {
+export function openJobs(ctx: Context, certificateId: string) {
   return ctx.db
     .select()
     .from(jobs)

@@ -1,18 +1,24 @@
 import { findSigningCa } from "../authority/ca.ts";
 import { isAtWork } from "../fleet/agents.ts";
-import { agentsOfCertificate } from "../fleet/mapping.ts";
-import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { agentsOfCertificate, type MappedAgent } from "../fleet/mapping.ts";
+import {
+  type Certificate,
+  certificateQuery,
+  mustFindCertificate,
+  policyQuery,
+  unchangedSince,
+} from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
 import { archiveStatement, refreshStatus } from "../inventory/certificates/state.ts";
-import { newestVersion } from "../inventory/certificates/versions.ts";
-import { renewalPolicies } from "../inventory/renewal-policies.ts";
+import { hasVersion } from "../inventory/certificates/versions.ts";
 import { mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
-import { AppError, conflict } from "../platform/errors.ts";
+import { AppError, conflict, notFound } from "../platform/errors.ts";
 import { repeatedly } from "../platform/race.ts";
 import { checkIfMatch } from "../platform/rows.ts";
+import { readTogether } from "../platform/writer.ts";
 import { type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
 
 export interface Triggered {
@@ -28,34 +34,36 @@ export interface Triggered {
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
   return repeatedly(async () => {
-    const certificate = await mustFindCertificate(ctx, id);
+    const [[certificate], mapped, open, [policy]] = await readTogether(
+      ctx,
+      certificateQuery(ctx, id),
+      agentsOfCertificate(ctx, id, (agentId) => hasVersion(id, agentId)),
+      openJobs(ctx, id),
+      policyQuery(ctx, id),
+    );
+    if (!certificate) throw notFound("certificate", id);
     mustHold(ctx.actor, "cert.issue", placeOf(certificate));
     checkRenewable(ctx, certificate, force);
-    const [agents, open, policy] = await Promise.all([
-      agentsToAsk(ctx, certificate),
-      openJobs(ctx, id),
-      renewalPolicies.find(ctx, certificate.renewal_policy_id),
-      findSigningCa(ctx, certificate.issuer_id),
-    ]);
-    const created = await Promise.all(
-      agents.map(async (agent_id) =>
-        newCsrJob(ctx, {
-          type: (await newestVersion(ctx, id, agent_id)) ? "Renewal" : "Issuance",
-          certificate_id: id,
-          agent_id,
-          max_attempts: 1 + Number(policy?.max_retries ?? 0),
-        }),
-      ),
+    const agents = agentsToAsk(certificate, mapped);
+    await findSigningCa(ctx, certificate.issuer_id);
+    const created = agents.map((agent) =>
+      newCsrJob(ctx, {
+        type: agent.served ? "Renewal" : "Issuance",
+        certificate_id: id,
+        agent_id: agent.id,
+        max_attempts: 1 + (policy?.max_retries ?? 0),
+      }),
     );
     const job_ids = created.map(({ job }) => job.id);
-    await commit(ctx, [
+    const statements = [
       guard(unchangedSince(certificate)),
-      ...agents.map((agent) => guard(isAtWork(agent))),
+      ...agents.map((agent) => guard(isAtWork(agent.id))),
       ...cancelled(ctx, open, "another renewal took its place"),
       ...created.flatMap(({ statements }) => statements),
       refreshStatus(ctx, id, timestamp(ctx)),
       ctx.audit("certificate.renew", id, { force, job_ids }),
-    ]);
+    ];
+    await commit(ctx, statements, { together: true });
     return { status: "renewal_triggered", job_id: job_ids[0] ?? "", job_ids };
   });
 }
@@ -85,14 +93,13 @@ function underWay(id: string): AppError {
   );
 }
 
-async function agentsToAsk(ctx: Context, certificate: Certificate): Promise<string[]> {
-  const agents = await agentsOfCertificate(ctx, certificate.id);
+function agentsToAsk(certificate: Certificate, agents: readonly MappedAgent[]): readonly MappedAgent[] {
   if (agents.length === 0)
     throw conflict(
       "certificate_without_target",
       `target_ids: the certificate has no target, so no agent can make its key: send a CSR to POST /api/v1/certificates/${certificate.id}/csr, or map a target`,
     );
-  const working = agents.filter((agent) => agent.retired_at === null).map((agent) => agent.id);
+  const working = agents.filter((agent) => agent.retired_at === null);
   if (working.length === 0)
     throw new AppError(400, "agents_retired", "target_ids: every agent of the certificate's targets is retired");
   return working;

@@ -1,7 +1,11 @@
 import { and, asc, eq } from "drizzle-orm";
-import type { Agent } from "../fleet/agents.ts";
-import { certificatesByIds } from "../inventory/certificates/certificates.ts";
+import { type Agent, agentQuery, checkAtWork, mustBeOwn } from "../fleet/agents.ts";
+import { agentsOfCertificate, checkMapped } from "../fleet/mapping.ts";
+import { certificateQuery, certificatesByIds } from "../inventory/certificates/certificates.ts";
+import { newestVersionQuery } from "../inventory/certificates/versions.ts";
 import type { Context } from "../platform/context.ts";
+import { AppError, notFound } from "../platform/errors.ts";
+import { readTogether } from "../platform/writer.ts";
 import { issuing } from "./jobs.ts";
 import { type JobStatus, type JobType, jobs } from "./table.ts";
 
@@ -49,4 +53,25 @@ export async function workOf(ctx: Context, agent: Agent): Promise<WorkItem[]> {
       },
     ];
   });
+}
+
+/**
+ * The chain of the agent's newest version of a certificate. 403 for an agent's key on another agent's route and where no target
+ * of the agent has the certificate; 404 without agent, certificate or version; 410 for a retired agent.
+ */
+export async function pickUp(ctx: Context, agentId: string, certificateId: string): Promise<string> {
+  mustBeOwn(ctx, agentId);
+  const [[found], [certificate], mapped, [version]] = await readTogether(
+    ctx,
+    agentQuery(ctx, agentId),
+    certificateQuery(ctx, certificateId),
+    agentsOfCertificate(ctx, certificateId),
+    newestVersionQuery(ctx, certificateId, agentId),
+  );
+  const agent = checkAtWork(agentId, found);
+  if (!certificate) throw notFound("certificate", certificateId);
+  checkMapped(certificateId, agent, mapped);
+  if (!version)
+    throw new AppError(404, "not_issued", `nothing was issued yet for this agent and ${JSON.stringify(certificateId)}`);
+  return version.pem_chain;
 }

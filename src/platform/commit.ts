@@ -5,6 +5,7 @@ import { conflict } from "./errors.ts";
 import { idempotencyKeys } from "./tables.ts";
 import { utf8 } from "./text.ts";
 import { wake } from "./work/work.ts";
+import { runTogether } from "./writer.ts";
 
 /** An answer as it goes out: what an Idempotency-Key repeats. */
 export interface Answer {
@@ -17,12 +18,13 @@ const KEEP_HOURS = 24;
 /**
  * One D1 transaction for a change: its rows, its audit events, its work and, where the request carried an
  * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements.
+ * `together`: on a path that many walk at once, it shares its flush with theirs (platform/writer.ts).
  * Throws a guard's error, UniqueViolation, ReferenceViolation (nothing was written then).
  */
 export async function commit(
   ctx: Context,
   statements: readonly Statement[],
-  options: { answer?: Answer; wakeups?: readonly string[] } = {},
+  options: { answer?: Answer; wakeups?: readonly string[]; together?: boolean } = {},
 ): Promise<void> {
   const all = [...statements];
   if (ctx.idempotency && options.answer) {
@@ -40,7 +42,7 @@ export async function commit(
     );
   }
   try {
-    await runBatch(ctx.db, all);
+    await (options.together ? runTogether(ctx, all) : runBatch(ctx.db, all));
   } catch (error) {
     if (error instanceof UniqueViolation && error.columns.some((column) => column.startsWith("idempotency_keys."))) {
       throw new IdempotencyRace("another request with this Idempotency-Key was faster");

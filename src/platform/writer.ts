@@ -1,3 +1,4 @@
+import type { BatchItem } from "drizzle-orm/batch";
 import type { Context } from "./context.ts";
 import { batchError, rendered, type Statement } from "./database.ts";
 import { hex } from "./text.ts";
@@ -55,4 +56,12 @@ export async function runTogether(
   const outcome = await (ctx.bindings.WRITER.getByName(NAME) as unknown as Writer).commit({ id, queries });
   if (!outcome.ok) throw await batchError(new Error(outcome.message), statements);
   return prepared.map((one, at) => one.mapResult(outcome.results[at], true));
+}
+
+/** What these queries answer, read in one round: the database as it is at one moment. No two columns of one may share a name. */
+export async function readTogether<const Queries extends readonly BatchItem<"sqlite">[]>(
+  ctx: Pick<Context, "bindings" | "db" | "random">,
+  ...queries: Queries
+): Promise<{ [At in keyof Queries]: Queries[At]["_"]["result"] }> {
+  return (await runTogether(ctx, queries)) as never;
 }

@@ -18,6 +18,7 @@ import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
+import { renewalPolicies } from "../table.ts";
 import { type CertificateFilter, canonical, conditions } from "./filter.ts";
 import { placeOf, visibleCertificates } from "./scope.ts";
 import { renewing } from "./state.ts";
@@ -55,9 +56,23 @@ const SPEC = {
   },
 };
 
+/** The record, if it exists, for a read in company. */
+export function certificateQuery(ctx: Context, id: string) {
+  return ctx.db.select().from(certificates).where(eq(certificates.id, id));
+}
+
+/** The renewal policy of the record. */
+export function policyQuery(ctx: Context, id: string) {
+  const policy = ctx.db
+    .select({ id: certificates.renewal_policy_id })
+    .from(certificates)
+    .where(eq(certificates.id, id));
+  return ctx.db.select().from(renewalPolicies).where(eq(renewalPolicies.id, policy));
+}
+
 /** The record, or null. */
 export async function findCertificate(ctx: Context, id: string): Promise<Certificate | null> {
-  const [row] = await ctx.db.select().from(certificates).where(eq(certificates.id, id));
+  const [row] = await certificateQuery(ctx, id);
   return row ?? null;
 }
 

@@ -2,7 +2,7 @@ import { and, asc, desc, eq, gt, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { down } from "../../platform/cursor.ts";
-import { inList, type Statement } from "../../platform/database.ts";
+import { inList, rowExists, type Statement } from "../../platform/database.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
 import { keptRecord } from "./restored.ts";
@@ -14,7 +14,12 @@ export type VersionView = Version & { readonly current: boolean };
 
 /** The newest version of a certificate, or of one agent's; null before the first. */
 export async function newestVersion(ctx: Context, certificateId: string, agentId?: string): Promise<Version | null> {
-  const [row] = await ctx.db
+  const [row] = await newestVersionQuery(ctx, certificateId, agentId);
+  return row ?? null;
+}
+
+export function newestVersionQuery(ctx: Context, certificateId: string, agentId?: string) {
+  return ctx.db
     .select()
     .from(certificateVersions)
     .where(
@@ -25,7 +30,12 @@ export async function newestVersion(ctx: Context, certificateId: string, agentId
     )
     .orderBy(desc(certificateVersions.created_at), desc(certificateVersions.id))
     .limit(1);
-  return row ?? null;
+}
+
+/** Condition: the agent, an expression of the outer query, has had a version of the certificate. */
+export function hasVersion(certificateId: string, agentId: SQL): SQL {
+  const { certificate_id, agent_id } = certificateVersions;
+  return rowExists(certificateVersions, sql`${certificate_id} = ${certificateId} and ${agent_id} = ${agentId}`);
 }
 
 /** Versions of a certificate, the newest first. */
