@@ -2,7 +2,7 @@ import { bootstrapCredential } from "../src/fleet/credentials.ts";
 import { demoActor } from "../src/identity/demo.ts";
 import { actorOfKey } from "../src/identity/keys.ts";
 import { authenticateSession } from "../src/identity/sessions/authenticate.ts";
-import { globalOnly, holds, holdsSomewhere, lacks, mustHold } from "../src/platform/access.ts";
+import { may, mustHold } from "../src/platform/access.ts";
 import { type Actor, ANONYMOUS_ACTOR, type Caller, type Context, type LookupContext } from "../src/platform/context.ts";
 import { bearerToken, type Credential, type Shown } from "../src/platform/credential.ts";
 import { type AppError, forbidden, gone, unauthorized } from "../src/platform/errors.ts";
@@ -100,8 +100,7 @@ export async function authorize(
   if (typeof access !== "string") return;
   if (actor.type === "Agent" && !forAgents)
     throw forbidden("an agent's key reaches that agent's own routes only", "not_for_agents");
-  if (holds(actor, access)) return;
-  if (!holdsSomewhere(actor, access)) throw lacks(access);
-  if (scope === null) throw globalOnly(access);
-  if (scope !== "handler") mustHold(actor, access, await scope(ctx, params));
+  mustHold(actor, access, scope === null ? "everywhere" : "somewhere");
+  if (typeof scope === "function" && !may(actor, access, "everywhere"))
+    mustHold(actor, access, await scope(ctx, params));
 }

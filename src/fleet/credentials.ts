@@ -1,5 +1,5 @@
 import { and, eq, sql } from "drizzle-orm";
-import { mustBeAbleToGive } from "../identity/grants.ts";
+import { mustCover, permissionsOf } from "../identity/grants.ts";
 import { ownerOf } from "../identity/keys.ts";
 import { ownerIsDeactivated } from "../identity/live.ts";
 import { onceFor } from "../identity/once.ts";
@@ -63,7 +63,8 @@ export async function createCredential(
   ctx: Context,
   body: NewCredential,
 ): Promise<ShownCredential & { readonly token: string }> {
-  await mustBeAbleToGive(ctx, [{ role_id: "r-agent", scope_type: "global", scope_id: "" }], "the agents it enrols");
+  const wanted = await permissionsOf(ctx, [{ role_id: "r-agent", scope_type: "global", scope_id: "" }]);
+  await mustCover(ctx, wanted, "the agents it enrols");
   const token = TOKEN_PREFIX + base64url(ctx.random.bytes(32));
   const owner = ownerOf(ctx.actor);
   const now = timestamp(ctx);

@@ -1,5 +1,4 @@
 import { and, asc, eq, isNull, ne, or, sql } from "drizzle-orm";
-import { mustCover } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
 import { type ActorType, type Context, type ScopeType, timestamp } from "../platform/context.ts";
 import { guard, rowExists } from "../platform/database.ts";
@@ -14,8 +13,7 @@ import {
   type ActorRef,
   grantStatement,
   grantsOf,
-  mustBeAbleToGive,
-  mustHaveToGive,
+  mustCover,
   permissionsOf,
   type RoleInScope,
   TENANT,
@@ -143,7 +141,7 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
   return repeatedly(async () => {
     const given = await givenRoles(ctx, body.roles);
     const expires_at = futureTime(ctx, body.expires_at);
-    await mustBeAbleToGive(ctx, given, `the key ${JSON.stringify(body.name)}`);
+    await mustCover(ctx, await permissionsOf(ctx, given), `the key ${JSON.stringify(body.name)}`);
     await mustBeNew(ctx, body.name);
     const actor: ActorRef = { id: body.name, type: "APIKey" };
     const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
@@ -270,7 +268,7 @@ async function mustHaveToRotate(ctx: Context, actor: ActorRef, grants: readonly 
   await mustBeAtWork(ctx, actor);
   const held = isOwn(ctx, actor) ? [] : await permissionsOf(ctx, grants);
   const signs = actor.type === "Agent" ? [{ permission: "cert.issue", scope_type: "global" as const }] : [];
-  await mustHaveToGive(ctx, [...held, ...signs], `the key of ${JSON.stringify(actor.id)}`);
+  await mustCover(ctx, [...held, ...signs], `the key of ${JSON.stringify(actor.id)}`);
 }
 
 function isOwn({ actor }: Context, { id, type }: ActorRef): boolean {
@@ -336,7 +334,7 @@ export async function deleteKeys(ctx: Context, id: string): Promise<void> {
   if (ending.length === 0) return;
   if (!isOwn(ctx, actor)) {
     const held = await permissionsOf(ctx, await grantsOf(ctx, actor));
-    mustCover(ctx.actor, held, `the key of ${JSON.stringify(actor.id)}`, "holds");
+    await mustCover(ctx, held, `the key of ${JSON.stringify(actor.id)}`, { until: "now", does: "holds" });
   }
   const which = named.length > 0 ? eq(apiKeys.id, id) : ofActor(actor);
   await commit(ctx, [

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { holds } from "../platform/access.ts";
+import { may } from "../platform/access.ts";
 import type { Actor } from "../platform/context.ts";
 import { created, ok, type Route, route } from "../platform/route.ts";
 import { bootstrap, bootstrapAvailable, mustBeOpen } from "./bootstrap.ts";
@@ -37,7 +37,7 @@ const describe = (actor: Actor) => ({
   actor_type: actor.type,
   tenant_id: actor.tenant_id,
   // In a scope the role makes nobody an administrator.
-  admin: actor.roles.includes("r-admin") && holds(actor, "auth.role.assign"),
+  admin: actor.roles.includes("r-admin") && may(actor, "auth.role.assign", "everywhere"),
   roles: actor.roles,
   effective_permissions: actor.permissions,
 });

@@ -9,7 +9,15 @@ import { repeatedly } from "../platform/race.ts";
 import { isSortable } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
 import { closeBootstrap } from "./bootstrap.ts";
-import { type ActorRef, type Grant, grantStatement, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
+import {
+  type ActorRef,
+  type Grant,
+  grantStatement,
+  mustCover,
+  permissionsOf,
+  type RoleInScope,
+  unexpired,
+} from "./grants.ts";
 import { isAdminGrant, stillAdministered } from "./last-admin.ts";
 import { builtinRole } from "./permissions.ts";
 import { existingScope, findRole, namedScope, type ScopeInput, scopesStillExist } from "./roles.ts";
@@ -65,7 +73,8 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
     if (!(await findRole(ctx, input.role_id))) throw notFound("role", input.role_id);
     const grant = { role_id: input.role_id, ...(await existingScope(ctx, input)) };
     const expires_at = futureTime(ctx, input.expires_at);
-    await mustBeAbleToGive(ctx, [grant], `the role ${JSON.stringify(grant.role_id)}`, expires_at);
+    const wanted = await permissionsOf(ctx, [grant]);
+    await mustCover(ctx, wanted, `the role ${JSON.stringify(grant.role_id)}`, { until: expires_at });
     const statements = [
       ...stillThere([grant]),
       grantStatement(ctx, actor, { ...grant, expires_at }),

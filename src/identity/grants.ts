@@ -1,5 +1,5 @@
 import { and, eq, gt, isNull, or } from "drizzle-orm";
-import { mustCover, narrowed } from "../platform/access.ts";
+import { lacking, narrowed } from "../platform/access.ts";
 import {
   type Actor,
   type ActorType,
@@ -11,7 +11,7 @@ import {
   timestamp,
 } from "../platform/context.ts";
 import { inList, type Statement } from "../platform/database.ts";
-import { unauthorized } from "../platform/errors.ts";
+import { forbidden, unauthorized } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { activeUser, liveKey } from "./live.ts";
 import { BUILTIN_PERMISSIONS } from "./permissions.ts";
@@ -98,36 +98,42 @@ export function firstExpiry(grants: readonly Pick<Grant, "expires_at">[]): numbe
   );
 }
 
-/**
- * Throws 403 when the actor of the context would give what it lacks, or for longer than it has it: until `until` (RFC 3339), or
- * null for without an end. `what` begins the message: "the role r-admin".
- */
-export async function mustBeAbleToGive(
-  ctx: Context,
-  given: readonly RoleInScope[],
-  what: string,
-  until: string | null = null,
-): Promise<void> {
-  await mustHaveToGive(ctx, await permissionsOf(ctx, given), what, until);
+/** What `mustCover` asks of the actor's own rights. */
+interface Cover {
+  /** How long they must last: until then (RFC 3339), without an end (null), or for this request alone. */
+  readonly until?: string | null | "now";
+  /** Why the actor needs them, in the words of the error. */
+  readonly does?: "would give" | "holds";
 }
 
-/** The same for permissions. */
-export async function mustHaveToGive(
+/**
+ * Throws 403 unless the actor of the context holds all of `wanted`, for as long as it must last: nobody gives what they lack,
+ * or for longer than they have it, in whatever way. `what` begins the error: "the role r-admin".
+ */
+export async function mustCover(
   ctx: Context,
   wanted: readonly EffectivePermission[],
   what: string,
-  until: string | null = null,
+  { until = null, does = "would give" }: Cover = {},
 ): Promise<void> {
-  mustCover(ctx.actor, wanted, what);
-  if (ctx.actor === SYSTEM_ACTOR || ctx.actor.type === "Anonymous") return;
-  // What this isolate remembers is good for five seconds of the actor's own doings, not for what others keep for ever.
+  const { actor } = ctx;
+  mustNotLack(actor, wanted, `${what} ${does}`);
+  if (until === "now" || actor === SYSTEM_ACTOR || actor.type === "Anonymous") return;
+  // The actor that this isolate remembers may be five seconds old. That is not good enough for rights that others then keep.
   await mustStillCome(ctx);
-  const held = await grantsOf(ctx, ctx.actor);
+  const held = await grantsOf(ctx, actor);
   const lasting = held.filter(({ expires_at }) => expires_at === null || (until !== null && expires_at >= until));
   const permissions = await permissionsOf(ctx, lasting);
   const ends = lasting.length < held.length;
   const howLong = !ends ? what : `${what} ${until === null ? "without an end" : `until ${until}`}`;
-  mustCover({ ...ctx.actor, permissions }, wanted, howLong);
+  mustNotLack({ ...actor, permissions }, wanted, `${howLong} ${does}`);
+}
+
+function mustNotLack(actor: Actor, wanted: readonly EffectivePermission[], whatDoes: string): void {
+  const lack = lacking(actor, wanted);
+  if (!lack) return;
+  const where = lack.scope_type === "global" ? "everywhere" : `for ${lack.scope_type} ${lack.scope_id}`;
+  throw forbidden(`${whatDoes} ${lack.permission} ${where}, which you do not hold yourself`, "privilege_exceeded");
 }
 
 /** Throws 401 when the key that the request showed, or its user, was shut out meanwhile. */

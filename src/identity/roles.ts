@@ -15,7 +15,7 @@ import { randomId } from "../platform/ids.ts";
 import { repeatedly } from "../platform/race.ts";
 import { checkIfMatch, checkReferences, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
-import { inScope, mustHaveToGive, TENANT, unexpired } from "./grants.ts";
+import { inScope, mustCover, TENANT, unexpired } from "./grants.ts";
 import { BUILTIN_ROLES, builtinRole, findPermission } from "./permissions.ts";
 import { actorRoles, oidcGroupMappings, rolePermissions, roles } from "./table.ts";
 
@@ -185,7 +185,7 @@ export async function grantPermission(
   await repeatedly(async () => {
     const scope = await existingScope(ctx, body);
     const wanted = inScope(permission, scope.scope_type, scope.scope_id);
-    await mustHaveToGive(ctx, [wanted], `the role ${JSON.stringify(role.name)}`);
+    await mustCover(ctx, [wanted], `the role ${JSON.stringify(role.name)}`);
     const row = { role_id: id, permission, ...scope, granted_by: ctx.actor.id, created_at: timestamp(ctx) };
     const [held] = await ctx.db.select().from(rolePermissions).where(sameEntry(row));
     if (held) return;

@@ -11,7 +11,7 @@ import { repeatedly } from "../platform/race.ts";
 import { listPage, nextUpdatedAt } from "../platform/rows.ts";
 import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import { forgetActors } from "./actors.ts";
-import { type ActorRef, mustBeAbleToGive, type RoleInScope, unexpired } from "./grants.ts";
+import { type ActorRef, mustCover, permissionsOf, type RoleInScope, unexpired } from "./grants.ts";
 import { ownerOf } from "./keys.ts";
 import { administratorComesIn } from "./last-admin.ts";
 import { endSessionsOf } from "./sessions/sessions.ts";
@@ -123,7 +123,7 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
     ctx.db.get<{ n: number }>(sql`select ${mayEnrol(ctx, id)} as n`),
   ]);
   const revived = [...grants, ...(enrols.n === 1 ? [AGENT] : [])];
-  await mustBeAbleToGive(ctx, revived, `the user ${JSON.stringify(id)}`);
+  await mustCover(ctx, await permissionsOf(ctx, revived), `the user ${JSON.stringify(id)}`);
   const others = and(
     revivedGrants(ctx, id),
     not(

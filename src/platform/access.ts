@@ -1,6 +1,6 @@
 import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import { type Actor, type EffectivePermission, type ScopeType, SYSTEM_ACTOR } from "./context.ts";
-import { type AppError, forbidden } from "./errors.ts";
+import { forbidden } from "./errors.ts";
 
 /**
  * What a permission in a scope amounts to. A grant holds everywhere (global), for the objects of one profile, or for those
@@ -13,46 +13,32 @@ export interface ObjectScope {
   readonly issuer_id?: string | null;
 }
 
-/** Whether the actor holds the permission everywhere. Our own sweeps do. */
-export function holds(actor: Actor, permission: string): boolean {
+/** Where a permission is to hold: for an object there, everywhere, or in any scope at all. */
+export type Where = ObjectScope | "everywhere" | "somewhere";
+
+/** Whether the actor holds the permission there. Our own sweeps hold every permission. */
+export function may(actor: Actor, permission: string, where: Where): boolean {
   if (actor === SYSTEM_ACTOR) return true;
-  return actor.permissions.some((held) => held.permission === permission && held.scope_type === "global");
+  return actor.permissions.some((held) => held.permission === permission && reaches(held, where));
 }
 
-/** Whether the actor holds the permission everywhere or in some scope. */
-export function holdsSomewhere(actor: Actor, permission: string): boolean {
-  return actor === SYSTEM_ACTOR || actor.permissions.some((held) => held.permission === permission);
+function reaches({ scope_type, scope_id }: EffectivePermission, where: Where): boolean {
+  if (scope_type === "global" || where === "somewhere") return true;
+  if (where === "everywhere" || scope_id === undefined) return false;
+  return scope_id === (scope_type === "profile" ? where.profile_id : where.issuer_id);
 }
 
-/** Whether the actor holds the permission for an object there. */
-export function may(actor: Actor, permission: string, where: ObjectScope): boolean {
-  if (actor === SYSTEM_ACTOR) return true;
-  return actor.permissions.some(
-    (held) =>
-      held.permission === permission &&
-      (held.scope_type === "global" ||
-        (held.scope_id !== undefined &&
-          held.scope_id === (held.scope_type === "profile" ? where.profile_id : where.issuer_id))),
-  );
-}
-
-/** Throws 403 unless the actor holds the permission for an object there; the same words for an object that is not there at all. */
-export function mustHold(actor: Actor, permission: string, where: ObjectScope | null): void {
-  if (where ? may(actor, permission, where) : holds(actor, permission)) return;
-  throw holdsSomewhere(actor, permission) ? outOfScope(permission) : lacks(permission);
-}
-
-export function lacks(permission: string): AppError {
-  return forbidden(`this needs the permission ${permission}`);
-}
-
-function outOfScope(permission: string): AppError {
-  return forbidden(`this needs the permission ${permission} for this object's profile or issuer`, "out_of_scope");
-}
-
-/** What has no profile and no issuer is not reached by who holds the permission in a scope. */
-export function globalOnly(permission: string): AppError {
-  return forbidden(`this needs the permission ${permission} everywhere, not for a profile or issuer`, "out_of_scope");
+/**
+ * Throws 403 unless the actor holds the permission there. Null is the place of an object that does not exist: the error is the
+ * one for an object out of the actor's scope.
+ */
+export function mustHold(actor: Actor, permission: string, where: Where | null): void {
+  if (may(actor, permission, where ?? "everywhere")) return;
+  const needs = `this needs the permission ${permission}`;
+  if (!may(actor, permission, "somewhere")) throw forbidden(needs);
+  throw where === "everywhere"
+    ? forbidden(`${needs} everywhere, not for a profile or issuer`, "out_of_scope")
+    : forbidden(`${needs} for this object's profile or issuer`, "out_of_scope");
 }
 
 /**
@@ -64,7 +50,7 @@ export function visible(
   permission: string,
   columns: { readonly profile_id?: SQLWrapper; readonly issuer_id?: SQLWrapper },
 ): SQL | undefined {
-  if (holds(actor, permission)) return undefined;
+  if (may(actor, permission, "everywhere")) return undefined;
   const among = (column: SQLWrapper | undefined, type: ScopeType): SQL[] => {
     const ids = actor.permissions.flatMap((held) =>
       held.permission === permission && held.scope_type === type && held.scope_id !== undefined ? [held.scope_id] : [],
@@ -78,25 +64,12 @@ export function visible(
   return conditions.length === 0 ? sql`0` : sql`(${sql.join(conditions, sql` or `)})`;
 }
 
-/** The first of `wanted` that the actor lacks, or null: nobody gives what they lack. */
+/** The first of `wanted` that the actor lacks, or null. */
 export function lacking(actor: Actor, wanted: readonly EffectivePermission[]): EffectivePermission | null {
   if (actor === SYSTEM_ACTOR) return null;
   const key = (held: EffectivePermission) => `${held.permission} ${held.scope_type} ${held.scope_id ?? ""}`;
   const held = new Set(actor.permissions.map(key));
   return wanted.find((one) => !held.has(`${one.permission} global `) && !held.has(key(one))) ?? null;
-}
-
-/** Throws 403 when the actor lacks one of `wanted`: giving it, in whatever way, would be an escalation. `what` `does` say why. */
-export function mustCover(
-  actor: Actor,
-  wanted: readonly EffectivePermission[],
-  what: string,
-  does: "would give" | "holds" = "would give",
-): void {
-  const lack = lacking(actor, wanted);
-  if (!lack) return;
-  const where = lack.scope_type === "global" ? "everywhere" : `for ${lack.scope_type} ${lack.scope_id}`;
-  throw forbidden(`${what} ${does} ${lack.permission} ${where}, which you do not hold yourself`, "privilege_exceeded");
 }
 
 /** What a permission of a role amounts to under a grant of that role: the narrower scope; null when they have nothing in common. */

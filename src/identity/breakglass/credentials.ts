@@ -9,7 +9,7 @@ import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
 import { listPage } from "../../platform/rows.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
-import { type ActorRef, grantsOf, mustBeAbleToGive } from "../grants.ts";
+import { type ActorRef, grantsOf, mustCover, permissionsOf } from "../grants.ts";
 import { endSession, endSessionsOf } from "../sessions/sessions.ts";
 import { sessionStore, shardOf } from "../sessions/store.ts";
 import { breakglassCredentials as table, users } from "../table.ts";
@@ -98,7 +98,7 @@ async function mustBeSettable(ctx: Context, actorId: string): Promise<Row | null
   ]);
   if (!found) throw notFound("user", actorId);
   if (found.deactivated_at !== null) throw deactivated(actorId);
-  await mustBeAbleToGive(ctx, grants, `a password of user ${JSON.stringify(actorId)}`);
+  await mustCover(ctx, await permissionsOf(ctx, grants), `a password of user ${JSON.stringify(actorId)}`);
   return before;
 }
 

@@ -6,7 +6,7 @@ import { type AppError, ChangedMeanwhile, conflict, invalid, notFound } from "..
 import { randomId } from "../../platform/ids.ts";
 import { checkReferences } from "../../platform/rows.ts";
 import { forgetActors } from "../actors.ts";
-import { mustBeAbleToGive, TENANT } from "../grants.ts";
+import { mustCover, permissionsOf, TENANT } from "../grants.ts";
 import { isAdminGrant, stillAdministered } from "../last-admin.ts";
 import { builtinRole } from "../permissions.ts";
 import { existingScope, findRole, type ScopeInput, scopesStillExist } from "../roles.ts";
@@ -53,7 +53,8 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
   const scope = await existingScope(ctx, body);
   if (!(await findRole(ctx, body.role_id)))
     throw invalid("role_id", `role ${JSON.stringify(body.role_id)} does not exist`, "reference_not_found");
-  await mustBeAbleToGive(ctx, [{ role_id: body.role_id, ...scope }], `the role ${JSON.stringify(body.role_id)}`);
+  const wanted = await permissionsOf(ctx, [{ role_id: body.role_id, ...scope }]);
+  await mustCover(ctx, wanted, `the role ${JSON.stringify(body.role_id)}`);
   const row: Mapping = {
     id: randomId(ctx.random, "grm-"),
     tenant_id: TENANT,

@@ -9,7 +9,7 @@ import { checkIfMatch, cleared, nextUpdatedAt, uniqueConflict, writable } from "
 import { utf8 } from "../../platform/text.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { forgetActors } from "../actors.ts";
-import { TENANT } from "../grants.ts";
+import { mustCover, TENANT } from "../grants.ts";
 import { administratorComesIn } from "../last-admin.ts";
 import { endSessionsOf } from "../sessions/sessions.ts";
 import { oidcGroupMappings, oidcProviderState, oidcProviders, users } from "../table.ts";
@@ -21,7 +21,7 @@ import {
   providerFields,
   secretChange,
 } from "./provider-fields.ts";
-import { mustCoverReach } from "./reach.ts";
+import { reachOf } from "./reach.ts";
 
 /** Identity providers: who may vouch for people here. */
 
@@ -97,7 +97,9 @@ export async function updateProvider(
   const before = await mustFindProvider(ctx, id);
   checkIfMatch(before, ifMatch);
   const closes = body.enabled === false && Object.keys(body).length === 1;
-  const stillCovered = await mustCoverReach(ctx, id, closes);
+  const reach = await reachOf(ctx, id);
+  const what = "this identity provider, by its mappings and users,";
+  await mustCover(ctx, reach.permissions, what, { until: closes ? "now" : null });
   const row = await changed(ctx, before, body);
   const fields = Object.keys(row).filter(
     (name) => name !== "updated_at" && differs(row[name as keyof Provider], before[name as keyof Provider]),
@@ -109,7 +111,7 @@ export async function updateProvider(
       ctx,
       [
         guard(unchanged(oidcProviders, before), changedMeanwhile),
-        guard(stillCovered, changedMeanwhile),
+        guard(reach.isUnchanged, changedMeanwhile),
         ctx.db.update(oidcProviders).set(row).where(eq(oidcProviders.id, id)),
         ctx.audit("auth.oidc_provider.update", id, { fields: fields.map((name) => name.replace(/^sealed_/, "")) }),
         ...signOuts.map(({ statement }) => statement),

@@ -1,7 +1,6 @@
 import { eq, type SQL, sql } from "drizzle-orm";
-import { mustCover } from "../../platform/access.ts";
-import type { Context } from "../../platform/context.ts";
-import { mustBeAbleToGive, permissionsOf, type RoleInScope } from "../grants.ts";
+import type { Context, EffectivePermission } from "../../platform/context.ts";
+import { permissionsOf, type RoleInScope } from "../grants.ts";
 import { actorRoles, oidcGroupMappings, users } from "../table.ts";
 
 /**
@@ -10,23 +9,25 @@ import { actorRoles, oidcGroupMappings, users } from "../table.ts";
  */
 
 /** Every role in its scope, each once. */
-function reach(providerId: string): SQL {
+function roles(providerId: string): SQL {
   return sql`select role_id, scope_type, scope_id from ${oidcGroupMappings} where ${eq(oidcGroupMappings.provider_id, providerId)}
     union select ${actorRoles.role_id}, ${actorRoles.scope_type}, ${actorRoles.scope_id} from ${actorRoles}
       join ${users} on ${users.id} = ${actorRoles.actor_id}
       where ${actorRoles.actor_type} = 'User' and ${eq(users.oidc_provider_id, providerId)}`;
 }
 
-/**
- * Throws 403 unless the actor holds everything that the provider can give: for good, or just now where the edit only `closes`
- * the provider. Answers the condition for a guard in the batch of the edit: that the provider can give no more by then.
- */
-export async function mustCoverReach(ctx: Context, providerId: string, closes: boolean): Promise<SQL> {
-  const given = await ctx.db.all<RoleInScope>(reach(providerId));
-  const what = "this identity provider, by its mappings and users,";
-  if (closes) mustCover(ctx.actor, await permissionsOf(ctx, given), what);
-  else await mustBeAbleToGive(ctx, given, what);
-  const covered = JSON.stringify(given.map(({ role_id, scope_type, scope_id }) => [role_id, scope_type, scope_id]));
-  return sql`not exists (select 1 from (${reach(providerId)})
-      where json_array(role_id, scope_type, scope_id) not in (select value from json_each(${covered})))`;
+export interface Reach {
+  readonly permissions: readonly EffectivePermission[];
+  /** Condition for a guard: the provider gives no role that it does not give now. */
+  readonly isUnchanged: SQL;
+}
+
+export async function reachOf(ctx: Context, providerId: string): Promise<Reach> {
+  const given = await ctx.db.all<RoleInScope>(roles(providerId));
+  const known = JSON.stringify(given.map(({ role_id, scope_type, scope_id }) => [role_id, scope_type, scope_id]));
+  return {
+    permissions: await permissionsOf(ctx, given),
+    isUnchanged: sql`not exists (select 1 from (${roles(providerId)})
+      where json_array(role_id, scope_type, scope_id) not in (select value from json_each(${known})))`,
+  };
 }

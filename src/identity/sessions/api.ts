@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { holds } from "../../platform/access.ts";
+import { may } from "../../platform/access.ts";
 import type { ActorType, Context } from "../../platform/context.ts";
 import { forbidden, notFound } from "../../platform/errors.ts";
 import { describeError } from "../../platform/log.ts";
@@ -58,7 +58,7 @@ function askedFor(
 
 async function list(ctx: Context, of: ActorRef) {
   const own = of.id === ctx.actor.id && of.type === ctx.actor.type;
-  if (!own && !holds(ctx.actor, "auth.session.list.all"))
+  if (!own && !may(ctx.actor, "auth.session.list.all", "everywhere"))
     throw forbidden("the sessions of somebody else need the permission auth.session.list.all");
   const rows = await sessionStore(ctx, await shardOf(of)).list(ctx.clock.now().getTime());
   return { sessions: rows.map((row) => describe(of, row)) };
@@ -70,7 +70,7 @@ async function list(ctx: Context, of: ActorRef) {
  */
 async function revocable(ctx: Context, id: string): Promise<LiveSession> {
   const shard = SESSION_ID.exec(id)?.[1] ?? "";
-  if (shard !== (await shardOf(ctx.actor)) && !holds(ctx.actor, "auth.session.revoke"))
+  if (shard !== (await shardOf(ctx.actor)) && !may(ctx.actor, "auth.session.revoke", "everywhere"))
     throw forbidden("a session that is not your own needs the permission auth.session.revoke");
   const session = await sessionStore(ctx, shard).find(id, ctx.clock.now().getTime());
   if (!session) throw notFound("session", id);
