@@ -1,10 +1,24 @@
 import { withdrawalWork } from "../src/authority/issuers/withdrawal.ts";
+import { endLedgers, recordLedgers } from "../src/authority/ledgers.ts";
 import { purgeWork } from "../src/authority/local/purge.ts";
+import { reconcileLedgers } from "../src/authority/reconcile.ts";
+import { attuneLedgers } from "../src/authority/recovery.ts";
 import { breakglassWork } from "../src/identity/breakglass/credentials.ts";
+import { recordDenied } from "../src/identity/denied.ts";
 import { providerWork } from "../src/identity/oidc/providers.ts";
+import { pruneSignIns } from "../src/identity/sessions/sessions.ts";
+import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
 import { userWork } from "../src/identity/users.ts";
-import type { WorkKinds } from "../src/platform/work/work.ts";
+import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
+import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
+import type { Context } from "../src/platform/context.ts";
+import { beat } from "../src/platform/whole.ts";
+import { dailyAt, everyMinutes } from "../src/platform/work/schedule.ts";
+import { sweep, sweepKind } from "../src/platform/work/sweep.ts";
+import { type WorkKinds, wake } from "../src/platform/work/work.ts";
 import { alertWork } from "../src/record/alerts.ts";
+
+const ATTUNE = "ledgers.attune";
 
 /** What is done with each kind of work. */
 export const workKinds: WorkKinds = {
@@ -14,4 +28,41 @@ export const workKinds: WorkKinds = {
   ...alertWork,
   ...breakglassWork,
   ...userWork,
+
+  ...sweep("inventory.beat", everyMinutes(1), beatOnce),
+  ...sweep(ATTUNE, everyMinutes(1), attuneLedgers, { whenFull: true }),
+  ...sweep("sealing.register", everyMinutes(1), registerSealing),
+  ...sweep("jobs.resume", everyMinutes(1), resumeJobs),
+  ...sweep("jobs.orphaned", everyMinutes(1), cancelOrphanedJobs),
+  ...sweep("certificates.status", everyMinutes(1), refreshCertificates),
+  ...sweep("denied.record", everyMinutes(1), recordDenied),
+  ...sweep("ledgers.end", everyMinutes(15), endLedgers),
+  ...sweep("jobs.expire", everyMinutes(15), expireJobs),
+  ...sweep("sessions.keys", everyMinutes(15), rotateSigningKeys),
+  ...sweep("sessions.prune", everyMinutes(15), pruneSignIns),
+  ...sweep("idempotency.prune", dailyAt(3, 17), pruneKeys),
+  ...sweep("ledgers.reconcile", dailyAt(3, 17), reconcileLedgers),
+  ...sweep("ledgers.record", dailyAt(3, 17), recordLedgers),
 };
+
+/** While the disk is nearly full only what revocations and lists wait for goes on; the rest finds its work later. */
+export const kindsWhenFull: WorkKinds = Object.fromEntries(
+  Object.entries(workKinds).filter(([, { schedule, whenFull }]) => !schedule || whenFull),
+);
+
+/** A database that turns out to be older than what it did gets back what it lost at once. */
+async function beatOnce(ctx: Context): Promise<null> {
+  if (await beat(ctx)) wake(ctx, [sweepKind(ATTUNE)]);
+  return null;
+}
+
+/** Ledgers seal by themselves: after a rotation the new key is on record within a minute of the start. */
+async function registerSealing(ctx: Context): Promise<null> {
+  await ctx.sealer.register(ctx.db, ctx.clock.now());
+  return null;
+}
+
+async function pruneKeys(ctx: Context): Promise<null> {
+  await pruneIdempotencyKeys(ctx);
+  return null;
+}

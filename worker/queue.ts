@@ -1,41 +1,60 @@
 import { z } from "zod";
+import type { Context } from "../src/platform/context.ts";
 import { describeError } from "../src/platform/log.ts";
-import { runOne } from "../src/platform/work/engine.ts";
+import { runWoken } from "../src/platform/work/engine.ts";
 import { Meter, metered } from "../src/platform/work/meter.ts";
+import { after } from "../src/platform/work/timer.ts";
 import { makeContext, type Waiter } from "./context.ts";
-import { sweep } from "./cron.ts";
+import { runWhatIsDue } from "./cron.ts";
 import type { Env } from "./env.ts";
 import { workKinds } from "./handlers.ts";
 
 /** A message is only a wake-up: ids, never data. */
 const message = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("work"), id: z.string() }),
-  z.object({ kind: z.literal("sweep"), name: z.string() }),
+  z.object({ kind: z.literal("due") }),
 ]);
 
-/** One message kind, one handler. A poisoned message is dropped loudly; the sweep finds its row again. */
+const WAIT_MS = 2_000;
+
+type WakeUp = z.output<typeof message>;
+
+/** Runs what the messages of a batch wake, together. A message that cannot be read is dropped and logged: the tick finds its row. */
 export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Promise<void> {
   const ctx = metered(makeContext(env, waiter), new Meter());
   if (batch.queue.endsWith("-dead")) {
-    for (const dead of batch.messages)
-      ctx.log.error("queue.dead", { id: dead.id, body: JSON.stringify(dead.body).slice(0, 200) });
+    for (const { id, body } of batch.messages)
+      ctx.log.error("queue.dead", { id, body: JSON.stringify(body).slice(0, 200) });
     batch.ackAll();
     return;
   }
-  for (const item of batch.messages) {
-    const parsed = message.safeParse(item.body);
-    if (!parsed.success) {
-      ctx.log.error("queue.poison", { id: item.id });
-      item.ack();
-      continue;
-    }
-    try {
-      if (parsed.data.kind === "sweep") await sweep(ctx, [parsed.data.name]);
-      else await runOne(ctx, workKinds, parsed.data.id);
-      item.ack();
-    } catch (error) {
-      ctx.log.error("queue.failed", { id: item.id, attempts: item.attempts, error: describeError(error) });
-      item.retry({ delaySeconds: Math.min(600, 2 ** item.attempts) });
-    }
+  try {
+    const wakeUps = batch.messages.flatMap((item) => readMessage(ctx, item));
+    const ids = wakeUps.flatMap((one) => (one.kind === "work" ? [one.id] : []));
+    await waitFor(ctx, [
+      ...(ids.length > 0 ? [runWoken(ctx, workKinds, ids)] : []),
+      ...(wakeUps.some(({ kind }) => kind === "due") ? [runWhatIsDue(ctx)] : []),
+    ]);
+    batch.ackAll();
+  } catch (error) {
+    const attempts = Math.max(...batch.messages.map((item) => item.attempts));
+    ctx.log.error("queue.failed", { messages: batch.messages.length, attempts, error: describeError(error) });
+    batch.retryAll({ delaySeconds: Math.min(600, 2 ** attempts) });
   }
+}
+
+/** Waits for quick work. What takes longer goes on behind the next batch, and the tick finds it should it fail. */
+async function waitFor(ctx: Context, running: readonly Promise<unknown>[]): Promise<void> {
+  const all = Promise.all(running);
+  const time = after(WAIT_MS);
+  const isSlow = await Promise.race([all.then(() => false), time.passed.then(() => true)]);
+  time.cancel();
+  if (isSlow) ctx.defer(all.catch((error) => ctx.log.error("queue.failed", { error: describeError(error) })));
+}
+
+function readMessage(ctx: Context, { id, body }: Message): WakeUp[] {
+  const parsed = message.safeParse(body);
+  if (parsed.success) return [parsed.data];
+  ctx.log.error("queue.poison", { id });
+  return [];
 }

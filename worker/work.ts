@@ -33,7 +33,10 @@ const counts = z.array(z.object({ kind: z.string(), state, count: z.number().int
 
 type Row = typeof work.$inferSelect;
 
-const shown = ({ payload: _, ...row }: Row) => row;
+const shown = ({ payload: _, fence: __, lease_until, ...row }: Row) => ({
+  ...row,
+  due_at: lease_until !== null && lease_until > row.due_at ? lease_until : row.due_at,
+});
 
 export const workRoutes: Route[] = [
   route({

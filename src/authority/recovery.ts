@@ -2,6 +2,7 @@ import { isNotNull } from "drizzle-orm";
 import type { Context } from "../platform/context.ts";
 import { describeError } from "../platform/log.ts";
 import { markWhole, recoveringSince } from "../platform/whole.ts";
+import type { Paused } from "../platform/work/sweep.ts";
 import { CRL_PREFIX, ledgerOf } from "./ledger.ts";
 import { ledgerMarks } from "./table.ts";
 
@@ -25,7 +26,7 @@ const AGAIN_SECONDS = 6;
  * list (also those that the inventory does not know any more) compare itself and hand over the rest. A pass in which none had
  * anything left ends it. The cursor is `{R2's cursor}|{ledgers of this pass that had something left}`.
  */
-export async function attuneLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
+export async function attuneLedgers(ctx: Context, cursor: string | null): Promise<string | null | Paused> {
   const since = await recoveringSince(ctx);
   if (since === null) return null;
   const [from = "", before = "0"] = (cursor ?? "|0").split("|");
@@ -33,8 +34,8 @@ export async function attuneLedgers(ctx: Context, cursor: string | null): Promis
   const left = await Promise.all(ids.map((id) => hasLeft(ctx, id)));
   const unfinished = Number(before) + left.filter(Boolean).length;
   if (next !== null) return `${next}|${unfinished}`;
-  if (unfinished === 0) await markWhole(ctx, since);
-  else await ctx.bindings.WORK.send({ kind: "sweep", name: "ledgers.attune" }, { delaySeconds: AGAIN_SECONDS });
+  if (unfinished > 0) return { cursor: null, inSeconds: AGAIN_SECONDS };
+  await markWhole(ctx, since);
   return null;
 }
 

@@ -7,7 +7,7 @@ export const sealingKeys = sqliteTable("sealing_keys", {
   created_at: text().notNull(),
 });
 
-/** Work that committed changes ask for (platform/work). `due_at` is the lease while somebody has it, `attempts` the fence. */
+/** Work (platform/work): what committed changes ask for, and one row for each kind that recurs. */
 export const work = sqliteTable(
   "work",
   {
@@ -17,6 +17,10 @@ export const work = sqliteTable(
     state: text({ enum: ["due", "dead"] }).notNull(),
     attempts: integer().notNull(),
     due_at: text().notNull(),
+    /** Until then one run has it. */
+    lease_until: text(),
+    /** Rises with every claim. */
+    fence: integer().notNull().default(0),
     last_error: text(),
     created_at: text().notNull(),
   },
@@ -51,12 +55,4 @@ export const inventoryState = sqliteTable("inventory_state", {
   id: integer().primaryKey(),
   beat: integer().notNull(),
   recovering_since: text(),
-});
-
-/** Where a sweep stands and until when one worker holds it. */
-export const sweeps = sqliteTable("sweeps", {
-  name: text().primaryKey(),
-  cursor: text(),
-  lease_until: text(),
-  fence: integer().notNull(),
 });

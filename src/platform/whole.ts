@@ -12,8 +12,8 @@ import { inventoryState } from "./tables.ts";
 
 const KEY = "state/beat";
 
-/** One tick. */
-export async function beat(ctx: Context): Promise<null> {
+/** One tick. Answers whether the inventory lacks something. */
+export async function beat(ctx: Context): Promise<boolean> {
   const stored = await ctx.bindings.BYTES.get(KEY);
   const outside = stored ? Number(await stored.text()) : 0;
   const { beat, recovering_since } = inventoryState;
@@ -32,7 +32,7 @@ export async function beat(ctx: Context): Promise<null> {
     .returning();
   if (row?.recovering_since === now) ctx.log.error("inventory.behind", { beat: outside });
   await ctx.bindings.BYTES.put(KEY, String(row?.beat ?? outside));
-  return null;
+  return row !== undefined && row.recovering_since !== null;
 }
 
 /** Since when what a restore lost is being brought back; null when nothing is missing. */

@@ -25,4 +25,10 @@ export async function postAlert(
   if (status < 200 || status > 299) throw new Error(`the alert webhook answered ${status}`);
 }
 
-export const alertWork: WorkKinds = { [ALERT_KIND]: { run: (ctx, payload) => postAlert(ctx, payload) } };
+export const alertWork: WorkKinds = {
+  [ALERT_KIND]: {
+    async run(ctx, payload) {
+      await postAlert(ctx, payload);
+    },
+  },
+};

@@ -8,13 +8,13 @@ import { hashPassword, isOutdated, verifyPassword, withSlot } from "../../src/id
 import { systemRandom } from "../../src/platform/context.ts";
 import { runBatch } from "../../src/platform/database.ts";
 import { parseSettings } from "../../src/platform/settings.ts";
-import { runOne } from "../../src/platform/work/engine.ts";
 import { postAlert } from "../../src/record/alerts.ts";
 import { makeApp } from "../../worker/app.ts";
 import { workKinds } from "../../worker/handlers.ts";
 import { actorWith, roleWith } from "../support/actors.ts";
 import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
+import { perform, runOne } from "../support/work.ts";
 
 const path = "/api/v1/auth/breakglass/credentials";
 const door = "/auth/breakglass/login";
@@ -198,10 +198,10 @@ describe("after a crash between the row and the sessions", () => {
       const payload = JSON.parse(entry?.payload ?? "{}");
       expect(payload).toEqual({ user_id: id, until: expect.any(String) });
       const { browser } = await signIn(id);
-      await workKinds["auth.breakglass.end_sessions"]?.run(context(), payload);
+      await perform(context(), workKinds, "auth.breakglass.end_sessions", payload);
       expect((await browser.get("/api/v1/auth/me")).status).toBe(200);
       const later = { user_id: id, until: new Date(Date.now() + 1000).toISOString() };
-      await workKinds["auth.breakglass.end_sessions"]?.run(context(), later);
+      await perform(context(), workKinds, "auth.breakglass.end_sessions", later);
       expect((await browser.get("/api/v1/auth/me")).status).toBe(401);
     },
   );

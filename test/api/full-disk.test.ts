@@ -108,12 +108,12 @@ describe("while the disk is nearly full", () => {
 
   it("schedules do only what revocations and lists wait for", async () => {
     const sweeps = async () =>
-      (await env.DB.prepare("select name from sweeps order by name").all<{ name: string }>()).results.map(
-        (row) => row.name,
+      (await env.DB.prepare("select id from work where id = kind order by id").all<{ id: string }>()).results.map(
+        (row) => row.id,
       );
     const controller = { cron: "* * * * *", scheduledTime: Date.now(), noRetry: () => {} } as ScheduledController;
     await tick(controller, { ...env, ...vars }, { waitUntil: () => {} });
-    expect(await sweeps()).toEqual(["ledgers.attune", "work"]);
+    expect(await sweeps()).toEqual(["sweep.ledgers.attune"]);
     await tick(controller, { ...env }, { waitUntil: () => {} });
     expect((await sweeps()).length).toBeGreaterThan(5);
   });

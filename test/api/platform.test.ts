@@ -6,7 +6,6 @@ import { commit, IdempotencyRace, pruneIdempotencyKeys, recordedAnswer } from ".
 import type { Context } from "../../src/platform/context.ts";
 import { guard, runBatch, UniqueViolation } from "../../src/platform/database.ts";
 import { ChangedMeanwhile, conflict, notFound } from "../../src/platform/errors.ts";
-import { runSweeps, type SweepStep } from "../../src/platform/sweep.ts";
 import { utf8 } from "../../src/platform/text.ts";
 import { enqueue } from "../../src/platform/work/work.ts";
 import { makeContext } from "../../worker/context.ts";
@@ -64,73 +63,6 @@ describe("batches", () => {
     offset += 25 * 3_600_000;
     await pruneIdempotencyKeys(context());
     expect(await recordedAnswer(context(asked))).toBeNull();
-  });
-});
-
-describe("sweeps", () => {
-  const runSweep = async (ctx: Context, name: string, step: SweepStep) =>
-    (await runSweeps(ctx, { [name]: step })).get(name);
-
-  it("go on from the stored cursor, and two at a time do the work once", async () => {
-    const seen: (string | null)[] = [];
-    const step = async (_: Context, cursor: string | null) => {
-      seen.push(cursor);
-      await Promise.resolve();
-      return cursor === null ? "1" : cursor === "1" ? "2" : null;
-    };
-    const results = await Promise.all([runSweep(context(), "numbers", step), runSweep(context(), "numbers", step)]);
-    expect(results.sort()).toEqual(["finished", "held"]);
-    expect(seen).toEqual([null, "1", "2"]);
-  });
-
-  it("stop after a few slices, for the queue to go on where they stood", async () => {
-    const seen: number[] = [];
-    const step = async (_: Context, cursor: string | null) => {
-      seen.push(Number(cursor));
-      return seen.length < 6 ? String(seen.length) : null;
-    };
-    expect(await runSweep(context(), "long", step)).toBe("more");
-    expect(await runSweep(context(), "long", step)).toBe("finished");
-    expect(seen).toEqual([0, 1, 2, 3, 4, 5]);
-  });
-
-  it("that fail hold up none of the others, and go on where they stood", async () => {
-    const seen: (string | null)[] = [];
-    const steps: Record<string, SweepStep> = {
-      first: async (_, cursor) => {
-        seen.push(cursor);
-        if (cursor === null) return "1";
-        throw new Error("away");
-      },
-      second: async () => null,
-    };
-    expect([...(await runSweeps(context(), steps))]).toEqual([
-      ["first", "failed"],
-      ["second", "finished"],
-    ]);
-    expect(
-      await runSweep(context(), "first", async (_, cursor) => {
-        seen.push(cursor);
-        return null;
-      }),
-    ).toBe("finished");
-    expect(seen).toEqual([null, "1", "1"]);
-  });
-
-  it("take over from a worker that died with the lease", async () => {
-    const ctx = context();
-    await ctx.db.run(
-      sql`insert into sweeps (name, cursor, lease_until, fence) values ('dead', '7', ${new Date(start + offset + 120_000).toISOString()}, 3)`,
-    );
-    const seen: (string | null)[] = [];
-    const step = async (_: Context, cursor: string | null) => {
-      seen.push(cursor);
-      return null;
-    };
-    expect(await runSweep(context(), "dead", step)).toBe("held");
-    offset += 121_000;
-    expect(await runSweep(context(), "dead", step)).toBe("finished");
-    expect(seen).toEqual(["7"]);
   });
 });
 

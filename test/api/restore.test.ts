@@ -4,10 +4,11 @@ import { beforeAll, describe, expect, it, vi } from "vitest";
 import { crlKey, ledgerOf } from "../../src/authority/ledger.ts";
 import type { Inventory } from "../../src/authority/ledger-inventory.ts";
 import { forgetAuthority } from "../../src/authority/public/directory.ts";
+import { attuneLedgers } from "../../src/authority/recovery.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseOcspResponse } from "../../src/pki/ocsp.ts";
-import { sweep } from "../../worker/cron.ts";
+import { beat } from "../../src/platform/whole.ts";
 import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
@@ -183,7 +184,7 @@ describe("a ledger that was restored to an earlier state", () => {
 
 describe("a database that was restored to an earlier state", () => {
   const tick = async () => {
-    await sweep(contextAhead(), ["inventory.beat", "ledgers.attune"]);
+    if (await beat(contextAhead())) await attuneLedgers(contextAhead(), null);
   };
   const ledgersOf = async (issuer: string) => {
     const query = "select ledger_id from certificate_authorities where issuer_id = ? order by parent_ca_id is not null";

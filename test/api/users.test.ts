@@ -7,6 +7,7 @@ import { actorWith, newActor, ofProfile, roleWith } from "../support/actors.ts";
 import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
 import { contextAhead } from "../support/context.ts";
+import { perform } from "../support/work.ts";
 
 const KEYS = "/api/v1/auth/keys";
 const USERS = "/api/v1/auth/users";
@@ -178,13 +179,13 @@ describe("a deactivated user", () => {
       .run();
     forgetActors();
     expect((await browser.get(ME)).status).toBe(401);
-    await userWork["auth.end_sessions"]?.run(contextAhead(), { user_id: user.id });
+    await perform(contextAhead(), userWork, "auth.end_sessions", { user_id: user.id });
     await env.DB.prepare("update users set deactivated_at = null where id = ?").bind(user.id).run();
     forgetActors();
     expect((await browser.get(ME)).status).toBe(401);
     // Late, or twice: who was let in again keeps the session of since then.
     const since = await signIn(user.id);
-    await userWork["auth.end_sessions"]?.run(contextAhead(), { user_id: user.id });
+    await perform(contextAhead(), userWork, "auth.end_sessions", { user_id: user.id });
     expect((await since.browser.get(ME)).status).toBe(200);
   });
 

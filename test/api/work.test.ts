@@ -1,4 +1,4 @@
-import { createExecutionContext } from "cloudflare:test";
+import { createExecutionContext, createMessageBatch, getQueueResult } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { sql } from "drizzle-orm";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -6,12 +6,17 @@ import { ledgerOf } from "../../src/authority/ledger.ts";
 import { commit } from "../../src/platform/commit.ts";
 import type { Context } from "../../src/platform/context.ts";
 import { ChangedMeanwhile } from "../../src/platform/errors.ts";
-import { runDue, runOne } from "../../src/platform/work/engine.ts";
+import { runDue } from "../../src/platform/work/engine.ts";
 import { BudgetSpent, Meter, metered } from "../../src/platform/work/meter.ts";
-import { enqueue, type WorkKinds, withdraw } from "../../src/platform/work/work.ts";
+import { everyMinutes } from "../../src/platform/work/schedule.ts";
+import { type SweepStep, sweep } from "../../src/platform/work/sweep.ts";
+import { enqueue, type WorkKind, type WorkKinds, withdraw } from "../../src/platform/work/work.ts";
 import { makeContext } from "../../worker/context.ts";
 import { tick } from "../../worker/cron.ts";
+import { workKinds } from "../../worker/handlers.ts";
+import { consume } from "../../worker/queue.ts";
 import { administrator, auditCount } from "../support/api.ts";
+import { runOne } from "../support/work.ts";
 
 const start = Date.parse("2026-11-01T00:00:00Z");
 let offset = 0;
@@ -96,7 +101,11 @@ describe("inv 6: queued work", () => {
     await expect.poll(async () => (await row(id))?.attempts).toBe(1);
     offset += 61_000;
     let again = () => {};
-    const second = runOne(context(), { slow: { run: () => new Promise<void>((resolve) => (again = resolve)) } }, id);
+    const second = runOne(
+      context(),
+      { slow: { run: () => new Promise<undefined>((resolve) => (again = () => resolve(undefined))) } },
+      id,
+    );
     await expect.poll(async () => (await row(id))?.attempts).toBe(2);
     release();
     expect(await slow).toBe("retry");
@@ -109,7 +118,7 @@ describe("inv 6: queued work", () => {
   it("that hangs, a hundred times over, delays nothing of another kind", async () => {
     await put("hangs", 100);
     const id = await put("quick", 3);
-    const hanging = { run: () => new Promise<void>(() => {}), timeoutSeconds: 0.05, atOnce: 10 };
+    const hanging = { run: () => new Promise<undefined>(() => {}), timeoutSeconds: 0.05, atOnce: 10 };
     const done: number[] = [];
     const kinds: WorkKinds = { hangs: hanging, quick: { run: async () => void done.push(1) } };
     const begun = runDue(context(), kinds);
@@ -120,6 +129,24 @@ describe("inv 6: queued work", () => {
       sql`select count(*) as n from work where kind = 'hangs' and last_error like '%longer than%' and attempts = 1`,
     );
     expect(left?.n).toBe(100);
+  });
+
+  it("of a kind that has more due than its share goes on while another kind hangs", async () => {
+    await put("hangs", 10);
+    await put("quick", 35);
+    let release = () => {};
+    const held = new Promise<undefined>((resolve) => {
+      release = () => resolve(undefined);
+    });
+    let done = 0;
+    const kinds: WorkKinds = { hangs: { run: () => held }, quick: { run: async () => void done++ } };
+    const begun = runDue(context(), kinds);
+    await expect.poll(() => done).toBe(35);
+    const left = () => context().db.all(sql`select kind, count(*) as n from work group by kind`);
+    await expect.poll(left).toEqual([{ kind: "hangs", n: 10 }]);
+    release();
+    expect(await begun).toBe("finished");
+    expect(await left()).toEqual([]);
   });
 
   it("of a kind that nobody here knows stays", async () => {
@@ -137,9 +164,186 @@ describe("inv 6: queued work", () => {
   });
 });
 
+describe("inv 6: work that is dead", () => {
+  it("has what its kind says happen first, and lives on until that has been done", async () => {
+    const id = await put("doomed");
+    const told: unknown[] = [];
+    let away = true;
+    const kinds: WorkKinds = {
+      doomed: {
+        attempts: 2,
+        run: () => Promise.reject(new Error("never")),
+        async dead(_, payload, error) {
+          if (away) throw new Error("nobody there");
+          told.push([payload, error]);
+        },
+      },
+    };
+    const attempt = async () => {
+      offset += 3_600_000;
+      return runOne(context(), kinds, id);
+    };
+    expect([await attempt(), await attempt()]).toEqual(["retry", "retry"]);
+    away = false;
+    expect(await attempt()).toBe("dead");
+    expect(told).toEqual([[{ n: 1 }, "Error: never"]]);
+    expect(await row(id)).toMatchObject({ state: "dead", attempts: 3 });
+  });
+
+  it("and recurs is listed until its next time, and tried again then", async () => {
+    let fail = true;
+    const kinds: WorkKinds = {
+      recurs: {
+        attempts: 2,
+        schedule: everyMinutes(60),
+        async run() {
+          if (fail) throw new Error("away");
+        },
+      },
+    };
+    await runDue(context(), kinds);
+    expect(await row("recurs")).toMatchObject({ state: "due", attempts: 1 });
+    offset += 60_000;
+    await runDue(context(), kinds);
+    expect(await row("recurs")).toMatchObject({ state: "dead", attempts: 2, last_error: "Error: away" });
+    fail = false;
+    offset += 60_000;
+    await runDue(context(), kinds);
+    expect(await row("recurs")).toMatchObject({ state: "dead" });
+    offset += 3_600_000;
+    await runDue(context(), kinds);
+    expect(await row("recurs")).toEqual({ state: "due", attempts: 0, last_error: null });
+  });
+});
+
+describe("work that goes on", () => {
+  it("keeps its row, with what is left to do", async () => {
+    const id = await put("pages");
+    const seen: unknown[] = [];
+    const kinds: WorkKinds = {
+      pages: {
+        async run(_, { n, waited }) {
+          seen.push(n);
+          if (n === 3) return waited ? undefined : { payload: { n: 3, waited: true }, inSeconds: 60 };
+          return { payload: { n: Number(n) + 1 }, inSeconds: 0 };
+        },
+      },
+    };
+    expect(await runDue(context(), kinds)).toBe("finished");
+    expect(seen).toEqual([1, 2, 3]);
+    await runDue(context(), kinds);
+    offset += 60_000;
+    await runDue(context(), kinds);
+    expect(seen).toEqual([1, 2, 3, 3]);
+    expect(await row(id)).toBeUndefined();
+  });
+});
+
+describe("sweeps", () => {
+  const sweeping = (name: string, step: SweepStep, minutes = 1) => sweep(name, everyMinutes(minutes), step);
+  const nextMinute = () => {
+    offset += 60_000;
+  };
+
+  it("recur by their schedule and no sooner, unless somebody is woken for them", async () => {
+    let runs = 0;
+    const kinds = sweeping(
+      "counted",
+      async () => {
+        runs++;
+        return null;
+      },
+      15,
+    );
+    await runDue(context(), kinds);
+    await runDue(context(), kinds);
+    nextMinute();
+    await runDue(context(), kinds);
+    expect(runs).toBe(1);
+    expect(await runOne(context(), kinds, "sweep.counted")).toBe("done");
+    expect(runs).toBe(2);
+    offset += 15 * 60_000;
+    await runDue(context(), kinds);
+    expect(runs).toBe(3);
+  });
+
+  it("go on from the stored cursor, and two at a time do the work once", async () => {
+    const seen: (string | null)[] = [];
+    const kinds = sweeping("numbers", async (_, cursor) => {
+      seen.push(cursor);
+      await Promise.resolve();
+      return cursor === null ? "1" : cursor === "1" ? "2" : null;
+    });
+    await Promise.all([runDue(context(), kinds), runDue(context(), kinds)]);
+    expect(seen).toEqual([null, "1", "2"]);
+  });
+
+  it("stop when the time of an invocation is over, for the queue to go on where they stood", async () => {
+    const seen: (string | null)[] = [];
+    const kinds = sweeping("long", async (_, cursor) => {
+      seen.push(cursor);
+      offset += 6_000;
+      return seen.length < 6 ? String(seen.length) : null;
+    });
+    expect(await runDue(context(), kinds)).toBe("more");
+    expect(seen).toEqual([null, "1", "2", "3"]);
+    expect(await runDue(context(), kinds)).toBe("finished");
+    expect(seen).toEqual([null, "1", "2", "3", "4", "5"]);
+  });
+
+  it("that fail hold up none of the others, and go on where they stood with the next tick", async () => {
+    const seen: (string | null)[] = [];
+    let away = true;
+    let others = 0;
+    const kinds = {
+      ...sweeping("first", async (_, cursor) => {
+        seen.push(cursor);
+        if (cursor === null) return "1";
+        if (away) throw new Error("away");
+        return null;
+      }),
+      ...sweeping("second", async () => {
+        others++;
+        return null;
+      }),
+    };
+    for (let minute = 0; minute < 8; minute++) {
+      await runDue(context(), kinds);
+      nextMinute();
+    }
+    expect(others).toBe(8);
+    expect(seen).toEqual([null, ...Array(8).fill("1")]);
+    away = false;
+    await runDue(context(), kinds);
+    expect(await row("sweep.first")).toEqual({ state: "due", attempts: 0, last_error: null });
+  });
+
+  it("take over from a run that died with the lease, which changes nothing any more", async () => {
+    const seen: (string | null)[] = [];
+    let release = (_: string) => {};
+    const dying = sweeping("dying", () => new Promise<string>((resolve) => (release = resolve)));
+    const kinds = sweeping("dying", async (_, cursor) => {
+      seen.push(cursor);
+      return null;
+    });
+    const first = runDue(context(), dying);
+    await expect.poll(async () => (await row("sweep.dying"))?.attempts).toBe(1);
+    await runDue(context(), kinds);
+    expect(seen).toEqual([]);
+    offset += 61_000;
+    await runDue(context(), kinds);
+    expect(seen).toEqual([null]);
+    release("7");
+    await first;
+    nextMinute();
+    await runDue(context(), kinds);
+    expect(seen).toEqual([null, null]);
+  });
+});
+
 describe("the meter of an invocation", () => {
   it("counts statements and requests, and refuses the one beyond", async () => {
-    const meter = new Meter(6);
+    const meter = new Meter(8);
     const ctx = metered(context(), meter);
     await ctx.db.all(sql`select 1`);
     await ctx.db.batch([ctx.db.select({ n: sql`1` }).from(sql`work`), ctx.db.select({ n: sql`1` }).from(sql`work`)]);
@@ -150,10 +354,25 @@ describe("the meter of an invocation", () => {
     await runOne(ctx, counting(["count"]).kinds, "none");
     expect(meter.statements).toBe(4);
     await expect(
-      ctx.db.batch([1, 2, 3].map(() => ctx.db.select({ n: sql`1` }).from(sql`work`)) as never),
+      ctx.db.batch([1, 2, 3, 4, 5].map(() => ctx.db.select({ n: sql`1` }).from(sql`work`)) as never),
     ).rejects.toBeInstanceOf(BudgetSpent);
-    for (let i = 0; i < 4; i++) await ctx.bindings.BYTES.head("none");
+    for (let i = 0; i < 6; i++) await ctx.bindings.BYTES.head("none");
     expect(() => ctx.bindings.BYTES.head("none")).toThrow(BudgetSpent);
+  });
+
+  it("is shared by kinds: one that wants all of it takes nothing from the others", async () => {
+    const [hungry, modest] = [await put("hungry", 10), await put("modest", 10)];
+    const spending = (statements: number): WorkKind => ({
+      async run(ctx) {
+        for (let i = 0; i < statements; i++) await ctx.db.all(sql`select 1`);
+      },
+    });
+    const kinds: WorkKinds = { hungry: spending(300), modest: spending(10) };
+    const meter = new Meter(1_000);
+    await runDue(metered(context(), meter), kinds);
+    expect(meter.statements).toBeLessThanOrEqual(1_000);
+    expect(await row(modest)).toBeUndefined();
+    expect(await row(hungry)).toMatchObject({ state: "due", last_error: expect.stringContaining("D1 statements") });
   });
 
   it("ends a run before it would be spent: what is left goes on with the next", async () => {
@@ -175,6 +394,41 @@ describe("the meter of an invocation", () => {
   });
 });
 
+describe("a batch of wake-ups", () => {
+  const batchOf = (...bodies: unknown[]) =>
+    createMessageBatch(
+      "certctl-edge-work",
+      bodies.map((body, at) => ({ id: `m-${at}`, timestamp: new Date(), attempts: 1, body })),
+    );
+
+  it("runs what it wakes, drops what cannot be read, and is acknowledged whatever became of the work", async () => {
+    const ctx = makeContext({ ...env }, createExecutionContext());
+    const { statement, id } = enqueue(ctx, "auth.end_sessions", { user_id: "u-none" });
+    const lost = enqueue(ctx, "ca.withdraw", {});
+    await commit(ctx, [statement, lost.statement]);
+    const batch = batchOf({ kind: "work", id }, { kind: "work", id: lost.id }, "nonsense", { kind: "due" });
+    const execution = createExecutionContext();
+    await consume(batch, { ...env }, execution);
+    expect(await getQueueResult(batch, execution)).toMatchObject({ ackAll: true, retryBatch: { retry: false } });
+    expect(await row(id)).toBeUndefined();
+    expect(await row(lost.id)).toMatchObject({ state: "due", attempts: 1 });
+    expect(await row("sweep.inventory.beat")).toMatchObject({ state: "due", attempts: 0 });
+  });
+
+  it("comes again when the database does not answer", async () => {
+    const DB = {
+      ...env.DB,
+      prepare: () => {
+        throw new Error("away");
+      },
+    } as unknown as D1Database;
+    const batch = batchOf({ kind: "work", id: "work-1" });
+    const execution = createExecutionContext();
+    await consume(batch, { ...env, DB }, execution);
+    expect(await getQueueResult(batch, execution)).toMatchObject({ ackAll: false, retryBatch: { retry: true } });
+  });
+});
+
 describe("a tick of the minute", () => {
   it("costs ten statements where nothing is due", async () => {
     let statements = 0;
@@ -190,8 +444,17 @@ describe("a tick of the minute", () => {
     });
     const controller = { cron: "* * * * *", scheduledTime: Date.now(), noRetry: () => {} } as ScheduledController;
     await tick(controller, { ...env, DB }, createExecutionContext());
+    const now = new Date("2026-11-29T10:00:30Z");
+    const ofTheMinute = Object.keys(workKinds).filter(
+      (kind) => workKinds[kind]?.schedule?.(now).getTime() === everyMinutes(1)(now).getTime(),
+    );
+    expect(ofTheMinute.length).toBeGreaterThan(4);
+    const due = "update work set due_at = created_at where id in (select value from json_each(?)) returning id";
+    const { results } = await env.DB.prepare(due).bind(JSON.stringify(ofTheMinute)).all();
+    expect(results).toHaveLength(ofTheMinute.length);
     statements = 0;
     await tick(controller, { ...env, DB }, createExecutionContext());
+    expect(statements).toBeGreaterThan(ofTheMinute.length - 1);
     expect(statements).toBeLessThanOrEqual(10);
   });
 });

@@ -7,7 +7,7 @@ import { ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/er
 import { randomId } from "../../platform/ids.ts";
 import { checkIfMatch, cleared, nextUpdatedAt, uniqueConflict, writable } from "../../platform/rows.ts";
 import { utf8 } from "../../platform/text.ts";
-import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
+import { enqueue, type Payload, type Rest, type WorkKinds } from "../../platform/work/work.ts";
 import { forgetActors } from "../actors.ts";
 import { mustCover, TENANT } from "../grants.ts";
 import { administratorComesIn } from "../last-admin.ts";
@@ -192,8 +192,8 @@ function signOutEntries(ctx: Context, provider_id: string): { statement: Stateme
   ];
 }
 
-/** One slice of a disabled provider's users; the next one is asked for before this one counts as done. */
-async function signOutSlice(ctx: Context, payload: Readonly<Record<string, unknown>>): Promise<void> {
+/** One slice of a disabled provider's users. */
+async function signOutSlice(ctx: Context, payload: Payload): Promise<Rest | undefined> {
   const provider_id = String(payload.provider_id);
   const slice = await ctx.db
     .select({ id: users.id })
@@ -204,9 +204,8 @@ async function signOutSlice(ctx: Context, payload: Readonly<Record<string, unkno
     .limit(USERS_AT_ONCE);
   for (const { id } of slice) await endSessionsOf(ctx, { id, type: "User" });
   const last = slice.at(-1);
-  if (!last || slice.length < USERS_AT_ONCE) return;
-  const next = enqueue(ctx, SIGN_OUT, { provider_id, after: last.id });
-  await commit(ctx, [next.statement], { wakeups: [next.id] });
+  if (!last || slice.length < USERS_AT_ONCE) return undefined;
+  return { payload: { provider_id, after: last.id }, inSeconds: 0 };
 }
 
 export const providerWork: WorkKinds = { [SIGN_OUT]: { run: signOutSlice } };

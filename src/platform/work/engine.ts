@@ -1,152 +1,231 @@
-import { and, eq, lte, or, type SQL, sql } from "drizzle-orm";
 import type { Context } from "../context.ts";
-import { rawStatement, runBatch } from "../database.ts";
 import { describeError } from "../log.ts";
-import { work } from "../tables.ts";
-import { BudgetSpent, meterOf } from "./meter.ts";
-import type { WorkKind, WorkKinds } from "./work.ts";
+import { BudgetSpent, Meter, metered, meterOf } from "./meter.ts";
+import { isExhausted, jittered, type Policy, pauseAfter } from "./policy.ts";
+import { type Becomes, claimDue, claimWoken, type Ending, endClaims, type Shares, type WorkRow } from "./rows.ts";
+import { after } from "./timer.ts";
+import { type Rest, type WorkKind, type WorkKinds, wake } from "./work.ts";
 
 /**
- * The engine. One statement claims what is due: of each kind its share, the oldest first, `due_at` moved on as the lease and
- * `attempts` raised as the fence. All that was claimed runs at once, each with its own time; one batch ends what is done,
- * puts off what failed and marks what is dead. Whoever lost the lease ends nothing that another one has taken over.
+ * The engine. One statement claims what is due: the oldest of each kind, up to its share. A claim is a lease and a fence. All
+ * that was claimed runs at once, each with a timeout and each kind with its part of the budget; what ended at about the same
+ * time is written down in one batch. A kind that still has rows due is claimed again as soon as it has room, whatever the
+ * others are doing. A run that lost its lease changes nothing of a row that another one has claimed.
  */
 
-const LEASE_MS = 60_000;
-const MAX_ATTEMPTS = 30;
-const LONGEST_PAUSE_SECONDS = 3_600;
-/** An error is remembered so far. */
+const PAUSES: Policy = { first: 2_000, longest: 3_600_000 };
+const ATTEMPTS = 30;
+const AT_ONCE = 10;
+const TIMEOUT_SECONDS = 30;
+/** Nothing more is claimed after this long; the caller goes on in another invocation. */
+const CLAIM_MS = 20_000;
+/** What ended is written down when nothing else has ended for so long. */
+const QUIET_MS = 50;
+/** A kind may always spend so much of the budget, however many kinds share it: no single step needs more. */
+const LEAST_SHARE = 200;
+/** So much of the budget is the engine's own. */
+const RESERVE = 50;
+/** So much of an error is kept. */
 const MAX_ERROR = 1_000;
 
-export type Outcome = "done" | "retry" | "dead";
+export type Outcome = "done" | "again" | "retry" | "dead";
 
-type Row = typeof work.$inferSelect;
-
-interface Finished {
-  readonly row: Row;
+interface Ended extends Ending {
   readonly outcome: Outcome;
-  readonly error: string | null;
 }
 
-/** Runs what is due until nothing is, or until half of what this invocation may spend is spent: then there is more. */
+interface Ran {
+  /** Whether work was left for want of budget or time. */
+  readonly more: boolean;
+  /** What came of each row last. */
+  readonly outcomes: ReadonlyMap<string, Outcome>;
+}
+
+/** Runs what is due. "more": the budget or the time of this invocation is spent, and there may be more to do. */
 export async function runDue(ctx: Context, kinds: WorkKinds): Promise<"more" | "finished"> {
+  const isRecurring = (kind: string) => kinds[kind]?.schedule !== undefined;
+  const { more } = await runAll(ctx, kinds, (shares) => claimDue(ctx, shares, [...shares.keys()].filter(isRecurring)));
+  return more ? "more" : "finished";
+}
+
+/** Runs the work that somebody was woken for, where it is due and nobody has it; recurring work also before its time. */
+export async function runWoken(
+  ctx: Context,
+  kinds: WorkKinds,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, Outcome>> {
+  const { outcomes } = await runAll(ctx, kinds, (shares) => claimWoken(ctx, shares, ids));
+  return outcomes;
+}
+
+async function runAll(
+  ctx: Context,
+  kinds: WorkKinds,
+  claim: (shares: Shares) => Promise<readonly WorkRow[]>,
+): Promise<Ran> {
+  const began = ctx.clock.now().getTime();
+  const budget = withoutReserve(ctx);
+  const isOver = () => meterOf(ctx)?.isLow() || ctx.clock.now().getTime() - began >= CLAIM_MS;
+  const outcomes = new Map<string, Outcome>();
+  const running = new Map<WorkRow, Promise<void>>();
+  const ended: Ended[] = [];
+  /** Kinds that may have more rows due than were claimed. */
+  const open = new Set(Object.keys(kinds));
+
   for (;;) {
-    if (meterOf(ctx)?.isLow()) return "more";
-    const rows = await claimDue(ctx, kinds);
-    if (rows.length === 0) return "finished";
-    await runAll(ctx, kinds, rows);
+    const shares = isOver() ? new Map<string, number>() : freeShares(kinds, open, running.keys());
+    if (shares.size > 0) {
+      const rows = await claim(shares);
+      for (const kind of leftUnfilled(kinds, shares, rows)) open.delete(kind);
+      const contexts = sharedBudget(budget, rows);
+      for (const row of rows)
+        running.set(
+          row,
+          run(contexts.get(row.kind) ?? ctx, kinds[row.kind], row).then((end) => {
+            running.delete(row);
+            ended.push(end);
+          }),
+        );
+    }
+    if (running.size === 0 && ended.length === 0) break;
+    await someEnd(running);
+    const now = ended.splice(0);
+    await endClaims(ctx, now);
+    for (const { row, outcome } of now) {
+      outcomes.set(row.id, outcome);
+      if (outcome === "again") open.add(row.kind);
+    }
+  }
+  wake(
+    ctx,
+    [...outcomes].flatMap(([id, outcome]) => (outcome === "again" ? [id] : [])),
+  );
+  return { more: open.size > 0, outcomes };
+}
+
+/** How many rows of each open kind may be claimed now. */
+function freeShares(kinds: WorkKinds, open: ReadonlySet<string>, running: Iterable<WorkRow>): Shares {
+  const busy = countByKind(running);
+  const shares = new Map<string, number>();
+  for (const kind of open) {
+    const free = (kinds[kind]?.atOnce ?? AT_ONCE) - (busy.get(kind) ?? 0);
+    if (free > 0) shares.set(kind, free);
+  }
+  return shares;
+}
+
+/** The kinds that had no more rows than they got. */
+function leftUnfilled(kinds: WorkKinds, shares: Shares, rows: readonly WorkRow[]): string[] {
+  const claimed = countByKind(rows);
+  return [...shares.keys()].filter(
+    (kind) => kinds[kind]?.schedule || (claimed.get(kind) ?? 0) < (shares.get(kind) ?? 0),
+  );
+}
+
+function countByKind(rows: Iterable<WorkRow>): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { kind } of rows) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return counts;
+}
+
+/** The same budget without what the engine needs itself to write down what ended. */
+function withoutReserve(ctx: Context): Context {
+  const meter = meterOf(ctx);
+  return meter ? metered(ctx, new Meter(Math.max(0, meter.left() - RESERVE))) : ctx;
+}
+
+/** For each kind a context that may spend its part of what is left of this invocation's budget. */
+function sharedBudget(ctx: Context, rows: readonly WorkRow[]): ReadonlyMap<string, Context> {
+  const meter = meterOf(ctx);
+  const kinds = new Set(rows.map(({ kind }) => kind));
+  if (!meter) return new Map();
+  const part = Math.max(LEAST_SHARE, Math.floor(meter.left() / kinds.size));
+  return new Map([...kinds].map((kind) => [kind, metered(ctx, new Meter(part))]));
+}
+
+/** Until one has ended, and on for as long as others end in quick succession. */
+async function someEnd(running: ReadonlyMap<WorkRow, Promise<void>>): Promise<void> {
+  if (running.size === 0) return;
+  await Promise.race(running.values());
+  for (let before = running.size + 1; running.size > 0 && running.size < before; ) {
+    before = running.size;
+    const quiet = after(QUIET_MS);
+    await Promise.race([Promise.all(running.values()), quiet.passed]);
+    quiet.cancel();
   }
 }
 
-/** Runs one piece of work that somebody was woken for; "skipped" where it is not due, or somebody has it. */
-export async function runOne(ctx: Context, kinds: WorkKinds, id: string): Promise<Outcome | "skipped"> {
-  const [row] = await claim(ctx, and(eq(work.id, id), eq(work.state, "due"), lte(work.due_at, nowOf(ctx))));
-  if (!row) return "skipped";
-  const [finished] = await runAll(ctx, kinds, [row]);
-  return finished?.outcome ?? "skipped";
-}
-
-/** Of each kind as much as may run at once: a hundred that hang hold up nothing of another kind. */
-function claimDue(ctx: Context, kinds: WorkKinds): Promise<Row[]> {
-  const now = nowOf(ctx);
-  const shares = Object.entries(kinds).map(
-    ([kind, { atOnce = 10 }]) => sql`${work.id} in (select id from work
-      where kind = ${kind} and state = 'due' and due_at <= ${now} order by due_at, id limit ${atOnce})`,
-  );
-  return claim(ctx, or(...shares));
-}
-
-function claim(ctx: Context, which: SQL | undefined): Promise<Row[]> {
-  if (which === undefined) return Promise.resolve([]);
-  const lease = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
-  return ctx.db
-    .update(work)
-    .set({ due_at: lease, attempts: sql`${work.attempts} + 1` })
-    .where(which)
-    .returning();
-}
-
-async function runAll(ctx: Context, kinds: WorkKinds, rows: readonly Row[]): Promise<Finished[]> {
-  const finished = await Promise.all(rows.map((row) => run(ctx, kinds[row.kind], row)));
-  await finish(ctx, finished);
-  return finished;
-}
-
-async function run(ctx: Context, kind: WorkKind | undefined, row: Row): Promise<Finished> {
+async function run(ctx: Context, kind: WorkKind | undefined, row: WorkRow): Promise<Ended> {
   try {
     if (!kind) throw new Error(`nothing does work of kind ${row.kind}`);
-    await within(kind.timeoutSeconds ?? 30, kind.run(ctx, row.payload));
-    return { row, outcome: "done", error: null };
+    const rest = await within(kind.timeoutSeconds ?? TIMEOUT_SECONDS, kind.run(ctx, row.payload, row));
+    return endOf(ctx, kind, row, rest);
   } catch (error) {
-    const text = describeError(error).slice(0, MAX_ERROR);
-    // There was no room for it in this invocation: no fault of its own.
-    if (error instanceof BudgetSpent) return { row, outcome: "retry", error: text };
-    const outcome = row.attempts >= MAX_ATTEMPTS ? "dead" : "retry";
-    const { id, kind: name, attempts } = row;
-    ctx.log.error(outcome === "dead" ? "work.dead" : "work.failed", { id, kind: name, attempts, error: text });
-    return { row, outcome, error: text };
+    const last_error = describeError(error).slice(0, MAX_ERROR);
+    // Work that this invocation had no room for is put off like failed work, and never dead for it.
+    const hadRoom = !(error instanceof BudgetSpent);
+    if (hadRoom && isExhausted(row.attempts, kind?.attempts ?? ATTEMPTS) && (await die(ctx, kind, row, last_error)))
+      return dead(ctx, kind, row, last_error);
+    return retry(ctx, kind, row, last_error);
   }
 }
 
-/** Rejects after so many seconds; what was begun goes on, and nobody waits for it. */
-async function within(seconds: number, working: Promise<void>): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Error(`it took longer than ${seconds} s`);
+function endOf(ctx: Context, kind: WorkKind, row: WorkRow, rest: Rest | undefined): Ended {
+  const payload = rest ? { payload: rest.payload } : {};
+  if (rest && rest.inSeconds !== null) {
+    if (rest.inSeconds > 0) wake(ctx, [row.id], rest.inSeconds);
+    const outcome = rest.inSeconds > 0 ? "done" : "again";
+    return { row, outcome, becomes: becomes(ctx, rest.inSeconds * 1000, payload) };
+  }
+  const due_at = nextTime(ctx, kind);
+  return { row, outcome: "done", becomes: due_at === null ? null : { ...becomes(ctx, 0, payload), due_at } };
+}
+
+function retry(ctx: Context, kind: WorkKind | undefined, row: WorkRow, last_error: string): Ended {
+  const { id, attempts } = row;
+  ctx.log.error("work.failed", { id, kind: row.kind, attempts, error: last_error });
+  const pause = jittered(pauseAfter(attempts, PAUSES), ctx.random.bytes(1)[0] ?? 0);
+  const later = becomes(ctx, pause, { attempts, last_error });
+  // Recurring work is tried again at its next time at the latest.
+  const next = nextTime(ctx, kind);
+  return { row, outcome: "retry", becomes: next !== null && next < later.due_at ? { ...later, due_at: next } : later };
+}
+
+function dead(ctx: Context, kind: WorkKind | undefined, row: WorkRow, last_error: string): Ended {
+  const { id, attempts } = row;
+  ctx.log.error("work.dead", { id, kind: row.kind, attempts, error: last_error });
+  const end = becomes(ctx, 0, { state: "dead", attempts, last_error });
+  return { row, outcome: "dead", becomes: { ...end, due_at: nextTime(ctx, kind) ?? end.due_at } };
+}
+
+function nextTime(ctx: Context, kind: WorkKind | undefined): string | null {
+  return kind?.schedule?.(ctx.clock.now()).toISOString() ?? null;
+}
+
+/** Does what the death of the work means. False when that failed: then the work is tried again. */
+async function die(ctx: Context, kind: WorkKind | undefined, row: WorkRow, error: string): Promise<boolean> {
+  if (!kind?.dead) return true;
   try {
-    await Promise.race([
-      working,
-      new Promise<never>((_, reject) => {
-        timer = setTimeout(reject, seconds * 1000, late);
-      }),
-    ]);
-  } finally {
-    clearTimeout(timer);
+    await within(kind.timeoutSeconds ?? TIMEOUT_SECONDS, kind.dead(ctx, row.payload, error));
+    return true;
+  } catch (cause) {
+    ctx.log.error("work.dead_failed", { id: row.id, kind: row.kind, error: describeError(cause) });
+    return false;
   }
 }
 
-async function finish(ctx: Context, finished: readonly Finished[]): Promise<void> {
-  const done = finished.filter(({ outcome }) => outcome === "done").map(({ row }) => [row.id, row.attempts]);
-  const again = finished
-    .filter(({ outcome }) => outcome !== "done")
-    .map(({ row, outcome, error }) => ({
-      id: row.id,
-      attempts: row.attempts,
-      state: outcome === "dead" ? "dead" : "due",
-      due_at: new Date(ctx.clock.now().getTime() + pauseMs(ctx, row.attempts)).toISOString(),
-      error,
-    }));
-  await runBatch(ctx.db, [
-    ...(done.length === 0
-      ? []
-      : [
-          rawStatement(
-            ctx.db,
-            sql`delete from work where (id, attempts) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]')
-              from json_each(${JSON.stringify(done)}))`,
-          ),
-        ]),
-    ...(again.length === 0
-      ? []
-      : [
-          rawStatement(
-            ctx.db,
-            sql`update work set state = f.state, due_at = f.due_at, last_error = f.error from (
-                select json_extract(value, '$.id') as id, json_extract(value, '$.attempts') as attempts,
-                  json_extract(value, '$.state') as state, json_extract(value, '$.due_at') as due_at,
-                  json_extract(value, '$.error') as error
-                from json_each(${JSON.stringify(again)})) as f
-              where work.id = f.id and work.attempts = f.attempts and work.state = 'due'`,
-          ),
-        ]),
-  ]);
+function becomes(ctx: Context, inMs: number, change: Partial<Becomes>): Becomes {
+  const due_at = new Date(ctx.clock.now().getTime() + inMs).toISOString();
+  return { state: "due", due_at, attempts: 0, last_error: null, ...change };
 }
 
-/** 1 s, 2 s, 4 s, ... up to an hour, each from half to all of it. */
-function pauseMs(ctx: Context, attempts: number): number {
-  const seconds = Math.min(LONGEST_PAUSE_SECONDS, 2 ** Math.min(attempts, 12));
-  return seconds * 1000 * (0.5 + (ctx.random.bytes(1)[0] ?? 0) / 512);
-}
-
-function nowOf(ctx: Context): string {
-  return ctx.clock.now().toISOString();
+/** Rejects after so many seconds. The work itself goes on unattended. */
+async function within<T>(seconds: number, working: Promise<T>): Promise<T> {
+  const time = after(seconds * 1000);
+  const late = time.passed.then(() => Promise.reject(new Error(`it took longer than ${seconds} s`)));
+  try {
+    return await Promise.race([working, late]);
+  } finally {
+    time.cancel();
+  }
 }

@@ -27,6 +27,11 @@ export class Meter {
     return Math.max(this.statements, this.requests) >= this.limit / 2;
   }
 
+  /** What may still be spent, of whichever there is less left. */
+  left(): number {
+    return this.limit - Math.max(this.statements, this.requests);
+  }
+
   spend(statements: number, requests: number): void {
     if (this.statements + statements > this.limit || this.requests + requests > this.limit)
       throw new BudgetSpent(`this invocation may have ${this.limit} D1 statements and ${this.limit} other requests`);
@@ -42,7 +47,7 @@ export function meterOf(ctx: Context): Meter | null {
   return meters.get(ctx) ?? null;
 }
 
-/** The same context, whose database and bindings count what they are asked. */
+/** The same context, whose database and bindings count what they are asked; of a metered one both meters count. */
 export function metered(ctx: Context, meter: Meter): Context {
   const { bindings } = ctx;
   const DB = meteredDatabase(bindings.DB, meter);

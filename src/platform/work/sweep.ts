@@ -1,0 +1,35 @@
+import type { Context } from "../context.ts";
+import type { Schedule } from "./schedule.ts";
+import type { Rest, WorkKind, WorkKinds } from "./work.ts";
+
+/**
+ * One slice of a sweep: handles what is due after `cursor`. Answers the cursor of the next slice, or null at the end; or both
+ * with the seconds to wait before the next slice.
+ */
+export type SweepStep = (ctx: Context, cursor: string | null) => Promise<string | null | Paused>;
+
+export interface Paused {
+  readonly cursor: string | null;
+  readonly inSeconds: number;
+}
+
+/** The name of a sweep's kind of work, which is its row's id. */
+export const sweepKind = (name: string): string => `sweep.${name}`;
+
+/** A sweep as recurring work: its row keeps the cursor. A missed, doubled or overlapping tick changes nothing. */
+export function sweep(
+  name: string,
+  schedule: Schedule,
+  step: SweepStep,
+  options: Pick<WorkKind, "whenFull"> = {},
+): WorkKinds {
+  const run: WorkKind["run"] = async (ctx, { cursor }) =>
+    restOf(await step(ctx, cursor == null ? null : String(cursor)));
+  return { [sweepKind(name)]: { run, schedule, timeoutSeconds: 45, atOnce: 1, ...options } };
+}
+
+function restOf(next: string | null | Paused): Rest {
+  if (next === null) return { payload: {}, inSeconds: null };
+  const { cursor, inSeconds } = typeof next === "string" ? { cursor: next, inSeconds: 0 } : next;
+  return { payload: { cursor }, inSeconds };
+}

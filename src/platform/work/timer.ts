@@ -1,0 +1,8 @@
+/** A pause that can be ended before its time; then `passed` never resolves. */
+export function after(ms: number): { passed: Promise<void>; cancel: () => void } {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const passed = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  return { passed, cancel: () => clearTimeout(timer) };
+}
