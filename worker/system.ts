@@ -1,8 +1,8 @@
 import { z } from "@hono/zod-openapi";
-import { sql } from "drizzle-orm";
 import { isRecovering } from "../src/authority/recovery.ts";
 import { unavailable } from "../src/platform/errors.ts";
 import { ok, type Route, route } from "../src/platform/route.ts";
+import { sealedUnder } from "../src/platform/sealing.ts";
 import { recovering } from "../src/platform/whole.ts";
 
 const status = z.object({ status: z.string() });
@@ -30,17 +30,17 @@ export const systemRoutes: Route[] = [
     answers: { 200: { description: "Ready", schema: status } },
     errors: [503],
     handler: async (ctx) => {
-      let sealed: { id: string }[];
+      let sealed: string[];
       try {
-        sealed = await ctx.db.all<{ id: string }>(sql`select id from sealing_keys`);
+        sealed = await sealedUnder(ctx.db);
       } catch (cause) {
         throw unavailable("database_unavailable", "the database does not answer, or is not migrated", 5, cause);
       }
-      const missing = sealed.filter((row) => !ctx.settings.sealingKeys.some((key) => key.id === row.id));
+      const missing = sealed.filter((id) => !ctx.settings.sealingKeys.some((key) => key.id === id));
       if (missing.length > 0) {
         throw unavailable(
           "sealing_key_missing",
-          `CERTCTL_SEALING_KEYS lacks the key ${missing.map((row) => row.id).join(", ")} that sealed this state`,
+          `CERTCTL_SEALING_KEYS lacks the key ${missing.join(", ")} that sealed this state`,
           60,
         );
       }

@@ -1,8 +1,19 @@
+import { issuerExists } from "../src/authority/issuers/rows.ts";
 import { localCas } from "../src/authority/local/ca.ts";
+import { retiredAt } from "../src/fleet/agents.ts";
+import { mayEnrol } from "../src/fleet/credentials.ts";
+import { targetsOfAgent } from "../src/fleet/mapping.ts";
+import { profileExists } from "../src/inventory/profiles.ts";
+import { forgetTarget, lastIssuanceFailed, openIssuance } from "../src/lifecycle/wiring.ts";
 import type { Wiring } from "../src/platform/context.ts";
 
 /** What is plugged into the wings. */
 export const WIRING: Wiring = {
   /** The CAs of each type of issuer: an outside one is a file in src/upstream and a line here. */
   cas: { GenericCA: localCas },
+  scopes: { profile: profileExists, issuer: issuerExists },
+  agents: { retiredAt, mayEnrol },
+  targetsOfAgent,
+  issuances: { open: openIssuance, lastFailed: lastIssuanceFailed },
+  targetDeleted: forgetTarget,
 };

@@ -1,4 +1,5 @@
 import { and, eq, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { grantStatement } from "../identity/grants.ts";
 import { mintKey } from "../identity/keys.ts";
 import { isActor, isReservedName, OTHER_THAN_AGENTS } from "../identity/names.ts";
@@ -168,6 +169,11 @@ export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): 
     return;
   }
   await runBatch(ctx.db, [update, ctx.audit("agent.update", agent.id, { fields: changed })]);
+}
+
+/** When the agent was retired; null while it is at work, and where there is none. A scalar subquery. */
+export function retiredAt(id: string | SQLiteColumn): SQL {
+  return sql`(select ${agents.retired_at} from ${agents} where ${agents.id} = ${id})`;
 }
 
 /** Condition: the agent is there and not retired. */

@@ -1,4 +1,4 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import { mustCover, permissionsOf } from "../identity/grants.ts";
 import { ownerOf } from "../identity/keys.ts";
 import { ownerIsDeactivated } from "../identity/live.ts";
@@ -127,6 +127,15 @@ export async function revokeCredential(ctx: Context, id: string): Promise<void> 
     ctx.audit("auth.agent_credential.revoke", id, { name: credential.name, uses: credential.uses }),
   ];
   await ifUnchanged(() => commit(ctx, statements));
+}
+
+/** Condition: a credential of this user would enrol agents if the user were active. */
+export function mayEnrol(ctx: Context, userId: string): SQL {
+  return rowExists(
+    table,
+    sql`${table.owner_type} = 'User' and ${table.owner_id} = ${userId} and ${table.revoked_at} is null
+      and ${table.uses} < ${table.max_uses} and ${table.expires_at} > ${timestamp(ctx)}`,
+  );
 }
 
 /** Opens the enrolment of an agent and nothing else. It is shown as a Bearer token, like an API key. */

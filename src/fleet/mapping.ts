@@ -1,4 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
+import { targetsOfCertificate } from "../inventory/certificates/targets.ts";
 import type { Context } from "../platform/context.ts";
 import { forbidden } from "../platform/errors.ts";
 import { agents, targets } from "./table.ts";
@@ -15,9 +16,9 @@ export interface MappedAgent {
  */
 export function agentsOfCertificate(ctx: Context, certificateId: string, served: (agentId: SQL) => SQL = () => sql`0`) {
   return ctx.db.all<MappedAgent>(sql`
-    select distinct a.id, a.retired_at, ${served(sql`a.id`)} as served from certificate_targets m
-    join ${targets} t on t.id = m.target_id join ${agents} a on a.id = t.agent_id
-    where m.certificate_id = ${certificateId} order by a.id`);
+    select distinct a.id, a.retired_at, ${served(sql`a.id`)} as served
+    from ${targets} t join ${agents} a on a.id = t.agent_id
+    where t.id in ${targetsOfCertificate(certificateId)} order by a.id`);
 }
 
 /** 403 unless one of the certificate's agents is this one. */
@@ -35,7 +36,11 @@ export function checkMapped(
 
 /** Condition: an agent at work still has a target of the certificate. Both are expressions of the outer query. */
 export function reaches(agentId: SQL, certificateId: SQL): SQL {
-  return sql`exists (select 1 from certificate_targets m
-    join ${targets} t on t.id = m.target_id join ${agents} a on a.id = t.agent_id
-    where m.certificate_id = ${certificateId} and a.id = ${agentId} and a.retired_at is null)`;
+  return sql`exists (select 1 from ${targets} t join ${agents} a on a.id = t.agent_id
+    where t.id in ${targetsOfCertificate(certificateId)} and a.id = ${agentId} and a.retired_at is null)`;
+}
+
+/** The ids of an agent's targets, as a subquery. */
+export function targetsOfAgent(agentId: string): SQL {
+  return sql`(select t.id from ${targets} t where t.agent_id = ${agentId})`;
 }

@@ -1,4 +1,5 @@
 import { and, asc, eq, isNull, type SQL, sql } from "drizzle-orm";
+import { countActiveOn } from "../inventory/certificates/targets.ts";
 import type { Context } from "../platform/context.ts";
 import { guard, noRow, type Statement } from "../platform/database.ts";
 import { nextUpdatedAt } from "../platform/rows.ts";
@@ -17,14 +18,11 @@ export interface FleetDependencies {
 
 /** What hangs on an agent now. */
 export async function dependenciesOf(ctx: Context, agentId: string): Promise<FleetDependencies> {
-  const [active, [certificates]] = await Promise.all([
+  const [active, active_certificates] = await Promise.all([
     ctx.db.select().from(targets).where(activeOf(agentId)).orderBy(asc(targets.id)),
-    ctx.db.all<{ n: number }>(sql`
-      select count(distinct c.id) as n from ${targets} t
-      join certificate_targets m on m.target_id = t.id join certificates c on c.id = m.certificate_id
-      where t.agent_id = ${agentId} and t.retired_at is null and c.status <> 'Archived'`),
+    countActiveOn(ctx, sql`(select ${targets.id} from ${targets} where ${activeOf(agentId)})`),
   ]);
-  return { targets: active, active_certificates: certificates?.n ?? 0 };
+  return { targets: active, active_certificates };
 }
 
 function activeOf(agentId: string): SQL | undefined {

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
-import { sql } from "drizzle-orm";
+import { certificatesOnTarget } from "../inventory/certificates/targets.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { rawStatement } from "../platform/database.ts";
+import type { Statement } from "../platform/database.ts";
 import { conflict, invalid, notFound } from "../platform/errors.ts";
 import { type Row, resource } from "../platform/resource.ts";
 import { ok, type Route, route } from "../platform/route.ts";
@@ -10,6 +10,13 @@ import { utf8 } from "../platform/text.ts";
 import { findAgent, isAtWork, statusOf } from "./agents.ts";
 import { targets as table } from "./table.ts";
 import { readConfig, TARGET_TYPE_NAMES, type TargetTypeName } from "./target-config.ts";
+
+declare module "../platform/context.ts" {
+  interface Wiring {
+    /** What belongs to the deletion of a target, before its row goes. */
+    targetDeleted(ctx: Context, id: string): Statement[];
+  }
+}
 
 const config = z.record(z.string(), z.unknown());
 
@@ -56,7 +63,7 @@ const targets = resource({
   sentOnUpdate: ["name", "type", "agent_id"],
   unique: ["name"],
   references: { agent_id: { table: "agents", kind: "agent" } },
-  blocks: [{ table: "certificate_targets", column: "target_id", kind: "certificate" }],
+  blocks: [{ count: certificatesOnTarget, kind: "certificate" }],
   filters: {
     agent_id: { schema: z.string(), column: table.agent_id },
     type: { schema: z.enum(TARGET_TYPE_NAMES), column: table.type },
@@ -64,7 +71,7 @@ const targets = resource({
   check,
   still: (row) => isAtWork(String(row.agent_id)),
   show: ({ sealed_secrets: _, ...shown }) => shown,
-  alsoDelete: (ctx, id) => [rawStatement(ctx.db, sql`update jobs set target_id = null where target_id = ${id}`)],
+  alsoDelete: (ctx, id) => ctx.wiring.targetDeleted(ctx, id),
 });
 
 /** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */

@@ -147,7 +147,7 @@ export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedK
     const { answer, statements } = await newKey(ctx, actor, { name: body.name, expires_at }, given);
     const all = [
       guard(sql`not ${isActor(body.name)}`),
-      ...stillThere(given),
+      ...stillThere(ctx, given),
       ...statements,
       ...given.map((grant) => grantStatement(ctx, actor, grant)),
       ...(given.some(isAdminGrant) ? [closeBootstrap(ctx)] : []),
@@ -275,10 +275,12 @@ function isOwn({ actor }: Context, { id, type }: ActorRef): boolean {
   return actor.id === id && actor.type === type;
 }
 
-/** Throws 410 for a retired agent: its key is for nothing but to be told so. The agents' table is another wing's. */
+/** Throws 410 for a retired agent: its key is for nothing but to be told so. */
 export async function mustBeAtWork(ctx: Context, { id, type }: ActorRef): Promise<void> {
   if (type !== "Agent") return;
-  const [row] = await ctx.db.all<{ retired_at: string | null }>(sql`select retired_at from agents where id = ${id}`);
+  const [row] = await ctx.db.all<{ retired_at: string | null }>(
+    sql`select ${ctx.wiring.agents.retiredAt(id)} as retired_at`,
+  );
   if (row?.retired_at) throw gone("agent_retired", `agent ${JSON.stringify(id)} was retired at ${row.retired_at}`);
 }
 

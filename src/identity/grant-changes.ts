@@ -76,7 +76,7 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
     const wanted = await permissionsOf(ctx, [grant]);
     await mustCover(ctx, wanted, `the role ${JSON.stringify(grant.role_id)}`, { until: expires_at });
     const statements = [
-      ...stillThere([grant]),
+      ...stillThere(ctx, [grant]),
       grantStatement(ctx, actor, { ...grant, expires_at }),
       ...(isAdminGrant(grant) ? [closeBootstrap(ctx)] : []),
       event(ctx, "auth.grant.create", actor, { ...grant, expires_at }),
@@ -125,9 +125,9 @@ export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, a
 }
 
 /** Guards that the roles and scopes of these are still there when the batch runs. */
-export function stillThere(given: readonly RoleInScope[]): Statement[] {
+export function stillThere(ctx: Context, given: readonly RoleInScope[]): Statement[] {
   const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !builtinRole(id));
-  const scopes = scopesStillExist(given);
+  const scopes = scopesStillExist(ctx, given);
   if (custom.length === 0) return scopes;
   const present = sql`(select count(*) from ${roles} where ${inList(roles.id, custom)}) = ${custom.length}`;
   return [guard(present), ...scopes];

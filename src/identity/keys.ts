@@ -1,4 +1,5 @@
-import { and, eq, getTableColumns, isNull, lt, or, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, isNull, lt, or, type SQL, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { type Actor, type ActorType, type Context, type LookupContext, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { randomId } from "../platform/ids.ts";
@@ -70,7 +71,7 @@ async function lookUpKey(ctx: LookupContext, value: string): Promise<Actor | nul
   const now = ctx.clock.now();
   const since = rightsGeneration();
   const rows = await ctx.db
-    .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles), retired_at: retirement() })
+    .select({ key: getTableColumns(apiKeys), grant: getTableColumns(actorRoles), retired_at: retirement(ctx) })
     .from(apiKeys)
     .leftJoin(
       actorRoles,
@@ -95,10 +96,21 @@ async function lookUpKey(ctx: LookupContext, value: string): Promise<Actor | nul
   return actor;
 }
 
-/** When the agent behind an agent's key was retired; null for all others. The agents' table is another wing's. */
-function retirement() {
+declare module "../platform/context.ts" {
+  interface Wiring {
+    readonly agents: {
+      /** When the agent was retired, as a scalar subquery; null while it is at work. */
+      retiredAt(id: string | SQLiteColumn): SQL;
+      /** Condition: a bootstrap credential of this user would enrol agents if the user were active. */
+      mayEnrol(ctx: Context, userId: string): SQL;
+    };
+  }
+}
+
+/** When the agent behind an agent's key was retired; null for all others. */
+function retirement({ wiring }: LookupContext) {
   return sql<string | null>`case when ${apiKeys.actor_type} = 'Agent'
-    then (select retired_at from agents where id = ${apiKeys.actor_id}) end`;
+    then ${wiring.agents.retiredAt(apiKeys.actor_id)} end`;
 }
 
 /** Records the use of a key at most once a minute; may be lost without harm. */

@@ -1,19 +1,11 @@
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, asc, eq, type SQL, sql } from "drizzle-orm";
 import { commit } from "../platform/commit.ts";
 import { type Context, type ScopeType, timestamp } from "../platform/context.ts";
-import {
-  guard,
-  noRow,
-  ReferenceViolation,
-  rowExists,
-  type Statement,
-  UniqueViolation,
-  unchanged,
-} from "../platform/database.ts";
+import { guard, noRow, ReferenceViolation, type Statement, UniqueViolation, unchanged } from "../platform/database.ts";
 import { type AppError, conflict, invalid, notFound } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { repeatedly } from "../platform/race.ts";
-import { checkIfMatch, checkReferences, nextUpdatedAt } from "../platform/rows.ts";
+import { checkIfMatch, nextUpdatedAt } from "../platform/rows.ts";
 import { forgetActors } from "./actors.ts";
 import { inScope, mustCover, TENANT, unexpired } from "./grants.ts";
 import { BUILTIN_ROLES, builtinRole, findPermission } from "./permissions.ts";
@@ -191,7 +183,7 @@ export async function grantPermission(
     if (held) return;
     try {
       await commit(ctx, [
-        ...scopesStillExist([scope]),
+        ...scopesStillExist(ctx, [scope]),
         ctx.db.insert(rolePermissions).values(row).onConflictDoNothing(),
         ctx.audit("auth.role.permission_add", id, { permission, ...scope }),
       ]);
@@ -241,25 +233,33 @@ export function namedScope({ scope_type, scope_id }: ScopeInput, prefix = ""): S
   return { scope_type, scope_id: id };
 }
 
-const SCOPED_TABLES = {
-  profile: { table: "profiles", kind: "profile" },
-  issuer: { table: "issuers", kind: "issuer" },
-} as const;
+declare module "../platform/context.ts" {
+  interface Wiring {
+    /** Conditions: the profile or issuer that a scope names exists. */
+    readonly scopes: Readonly<Record<Exclude<ScopeType, "global">, (id: string) => SQL>>;
+  }
+}
 
 /** The same, and the profile or issuer must exist: else 400. `prefix` is where in the body the scope is: `roles.0.`. */
 export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""): Promise<Scope> {
   const scope = namedScope(input, prefix);
   if (scope.scope_type === "global") return scope;
-  const field = `${prefix}scope_id`;
-  await checkReferences(ctx, { references: { [field]: SCOPED_TABLES[scope.scope_type] } }, { [field]: scope.scope_id });
+  const { scope_type, scope_id } = scope;
+  const [row] = await ctx.db.all<{ n: number }>(sql`select ${ctx.wiring.scopes[scope_type](scope_id)} as n`);
+  if (row?.n !== 1)
+    throw invalid(
+      `${prefix}scope_id`,
+      `${scope_type} ${JSON.stringify(scope_id)} does not exist`,
+      "reference_not_found",
+    );
   return scope;
 }
 
 /** Guards that the profiles and issuers of these are still there when the batch runs: a deleted one ends every right in its scope. */
-export function scopesStillExist(scopes: readonly Scope[], error?: () => AppError): Statement[] {
+export function scopesStillExist(ctx: Context, scopes: readonly Scope[], error?: () => AppError): Statement[] {
   return scopes.flatMap(({ scope_type, scope_id }) => {
     if (scope_type === "global") return [];
-    return [guard(rowExists(SCOPED_TABLES[scope_type].table, sql`id = ${scope_id}`), error)];
+    return [guard(ctx.wiring.scopes[scope_type](scope_id), error)];
   });
 }
 

@@ -2,7 +2,7 @@ import { and, asc, eq, isNotNull, isNull, not, type SQL, sql } from "drizzle-orm
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
-import { guard, inList, noRow, rowExists, type Statement } from "../platform/database.ts";
+import { guard, inList, noRow, type Statement } from "../platform/database.ts";
 import { conflict, notFound } from "../platform/errors.ts";
 import type { EventAction } from "../platform/events.ts";
 import { describeError } from "../platform/log.ts";
@@ -120,7 +120,7 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
   if (user.deactivated_at === null) return;
   const [grants, enrols] = await Promise.all([
     ctx.db.select().from(actorRoles).where(revivedGrants(ctx, id)),
-    ctx.db.get<{ n: number }>(sql`select ${mayEnrol(ctx, id)} as n`),
+    ctx.db.get<{ n: number }>(sql`select ${ctx.wiring.agents.mayEnrol(ctx, id)} as n`),
   ]);
   const revived = [...grants, ...(enrols.n === 1 ? [AGENT] : [])];
   await mustCover(ctx, await permissionsOf(ctx, revived), `the user ${JSON.stringify(id)}`);
@@ -137,7 +137,7 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
   await endSessionsOf(ctx, { id, type: "User" });
   await commit(ctx, [
     guard(noRow(actorRoles, others)),
-    ...(enrols.n === 1 ? [] : [guard(sql`not ${mayEnrol(ctx, id)}`)]),
+    ...(enrols.n === 1 ? [] : [guard(sql`not ${ctx.wiring.agents.mayEnrol(ctx, id)}`)]),
     ctx.db
       .update(users)
       .set({ deactivated_at: null, updated_at: nextUpdatedAt(ctx, user) })
@@ -148,15 +148,6 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
 
 /** What a bootstrap credential gives to whoever shows it. */
 const AGENT: RoleInScope = { role_id: "r-agent", scope_type: "global", scope_id: "" };
-
-/** Condition: bootstrap credentials stopped with the user that would still enrol agents. The table is another wing's. */
-function mayEnrol(ctx: Context, id: string): SQL {
-  return rowExists(
-    "agent_credentials",
-    sql`owner_type = 'User' and owner_id = ${id} and revoked_at is null and uses < max_uses
-      and expires_at > ${timestamp(ctx)}`,
-  );
-}
 
 /** Condition: a grant of the user or of the actors whose keys stopped with it. */
 function revivedGrants(ctx: Context, id: string): SQL | undefined {

@@ -1,9 +1,10 @@
 import { z } from "@hono/zod-openapi";
-import { eq } from "drizzle-orm";
+import { eq, type SQL } from "drizzle-orm";
 import { forgetActors } from "../identity/actors.ts";
 import { endScope } from "../identity/scope-end.ts";
 import { LEAF_EKUS } from "../pki/certificate.ts";
 import type { Context } from "../platform/context.ts";
+import { rowExists } from "../platform/database.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
 import { lineSchema, nameSchema, textSchema } from "../platform/rows.ts";
@@ -109,6 +110,11 @@ export const profiles = resource({
   alsoDelete: (ctx, id) => endScope(ctx, "profile", id),
   afterDelete: forgetActors,
 });
+
+/** Condition: the profile exists. */
+export function profileExists(id: string): SQL {
+  return rowExists(table, eq(table.id, id));
+}
 
 function checkProfile(profile: Profile): void {
   for (const [i, rule] of profile.allowed_key_algorithms.entries())

@@ -78,7 +78,7 @@ async function beginAlone(
   const { change, ca } = await changeOf(ctx, certificate, job, pem, digest);
   await runBatch(ctx.db, [
     guard(unchangedSince(certificate)),
-    guard(sql`not ${renewing(certificate.id)}`),
+    guard(sql`not ${renewing(ctx, certificate.id)}`),
     ...statements,
     ...transition(ctx, job, "Running", change),
     refreshStatus(ctx, certificate.id, timestamp(ctx)),

@@ -1,7 +1,7 @@
 import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
-import { type SQLiteColumn, type SQLiteTable, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { getTableConfig, type SQLiteColumn, type SQLiteTable, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import { ChangedMeanwhile } from "./errors.ts";
 
 export type Database = DrizzleD1Database & { readonly $client: D1Database };
@@ -19,6 +19,20 @@ export function openDatabase(d1: D1Database): Database {
  */
 export function rowOf(table: string) {
   return sqliteTable(table, { id: text("id").primaryKey() });
+}
+
+/** The table that a column's foreign key points to. */
+export function referenced(column: SQLiteColumn): SQLiteTable & { id: SQLiteColumn } {
+  const keys = getTableConfig(column.table).foreignKeys.map((key) => key.reference());
+  const found = keys.find(({ columns }) => columns.some((one) => one.name === column.name));
+  if (!found) throw new Error(`${column.name} is no foreign key`);
+  return found.foreignTable as SQLiteTable & { id: SQLiteColumn };
+}
+
+/** For a column with a foreign key: the id, or null when the row is gone that it names. */
+export function ifThere(column: SQLiteColumn, id: string | null): SQL {
+  const table = referenced(column);
+  return sql`(select ${table.id} from ${table} where ${table.id} = ${id})`;
 }
 
 /** A statement in SQL for a batch. (Drizzle's batch binds parameters through `stmt`, which its own raw statements lack.) */

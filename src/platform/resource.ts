@@ -31,6 +31,12 @@ export type ResourceTable = SQLiteTable & { id: SQLiteColumn; created_at: SQLite
 
 export type Row = Record<string, unknown> & { id: string; created_at: string; updated_at: string };
 
+/** Rows of the wing's own table, or a count that another wing gives as SQL. */
+type Block = { readonly kind: string; readonly plural?: string } & (
+  | { readonly table: string; readonly column: string }
+  | { readonly count: (id: string) => SQL }
+);
+
 /** What a plain resource is; `resource()` makes its five routes, their OpenAPI entries, paging, audit events and errors. */
 export interface ResourceSpec {
   /** Singular in the words of the API: "renewal policy"; and as an audit resource type: "renewal_policy". */
@@ -57,7 +63,7 @@ export interface ResourceSpec {
   /** Field to table of what it refers to: an absent one is a 400 that names it. */
   readonly references?: References;
   /** Rows that keep this one from being deleted: a 409 that counts them. */
-  readonly blocks?: readonly { table: string; column: string; kind: string; plural?: string }[];
+  readonly blocks?: readonly Block[];
   /**
    * The rows are profiles or issuers themselves: who holds a permission in the scope of one reaches that one, and its list
    * shows no other. Creating, and everything of a resource without this, needs the permission everywhere.
@@ -308,10 +314,12 @@ function storeOf(spec: ResourceSpec) {
 }
 
 async function checkBlocks(ctx: Context, spec: ResourceSpec, id: string): Promise<void> {
-  for (const { table, column, kind, plural } of spec.blocks ?? []) {
-    const [row] = await ctx.db.all<{ n: number }>(
-      sql`select count(*) as n from ${sql.identifier(table)} where ${sql.identifier(column)} = ${id}`,
-    );
+  for (const { kind, plural, ...block } of spec.blocks ?? []) {
+    const count =
+      "count" in block
+        ? block.count(id)
+        : sql`(select count(*) from ${sql.identifier(block.table)} where ${sql.identifier(block.column)} = ${id})`;
+    const [row] = await ctx.db.all<{ n: number }>(sql`select ${count} as n`);
     if (row && row.n > 0)
       throw conflict(
         "in_use",

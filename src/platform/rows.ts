@@ -10,8 +10,8 @@ import type { Page, PageRequest } from "./paging.ts";
 
 /** What resources share, whether they are declared by `resource()` or written out: fields, versions, pages, references. */
 
-/** Field to table of what it refers to. */
-export type References = Readonly<Record<string, { readonly table: string; readonly kind: string }>>;
+/** Field to table of what it refers to: by name where it is the wing's own, else by `referenced`. */
+export type References = Readonly<Record<string, { readonly table: string | SQLiteTable; readonly kind: string }>>;
 
 /** One line of text, as paths, host names and versions are. */
 export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");

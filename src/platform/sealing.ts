@@ -97,6 +97,11 @@ export function makeSealer(keys: readonly SealingKey[]): Sealer {
   };
 }
 
+/** The ids of the keys that have sealed something in this database. */
+export async function sealedUnder(db: Database): Promise<string[]> {
+  return (await db.select({ id: sealingKeys.id }).from(sealingKeys)).map(({ id }) => id);
+}
+
 /** Tells two keys of one id apart without telling anything of the key: 128 bits of an HMAC-SHA256 under it. */
 export async function checkValue(key: SealingKey): Promise<string> {
   return hex((await hmac(key, utf8("certctl-edge sealing key check"))).subarray(0, 16));

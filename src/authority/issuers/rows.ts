@@ -1,4 +1,4 @@
-import { eq } from "drizzle-orm";
+import { eq, type SQL } from "drizzle-orm";
 import { digest, toHex } from "../../pki/bytes.ts";
 import { type Certificate, parseCertificate } from "../../pki/certificate.ts";
 import { formatNameConstraints } from "../../pki/name-constraints.ts";
@@ -6,6 +6,7 @@ import type { SubjectName } from "../../pki/names.ts";
 import { subjectOf } from "../../pki/names.ts";
 import { certificatesFromPem, encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
+import { rowExists } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import { freeId } from "../../platform/rows.ts";
 import type { CaDescription } from "../ledger.ts";
@@ -83,6 +84,11 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
 /** The certificate of a CA and those above it; empty while it waits for its own. */
 export function chainOfRow(row: Pick<CaAuthorityRow, "cert_pem" | "chain_pem">): Certificate[] {
   return row.cert_pem === "" ? [] : certificatesFromPem(row.cert_pem + row.chain_pem).map(parseCertificate);
+}
+
+/** Condition: the issuer exists. */
+export function issuerExists(id: string): SQL {
+  return rowExists(issuers, eq(issuers.id, id));
 }
 
 /** An id for a CA that no issuer has either: both stand in the same URLs. */

@@ -68,7 +68,7 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
   try {
     const statements = [
       ctx.db.insert(oidcGroupMappings).values(row),
-      ...stillThere(row),
+      ...stillThere(ctx, row),
       event(ctx, "auth.oidc_mapping.add", row),
     ];
     await commit(ctx, statements, { answer: { status: 201, body: shown(row) } });
@@ -82,9 +82,9 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
 }
 
 /** Neither role nor scope was deleted since they were looked at; the provider has a foreign key. */
-function stillThere({ role_id, ...scope }: Mapping): Statement[] {
+function stillThere(ctx: Context, { role_id, ...scope }: Mapping): Statement[] {
   const role = builtinRole(role_id) ? [] : [guard(rowExists(roles, eq(roles.id, role_id)), justDeleted)];
-  return [...role, ...scopesStillExist([scope], justDeleted)];
+  return [...role, ...scopesStillExist(ctx, [scope], justDeleted)];
 }
 
 function justDeleted(): AppError {

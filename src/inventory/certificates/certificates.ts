@@ -8,7 +8,7 @@ import {
   guard,
   inList,
   ReferenceViolation,
-  rowOf,
+  referenced,
   type Statement,
   UniqueViolation,
   unchanged,
@@ -50,7 +50,7 @@ const SPEC = {
   references: {
     owner_id: { table: "owners", kind: "owner" },
     team_id: { table: "teams", kind: "team" },
-    issuer_id: { table: "issuers", kind: "issuer" },
+    issuer_id: { table: referenced(certificates.issuer_id), kind: "issuer" },
     renewal_policy_id: { table: "renewal_policies", kind: "renewal policy" },
     certificate_profile_id: { table: "profiles", kind: "certificate profile" },
   },
@@ -202,13 +202,13 @@ async function updateOnce(
 async function moveGuards(ctx: Context, before: Certificate, after: Certificate): Promise<Statement[]> {
   const moves = before.issuer_id !== after.issuer_id || before.certificate_profile_id !== after.certificate_profile_id;
   if (!moves || may(ctx.actor, "cert.issue", placeOf(after))) return [];
-  const [open] = await ctx.db.all<{ n: number }>(sql`select ${renewing(before.id)} as n`);
+  const [open] = await ctx.db.all<{ n: number }>(sql`select ${renewing(ctx, before.id)} as n`);
   if (open?.n === 1)
     throw conflict(
       "renewal_in_progress",
       "a renewal is under way and would be signed by the new profile and issuer, for which this needs the permission cert.issue",
     );
-  return [guard(sql`not ${renewing(before.id)}`)];
+  return [guard(sql`not ${renewing(ctx, before.id)}`)];
 }
 
 /** Holds while nobody has written the row since it was read. */
@@ -244,7 +244,7 @@ function canonicalNames(fields: Partial<CertificateFields>): { common_name?: str
 
 async function checkTargets(ctx: Context, ids: readonly string[]): Promise<string[]> {
   const wanted = [...new Set(ids)].sort();
-  const table = rowOf("targets");
+  const table = referenced(certificateTargets.target_id);
   const found = await ctx.db.select({ id: table.id }).from(table).where(inList(table.id, wanted));
   const missing = wanted.find((id) => !found.some((row) => row.id === id));
   if (missing !== undefined)
@@ -290,7 +290,7 @@ export async function listCertificates(
   const by = SORT[sort.key] ?? certificates.created_at;
   const direction = sort.descending ? down : up;
   const { data, ...rest } = await listPage<Certificate>(ctx, certificates, page, {
-    where: and(conditions(filter, ctx.clock.now()), visibleCertificates(ctx.actor, "cert.read")),
+    where: and(conditions(ctx, filter), visibleCertificates(ctx.actor, "cert.read")),
     order: [direction(by), direction(certificates.id)],
   });
   return { data: await viewsOf(ctx, data), ...rest };

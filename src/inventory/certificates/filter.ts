@@ -2,6 +2,7 @@ import { and, eq, gt, lt, lte, type SQL, sql } from "drizzle-orm";
 import { PkiError } from "../../pki/errors.ts";
 import { parseSan } from "../../pki/general-names.ts";
 import { normalSerial } from "../../pki/serials.ts";
+import type { Context } from "../../platform/context.ts";
 import { invalid } from "../../platform/errors.ts";
 import {
   type CertificateStatus,
@@ -35,7 +36,15 @@ export interface CertificateFilter {
   readonly q?: string | undefined;
 }
 
-export function conditions(filter: CertificateFilter, now: Date): SQL | undefined {
+declare module "../../platform/context.ts" {
+  interface Wiring {
+    /** The ids of the agent's targets, as a subquery. */
+    targetsOfAgent(agentId: string): SQL;
+  }
+}
+
+export function conditions({ clock, wiring }: Context, filter: CertificateFilter): SQL | undefined {
+  const now = clock.now();
   const when = <T>(value: T | undefined, condition: (value: T) => SQL | undefined) =>
     value === undefined ? undefined : condition(value);
   return and(
@@ -45,7 +54,7 @@ export function conditions(filter: CertificateFilter, now: Date): SQL | undefine
     when(filter.team_id, (value) => eq(certificates.team_id, value)),
     when(filter.issuer_id, (value) => eq(certificates.issuer_id, value)),
     when(filter.profile_id, (value) => eq(certificates.certificate_profile_id, value)),
-    when(filter.agent_id, ofAgent),
+    when(filter.agent_id, (value) => ofTargets(wiring.targetsOfAgent(value))),
     when(filter.expires_before, (value) => lt(certificates.expires_at, value)),
     when(filter.expires_after, (value) => gt(certificates.expires_at, value)),
     when(filter.created_after, (value) => gt(certificates.created_at, value)),
@@ -65,10 +74,9 @@ export function conditions(filter: CertificateFilter, now: Date): SQL | undefine
   );
 }
 
-function ofAgent(agentId: string): SQL {
+function ofTargets(targets: SQL): SQL {
   return sql`${certificates.id} in (
-    select ${certificateTargets.certificate_id} from ${certificateTargets}
-    join targets on targets.id = ${certificateTargets.target_id} where targets.agent_id = ${agentId})`;
+    select ${certificateTargets.certificate_id} from ${certificateTargets} where ${certificateTargets.target_id} in ${targets})`;
 }
 
 function ofVersion(condition: SQL): SQL {

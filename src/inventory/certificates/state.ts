@@ -9,12 +9,21 @@ import { latestNotAfter } from "./versions.ts";
  * open jobs), never counted up: so a repeated or late statement changes nothing.
  */
 
-const OPEN = sql.raw("('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')");
+declare module "../../platform/context.ts" {
+  interface Wiring {
+    /** Conditions on the issuances and renewals of a certificate. */
+    readonly issuances: {
+      /** One is open that was asked for at a time that meets `when`. */
+      open(certificateId: SQL, when?: (askedAt: SQL) => SQL): SQL;
+      /** The newest one failed. */
+      lastFailed(certificateId: SQL): SQL;
+    };
+  }
+}
 
-/** Condition: a job that issues is open for the certificate. */
-export function renewing(certificateId: string): SQL {
-  return sql`exists (select 1 from jobs j where j.certificate_id = ${certificateId} and j.status in ${OPEN}
-    and j.type in ('Issuance', 'Renewal'))`;
+/** Condition: an issuance or renewal of the certificate is open. */
+export function renewing({ wiring }: Context, certificateId: string): SQL {
+  return wiring.issuances.open(sql`${certificateId}`);
 }
 
 /** The later of now and a millisecond after `updated_at`: the row's version must rise with each write. */
@@ -28,18 +37,18 @@ export function raisedUpdatedAt(now: string): SQL {
  * heal: a certificate that expires or is revoked meanwhile shows that. Expiring begins a renewal window before the end, or
  * at the last third of the life of what lives shorter than that.
  */
-export function statusAt(now: string): SQL {
+export function statusAt({ wiring }: Context, now: string): SQL {
   const { id, status, expires_at, revoked_at, revocation_noted_at, renewal_policy_id } = certificates;
   const left = sql`(julianday(${expires_at}) - julianday(${now}))`;
   const life = sql`(select julianday(v.not_after) - julianday(v.not_before) from certificate_versions v
     where v.certificate_id = ${id} and v.not_after = ${expires_at} limit 1)`;
   const policyWindow = sql`(select p.renewal_window_days from renewal_policies p where p.id = ${renewal_policy_id})`;
-  const renewing = sql`exists (select 1 from jobs j where j.certificate_id = ${id} and j.status in ${OPEN}
-    and j.type in ('Issuance', 'Renewal')
-    and (${revoked_at} is null or j.created_at > ${revocation_noted_at})
-    and (${expires_at} is null or ${expires_at} > ${now} or j.created_at >= ${expires_at}))`;
-  const lastFailed = sql`(select j.status from jobs j where j.certificate_id = ${id}
-    and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
+  const renewing = wiring.issuances.open(
+    sql`${id}`,
+    (askedAt) => sql`(${revoked_at} is null or ${askedAt} > ${revocation_noted_at})
+      and (${expires_at} is null or ${expires_at} > ${now} or ${askedAt} >= ${expires_at})`,
+  );
+  const lastFailed = wiring.issuances.lastFailed(sql`${id}`);
   return sql`case
     when ${status} = 'Archived' then 'Archived'
     when ${renewing} then 'RenewalInProgress'
@@ -55,8 +64,8 @@ export function statusAt(now: string): SQL {
 export function refreshStatus(ctx: Context, certificateId: string, now: string): Statement {
   return ctx.db
     .update(certificates)
-    .set({ status: statusAt(now), updated_at: raisedUpdatedAt(now) })
-    .where(and(eq(certificates.id, certificateId), sql`${certificates.status} <> ${statusAt(now)}`));
+    .set({ status: statusAt(ctx, now), updated_at: raisedUpdatedAt(now) })
+    .where(and(eq(certificates.id, certificateId), sql`${certificates.status} <> ${statusAt(ctx, now)}`));
 }
 
 export interface RevokedVersion {
@@ -178,11 +187,11 @@ export interface StatusChange {
 export function dueForStatus(ctx: Context, now: string, limit: number): Promise<StatusChange[]> {
   const { id, status, expires_at, updated_at } = certificates;
   return ctx.db.all<StatusChange>(sql`
-    select ${id} as id, ${updated_at} as updated_at, ${status} as "from", ${statusAt(now)} as "to" from ${certificates}
+    select ${id} as id, ${updated_at} as updated_at, ${status} as "from", ${statusAt(ctx, now)} as "to" from ${certificates}
     where ${status} in ('Active', 'Expiring', 'RenewalInProgress')
       and ${expires_at} <= strftime('%Y-%m-%dT%H:%M:%fZ', ${now},
         '+' || (select coalesce(max(p.renewal_window_days), 0) from renewal_policies p) || ' days')
-      and ${status} <> ${statusAt(now)}
+      and ${status} <> ${statusAt(ctx, now)}
     order by ${expires_at} limit ${limit}`);
 }
 

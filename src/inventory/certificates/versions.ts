@@ -2,7 +2,7 @@ import { and, asc, desc, eq, gt, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { down } from "../../platform/cursor.ts";
-import { inList, rowExists, type Statement } from "../../platform/database.ts";
+import { ifThere, inList, rowExists, type Statement } from "../../platform/database.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { listPage } from "../../platform/rows.ts";
 import { keptRecord } from "./restored.ts";
@@ -76,7 +76,7 @@ async function currentIds(ctx: Context, certificateId: string): Promise<Set<stri
 export function addVersion(ctx: Context, version: Version): Statement {
   return ctx.db
     .insert(certificateVersions)
-    .values({ ...version, agent_id: sql`(select id from agents where id = ${version.agent_id})` })
+    .values({ ...version, agent_id: ifThere(certificateVersions.agent_id, version.agent_id) })
     .onConflictDoNothing({ target: [certificateVersions.issuer_id, certificateVersions.serial_number] });
 }
 

@@ -1,0 +1,25 @@
+import { eq, type SQL, sql } from "drizzle-orm";
+import type { Context } from "../platform/context.ts";
+import type { Statement } from "../platform/database.ts";
+import { OPEN } from "./jobs.ts";
+import { jobs } from "./table.ts";
+
+/** What the wings above this one need to know of jobs; `worker/wiring.ts` hands it to them. */
+
+/** Condition: an issuance or renewal of the certificate is open and was asked for at a time that meets `when`. */
+export function openIssuance(certificateId: SQL, when: (askedAt: SQL) => SQL = () => sql`true`): SQL {
+  return sql`exists (select 1 from ${jobs} j where j.certificate_id = ${certificateId}
+    and j.status in ${sql.raw(`('${OPEN.join("', '")}')`)} and j.type in ('Issuance', 'Renewal')
+    and ${when(sql`j.created_at`)})`;
+}
+
+/** Condition: the newest issuance or renewal of the certificate failed. */
+export function lastIssuanceFailed(certificateId: SQL): SQL {
+  return sql`(select j.status from ${jobs} j where j.certificate_id = ${certificateId}
+    and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
+}
+
+/** Jobs outlive their target: they name none then. */
+export function forgetTarget(ctx: Context, id: string): Statement[] {
+  return [ctx.db.update(jobs).set({ target_id: null }).where(eq(jobs.target_id, id))];
+}
