@@ -167,6 +167,3 @@ export const TABLE_PLANTS = [
     files: { "src/fleet/agents.ts": DECLARED["src/inventory/certificates/table.ts"] },
   },
 ];
-
-/** Violations that are still to be mended. */
-export const KNOWN = ["src/authority/revocation.ts -> jobs"];

@@ -4,7 +4,7 @@ import { retiredAt } from "../src/fleet/agents.ts";
 import { mayEnrol } from "../src/fleet/credentials.ts";
 import { targetsOfAgent } from "../src/fleet/mapping.ts";
 import { profileExists } from "../src/inventory/profiles.ts";
-import { forgetTarget, lastIssuanceFailed, openIssuance } from "../src/lifecycle/wiring.ts";
+import { forgetTarget, isBeingSigned, lastIssuanceFailed, openIssuance, orderedFrom } from "../src/lifecycle/wiring.ts";
 import type { Wiring } from "../src/platform/context.ts";
 
 /** What is plugged into the wings. */
@@ -14,6 +14,7 @@ export const WIRING: Wiring = {
   scopes: { profile: profileExists, issuer: issuerExists },
   agents: { retiredAt, mayEnrol },
   targetsOfAgent,
+  orders: { casOf: orderedFrom, areRunning: isBeingSigned },
   issuances: { open: openIssuance, lastFailed: lastIssuanceFailed },
   targetDeleted: forgetTarget,
 };

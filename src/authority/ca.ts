@@ -59,6 +59,13 @@ export type CaTypes = Readonly<Record<string, CaType>>;
 declare module "../platform/context.ts" {
   interface Wiring {
     readonly cas: CaTypes;
+    /** What was ordered for a certificate and may not have arrived as a version yet. */
+    readonly orders: {
+      /** The CAs of all its orders. */
+      casOf(ctx: Context, certificateId: string): Promise<CaReference[]>;
+      /** Whether a CA may be signing for it now. */
+      areRunning(ctx: Context, certificateId: string): Promise<boolean>;
+    };
   }
 }
 

@@ -1,4 +1,3 @@
-import { sql } from "drizzle-orm";
 import { mustFindCertificate } from "../inventory/certificates/certificates.ts";
 import { releaseStatements, revokeStatements } from "../inventory/certificates/state.ts";
 import { casOfVersions, type Version, validVersions } from "../inventory/certificates/versions.ts";
@@ -42,7 +41,7 @@ interface Found extends RevokedVersion {
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
   await mustFindCertificate(ctx, id);
   const outcome = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
-  if (isNotIssued(outcome) && (await isBeingSigned(ctx, id))) throw beingSigned();
+  if (isNotIssued(outcome) && (await ctx.wiring.orders.areRunning(ctx, id))) throw beingSigned();
   await writeRevocation(ctx, id, entriesOrThrow(outcome), outcome.recordings);
   // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
   const again = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
@@ -144,18 +143,14 @@ interface IssuingCa extends CaReference {
 }
 
 /**
- * Every CA that may have issued for the record: those of its versions and of its jobs, which store what will be signed before
- * it is. The issuer may have a thousand other CAs: those are not asked.
+ * Every CA that may have issued for the record: those of its versions and of its orders, which are stored before anything is
+ * signed. The issuer may have a thousand other CAs: those are not asked.
  */
 async function casFor(ctx: Context, certificateId: string): Promise<IssuingCa[]> {
   const [issuing, valid, ordered] = await Promise.all([
     casOfVersions(ctx, certificateId),
     validVersions(ctx, certificateId),
-    ctx.db.all<CaReference>(
-      sql`select distinct json_extract(approved, '$.issuer_id') as issuer_id, json_extract(approved, '$.ca_id') as ca_id,
-          json_extract(approved, '$.ca_key') as ca_key
-        from jobs where certificate_id = ${certificateId} and approved is not null`,
-    ),
+    ctx.wiring.orders.casOf(ctx, certificateId),
   ]);
   const same = (a: CaReference, b: CaReference) => a.issuer_id === b.issuer_id && a.ca_id === b.ca_id;
   // A CA that issued a version is not deleted, so that its id names no other.
@@ -220,14 +215,6 @@ function entriesOrThrow({ entries, refusals }: Outcome): readonly Found[] {
 
 function isNotIssued({ entries, refusals }: Outcome): boolean {
   return entries.length === 0 && refusals.every(({ code }) => code === "not_issued");
-}
-
-/** A job that has begun to sign will have it signed, whatever the CA says now. */
-async function isBeingSigned(ctx: Context, certificateId: string): Promise<boolean> {
-  const [row] = await ctx.db.all<{ n: number }>(
-    sql`select exists (select 1 from jobs where certificate_id = ${certificateId} and status = 'Running') as n`,
-  );
-  return row?.n === 1;
 }
 
 function beingSigned(): AppError {

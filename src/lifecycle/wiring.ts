@@ -1,4 +1,5 @@
-import { eq, type SQL, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
+import type { CaReference } from "../authority/ca.ts";
 import type { Context } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { OPEN } from "./jobs.ts";
@@ -17,6 +18,21 @@ export function openIssuance(certificateId: SQL, when: (askedAt: SQL) => SQL = (
 export function lastIssuanceFailed(certificateId: SQL): SQL {
   return sql`(select j.status from ${jobs} j where j.certificate_id = ${certificateId}
     and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
+}
+
+/** The CAs of what was ordered for a certificate: a job stores it before anything is signed. */
+export function orderedFrom(ctx: Context, certificateId: string): Promise<CaReference[]> {
+  const part = (name: keyof CaReference) =>
+    sql`json_extract(${jobs.approved}, ${`$.${name}`}) as ${sql.identifier(name)}`;
+  return ctx.db.all<CaReference>(sql`
+    select distinct ${part("issuer_id")}, ${part("ca_id")}, ${part("ca_key")} from ${jobs}
+    where ${jobs.certificate_id} = ${certificateId} and ${jobs.approved} is not null`);
+}
+
+/** Whether a job of the certificate has begun to have it signed: it will be, whatever the CA says now. */
+export async function isBeingSigned(ctx: Context, certificateId: string): Promise<boolean> {
+  const running = and(eq(jobs.certificate_id, certificateId), eq(jobs.status, "Running"));
+  return (await ctx.db.select({ id: jobs.id }).from(jobs).where(running).limit(1)).length > 0;
 }
 
 /** Jobs outlive their target: they name none then. */
