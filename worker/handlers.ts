@@ -1,3 +1,4 @@
+import { issuerWork } from "../src/authority/issuers/issuers.ts";
 import { withdrawalWork } from "../src/authority/issuers/withdrawal.ts";
 import { endLedgers, recordLedgers } from "../src/authority/ledgers.ts";
 import { purgeWork } from "../src/authority/local/purge.ts";
@@ -23,6 +24,7 @@ const ATTUNE = "ledgers.attune";
 /** What is done with each kind of work. */
 export const workKinds: WorkKinds = {
   ...purgeWork,
+  ...issuerWork,
   ...withdrawalWork,
   ...providerWork,
   ...alertWork,

@@ -1,5 +1,5 @@
 import { issuerExists } from "../src/authority/issuers/rows.ts";
-import { localCas } from "../src/authority/local/ca.ts";
+import { genericCa } from "../src/authority/local/issuer.ts";
 import { retiredAt } from "../src/fleet/agents.ts";
 import { mayEnrol } from "../src/fleet/credentials.ts";
 import { targetsOfAgent } from "../src/fleet/mapping.ts";
@@ -10,7 +10,7 @@ import type { Wiring } from "../src/platform/context.ts";
 /** What is plugged into the wings. */
 export const WIRING: Wiring = {
   /** The CAs of each type of issuer: an outside one is a file in src/upstream and a line here. */
-  cas: { GenericCA: localCas },
+  cas: { GenericCA: genericCa },
   scopes: { profile: profileExists, issuer: issuerExists },
   agents: { retiredAt, mayEnrol },
   targetsOfAgent,

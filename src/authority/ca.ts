@@ -1,7 +1,7 @@
 import { eq } from "drizzle-orm";
 import type { Bytes } from "../pki/bytes.ts";
 import type { GeneralName } from "../pki/general-names.ts";
-import type { Context } from "../platform/context.ts";
+import type { AuditDetails, Context } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { invalid } from "../platform/errors.ts";
 import type { Refusal, RevocationReason } from "./ledger.ts";
@@ -45,12 +45,68 @@ export interface Ca {
 /** Which CA something was ordered from. */
 export type CaReference = Pick<Ca, "issuer_id" | "ca_id"> & { readonly ca_key?: string | null | undefined };
 
-/** CAs of one type of issuer. */
+/** What there is to know of one type of issuer: its CAs, and what its issuers are made of. */
 export interface CaType {
   /** The CA that signs for the issuer now. Throws AppError 409 where it has none that can. */
   signing(ctx: Context, issuer: IssuerRow): Promise<Ca>;
   /** The CA of a reference, whatever its state; null where it is gone. */
   find(ctx: Context, issuer: IssuerRow, ca: CaReference): Promise<Ca | null>;
+
+  /** Checks the configuration of a new issuer (AppError 400); the answer makes what it asks for. */
+  creation(config: Readonly<Record<string, unknown>>): (ctx: Context, issuer: NewIssuer) => Promise<IssuerPart>;
+  /** Absent fields of the configuration keep their value. */
+  change(ctx: Context, before: IssuerRow, change: IssuerChange): Promise<IssuerPart>;
+  /** Issuers as the API shows them, by id. */
+  show(ctx: Context, rows: readonly IssuerRow[]): Promise<ReadonlyMap<string, ShownIssuer>>;
+  /** What goes along with a deleted issuer. Throws AppError 409 where something needs it. */
+  leaving(ctx: Context, issuer: IssuerRow): Promise<Leaving>;
+  /** Ends a deleted issuer at its CA: it is called until it succeeds. */
+  end(ctx: Context, what: Leaving["end"]): Promise<void>;
+}
+
+export type NewIssuer = Pick<IssuerRow, "id" | "name">;
+
+export interface IssuerChange {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Takes a certificate of the CA that ends before those that it issued. */
+  readonly force: boolean;
+  readonly updated_at: string;
+}
+
+/** The part of an issuer that its type decides. */
+export interface IssuerPart {
+  /** Without secrets. */
+  readonly config: Record<string, unknown>;
+  readonly sealed_config: string | null;
+  /** Rows that refer to the issuer's own. */
+  readonly statements: readonly Statement[];
+  readonly recording: Recording;
+  /** For the audit event. */
+  readonly details: AuditDetails;
+  readonly shown: ShownIssuer;
+}
+
+/** Secrets are masked. */
+export interface ShownIssuer {
+  readonly config: Record<string, unknown>;
+  /** What of the CA's chain should be known; absent where nothing is. */
+  readonly warnings?: readonly string[];
+  /** What its CAs go on trying in vain; absent where that is nothing. */
+  readonly problems?: readonly CaProblem[];
+}
+
+export interface CaProblem {
+  readonly ca_id: string;
+  readonly task: string;
+  readonly since: string;
+  readonly error: string;
+}
+
+export interface Leaving {
+  /** For the batch that deletes the issuer's row, before that. */
+  readonly statements: readonly Statement[];
+  /** What `end` needs, as JSON. */
+  readonly end: Readonly<Record<string, unknown>>;
 }
 
 /** By the type of issuer. */

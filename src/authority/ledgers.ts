@@ -1,6 +1,6 @@
 import { and, asc, eq, gt, isNull, lte, or, type SQL } from "drizzle-orm";
 import { type Context, timestamp } from "../platform/context.ts";
-import { guard, noRow, rowExists, runBatch, type Statement } from "../platform/database.ts";
+import { guard, inList, noRow, rowExists, runBatch, type Statement } from "../platform/database.ts";
 import { type AppError, unavailable } from "../platform/errors.ts";
 import { randomId } from "../platform/ids.ts";
 import { describeError } from "../platform/log.ts";
@@ -26,9 +26,9 @@ export async function beginLedger(ctx: Context): Promise<string> {
   return id;
 }
 
-/** For the batch with the CA's row: fails (503) where its ledger was given up meanwhile. */
-export function ledgerStands(id: string): Statement {
-  return guard(rowExists(ledgers, and(eq(ledgers.id, id), isNull(ledgers.ending_at))), creationGivenUp);
+/** For the batch with the CA's row: fails with `error` where its ledger was given up meanwhile. */
+export function ledgerStands(id: string, error: () => AppError): Statement {
+  return guard(rowExists(ledgers, and(eq(ledgers.id, id), isNull(ledgers.ending_at))), error);
 }
 
 /** 503: a CA was made, and its rows cannot be written any more. */
@@ -56,6 +56,16 @@ export async function endLedgers(ctx: Context, cursor: string | null): Promise<s
     .limit(AT_ONCE);
   for (const { id } of rows) await endLedger(ctx, id);
   return rows.length < AT_ONCE ? null : (rows.at(-1)?.id ?? null);
+}
+
+/** Ends these ledgers now, whose issuer was deleted: none signs for anybody any more. What fails is left to the sweep. */
+export async function endLedgersOf(ctx: Context, ids: readonly string[]): Promise<void> {
+  if (await isRecovering(ctx)) return;
+  await ctx.db
+    .update(ledgers)
+    .set({ ending_at: timestamp(ctx) })
+    .where(and(inList(ledgers.id, ids), isNull(ledgers.ending_at)));
+  for (const id of ids) await endLedger(ctx, id);
 }
 
 /** Nobody has its CA, nobody is making it, and it is time to ask. */

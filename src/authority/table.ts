@@ -3,12 +3,14 @@ import type { SubjectName } from "../pki/names.ts";
 import type { CaState, NameConstraintValues } from "./ledger.ts";
 import type { LedgerProblem } from "./ledger-inventory.ts";
 
-/** An outside or inside CA that certificates come from. `config` holds no secret: those are sealed in the ledger. */
+/** An outside or inside CA that certificates come from. `config` holds no secret. */
 export const issuers = sqliteTable("issuers", {
   id: text().primaryKey(),
   name: text().notNull().unique(),
   type: text().notNull(),
   config: text({ mode: "json" }).$type<Record<string, unknown>>().notNull(),
+  /** The secrets of the configuration of an outside CA; null: it has none, or they are in a ledger. */
+  sealed_config: text(),
   enabled: integer({ mode: "boolean" }).notNull(),
   last_tested_at: text(),
   test_status: text({ enum: ["untested", "success", "failed"] }).notNull(),

@@ -3,7 +3,7 @@ import { invalid } from "../../platform/errors.ts";
 import { asIs, pageAnswer, pageOf, pageQuery } from "../../platform/paging.ts";
 import { created, noContent, ok, type Route, route } from "../../platform/route.ts";
 import { etagOf, idSchema, nameSchema, textSchema } from "../../platform/rows.ts";
-import { caSubject, genericCaConfig, ISSUER_TYPES, keyAlgorithm, revocationReason } from "./config.ts";
+import { caSubject, ISSUER_TYPES, keyAlgorithm, revocationReason } from "./config.ts";
 import { caScope, createIntermediate, listCas, mustFindCa, retireCa, viewOf } from "./intermediates.ts";
 import {
   createIssuer,
@@ -15,7 +15,6 @@ import {
   testIssuer,
   updateIssuer,
 } from "./issuers.ts";
-
 import { pastRoutes } from "./past-api.ts";
 
 const dateTime = z.string().openapi({ format: "date-time" });
@@ -79,22 +78,6 @@ const updateBody = z.strictObject({
   ...managed,
 });
 
-const changedConfig = z.strictObject(
-  Object.fromEntries(
-    Object.entries(genericCaConfig.shape).map(([name, schema]) => [name, (schema as z.ZodType).nullish()]),
-  ),
-);
-
-function configOf<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const path = ["config", ...(issue?.path ?? []).map(String)].join(".");
-  if (issue?.code === "unrecognized_keys")
-    throw invalid(`${path}.${issue.keys[0]}`, "is not a field of this configuration");
-  throw invalid(path, (issue?.message ?? "is not valid").replace(/^Invalid input: /, ""));
-}
-
 /** A CA that is brought in comes with its past. */
 const CREATE_LIMIT = 16 * 1024 * 1024;
 
@@ -130,10 +113,7 @@ const ownRoutes: Route[] = [
     location: "/api/v1/issuers",
     answers: { 201: { description: "Created", schema: answer } },
     errors: [409],
-    handler: async (ctx, { body }) => {
-      const config = body.type === "GenericCA" ? configOf(genericCaConfig, body.config) : {};
-      return created(await createIssuer(ctx, { ...body, id: body.id, config }));
-    },
+    handler: async (ctx, { body }) => created(await createIssuer(ctx, { ...body, id: body.id })),
   }),
   route({
     operationId: "getIssuer",
@@ -165,9 +145,7 @@ const ownRoutes: Route[] = [
     answers: { 200: { description: "The issuer as it is now", schema: answer } },
     errors: [409, 412],
     handler: async (ctx, input) => {
-      const { config } = input.body;
-      const changes = { ...input.body, config: config ? configOf(changedConfig, config) : null };
-      const view = await updateIssuer(ctx, input.params.id, changes, input.ifMatch);
+      const view = await updateIssuer(ctx, input.params.id, input.body, input.ifMatch);
       return ok(view, answered(view));
     },
   }),

@@ -136,4 +136,10 @@ export type GenericCaConfig = z.output<typeof genericCaConfig>;
 
 /** The secret fields of this type's configuration: they answer as `********` and `********` keeps them. */
 export const SECRET_FIELDS: readonly (keyof GenericCaConfig)[] = ["ca_key_pem"];
-export const MASK = "********";
+
+/** In a change every field may be absent, or null. */
+export const changedGenericCaConfig = z.strictObject(
+  Object.fromEntries(
+    Object.entries(genericCaConfig.shape).map(([name, schema]) => [name, (schema as z.ZodType).nullish()]),
+  ),
+);

@@ -24,12 +24,13 @@ import {
   type RevokedEntry,
 } from "../ledger.ts";
 import { beginLedger, creationGivenUp, ledgerStands } from "../ledgers.ts";
+import { ownCaOf } from "../local/issuer.ts";
 import { purgeEntry } from "../local/purge.ts";
 import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
 import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
-import { mustFindIssuer, ownCaOf } from "./issuers.ts";
+import { mustFindIssuer } from "./issuers.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { type Creation, recordIntent, withdrawNow } from "./withdrawal.ts";
 
@@ -109,7 +110,7 @@ export async function createIntermediate(
   const details = { issuer_id: issuer.id, parent_ca_id: parent.id, serial_number: issued.serial, ledger_id };
   const statements = [
     ...withdraw(ctx, intent),
-    ledgerStands(ledger_id),
+    ledgerStands(ledger_id, creationGivenUp),
     ctx.db.insert(certificateAuthorities).values(row),
     ctx.audit("intermediate_ca.create", id, details),
     ...markStatements(ctx, [issued, creationOf(ca)]),

@@ -14,12 +14,9 @@ import { crlOfConfig, entriesOfConfig } from "./imported.ts";
 
 /** How an issuer's own CA comes to be: made inside, brought in, or a subordinate that waits for its certificate. */
 
-export interface NewIssuer {
-  readonly id: string | undefined;
+interface CaOrigin {
   readonly name: string;
-  readonly type: string;
   readonly config: GenericCaConfig;
-  readonly enabled: boolean;
 }
 
 const DAY = 86_400;
@@ -53,7 +50,7 @@ export async function makeCa(
   ctx: Context,
   ledger: Ledger,
   place: { ledger_id: string; ca_id: string },
-  issuer: NewIssuer,
+  issuer: CaOrigin,
 ): Promise<CaDescription | Refusal> {
   const { config } = issuer;
   const common = {
@@ -117,7 +114,7 @@ function readMaterial(config: GenericCaConfig) {
 }
 
 /** The subject of a CA that is made here. */
-export function subjectOf(issuer: NewIssuer) {
+export function subjectOf(issuer: CaOrigin) {
   const { ca_common_name, organization, organizational_unit, country } = issuer.config;
   return { common_name: ca_common_name ?? issuer.name.slice(0, 64).trim(), organization, organizational_unit, country };
 }

@@ -1,13 +1,8 @@
 import { and, eq, isNotNull } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
 import { inList } from "../../platform/database.ts";
-import type { LedgerProblem } from "../ledger-inventory.ts";
+import type { CaProblem } from "../ca.ts";
 import { certificateAuthorities, ledgers } from "../table.ts";
-
-/** A problem of a ledger, with the CA that it is the ledger of. */
-export interface CaProblem extends LedgerProblem {
-  readonly ca_id: string;
-}
 
 /** What the ledgers of these issuers have reported, by issuer; issuers without a problem are not among them. */
 export async function problemsOf(

@@ -71,6 +71,7 @@ async function issuerRow(ctx: Context, ca: CaDescription, name: string): Promise
     name: taken ? ca.ca_id : name,
     type: "GenericCA",
     config: { key_algorithm: ca.algorithm, crl_shards: ca.crl_shards, validity_days: DEFAULT_VALIDITY_DAYS },
+    sealed_config: null,
     enabled: true,
     last_tested_at: null,
     test_status: "untested",

@@ -2,7 +2,7 @@ import { and, eq, isNull } from "drizzle-orm";
 import { fromHex } from "../../pki/bytes.ts";
 import type { Context } from "../../platform/context.ts";
 import { conflict, unavailable } from "../../platform/errors.ts";
-import type { Ca, CaCertificate, CaType, Order, Recording, RevocationOutcome } from "../ca.ts";
+import type { Ca, CaCertificate, CaReference, Order, Recording, RevocationOutcome } from "../ca.ts";
 import { type Issued, type Ledger, ledgerOf, type RevokeResult } from "../ledger.ts";
 import { acknowledgeLater, type MarkedFact, markStatements } from "../marks.ts";
 import { refusalError } from "../refusals.ts";
@@ -15,24 +15,24 @@ import { purgeEntry } from "./purge.ts";
 export const DEFAULT_VALIDITY_DAYS = 90;
 const DAY = 86_400;
 
-export const localCas: CaType = {
-  async signing(ctx, issuer) {
-    const row = await issuingRow(ctx, issuer);
-    if (row.state !== "active")
-      throw conflict("ca_not_active", `CA ${row.id} of issuer ${issuer.id} is ${row.state}: it signs no leaves`);
-    return localCa(ctx, row, issuer);
-  },
+/** As `CaType.signing`. */
+export async function signingLocalCa(ctx: Context, issuer: IssuerRow): Promise<Ca> {
+  const row = await issuingRow(ctx, issuer);
+  if (row.state !== "active")
+    throw conflict("ca_not_active", `CA ${row.id} of issuer ${issuer.id} is ${row.state}: it signs no leaves`);
+  return localCa(ctx, row, issuer);
+}
 
-  async find(ctx, issuer, { ca_id, ca_key }) {
-    const [row] = await ctx.db
-      .select()
-      .from(certificateAuthorities)
-      .where(and(eq(certificateAuthorities.issuer_id, issuer.id), eq(certificateAuthorities.ca_id, ca_id)));
-    // An issuer that was deleted and made again has the id of the old one, and another key.
-    if (!row || (ca_key && ca_key !== row.key_hash_sha256)) return null;
-    return localCa(ctx, row, issuer);
-  },
-};
+/** As `CaType.find`. */
+export async function findLocalCa(ctx: Context, issuer: IssuerRow, { ca_id, ca_key }: CaReference): Promise<Ca | null> {
+  const [row] = await ctx.db
+    .select()
+    .from(certificateAuthorities)
+    .where(and(eq(certificateAuthorities.issuer_id, issuer.id), eq(certificateAuthorities.ca_id, ca_id)));
+  // An issuer that was deleted and made again has the id of the old one, and another key.
+  if (!row || (ca_key && ca_key !== row.key_hash_sha256)) return null;
+  return localCa(ctx, row, issuer);
+}
 
 /** The row of the CA that an issuer's `issuing_ca_id` names: its own where it names none. */
 async function issuingRow(ctx: Context, issuer: IssuerRow): Promise<CaAuthorityRow> {

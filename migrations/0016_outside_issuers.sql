@@ -1,0 +1,1 @@
+ALTER TABLE `issuers` ADD `sealed_config` text;
