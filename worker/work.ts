@@ -60,7 +60,7 @@ export const workRoutes: Route[] = [
         query.kind === undefined ? undefined : eq(work.kind, query.kind),
       );
       const [page, all] = await Promise.all([
-        listPage<Row>(ctx, work, query, { where, order: [up(work.created_at), up(work.id)] }),
+        listPage(ctx, work, query, { where, order: [up(work.created_at), up(work.id)] }),
         ctx.db
           .select({ kind: work.kind, state: work.state, count: sql<number>`count(*)` })
           .from(work)

@@ -113,7 +113,7 @@ async function listStates(
   issuerId: string | undefined,
 ): Promise<{ cache_rows: ListState[]; total: number }> {
   const { issuer_id, ca_id } = certificateAuthorities;
-  const { data: cas, total } = await listPage<CaAuthorityRow>(ctx, certificateAuthorities, page, {
+  const { data: cas, total } = await listPage(ctx, certificateAuthorities, page, {
     where: and(
       visible(ctx.actor, "crl.admin", { issuer_id }),
       issuerId === undefined ? undefined : eq(issuer_id, issuerId),

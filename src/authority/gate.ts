@@ -1,5 +1,5 @@
 import { eq } from "drizzle-orm";
-import { allowsKey, allowsName, findProfile, type Profile } from "../inventory/profiles.ts";
+import { allowsKey, allowsName, type Profile, profiles } from "../inventory/profiles.ts";
 import { type Bytes, sha256Hex, toHex } from "../pki/bytes.ts";
 import { excludedEku, type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
@@ -112,7 +112,7 @@ export function mustMayAsk(request: Omit<RequestToIssue, "csr">): void {
 
 async function profileOf(ctx: Context, id: string | null): Promise<Profile | null> {
   if (id === null) return null;
-  const profile = await findProfile(ctx, id);
+  const profile = await profiles.find(ctx, id);
   if (!profile) throw invalid("certificate_profile_id", `profile ${id} does not exist`);
   if (!profile.enabled) {
     throw invalid("certificate_profile_id", `profile ${profile.id} is disabled`, "profile_disabled");

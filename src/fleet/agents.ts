@@ -47,7 +47,7 @@ export function agentQuery(ctx: Context, id: string) {
 
 /** Retired agents, who retired last first. */
 export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
-  return listPage<Agent>(ctx, agents, page, {
+  return listPage(ctx, agents, page, {
     where: isNotNull(agents.retired_at),
     order: [down(agents.retired_at), up(agents.id)],
   });
@@ -55,7 +55,7 @@ export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<Page
 
 /** Agents at work; retired ones are not among them. */
 export function listAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
-  return listPage<Agent>(ctx, agents, page, {
+  return listPage(ctx, agents, page, {
     where: isNull(agents.retired_at),
     order: [up(agents.registered_at), up(agents.id)],
   });

@@ -111,7 +111,7 @@ export async function findCredential(ctx: Pick<Context, "db">, id: string): Prom
 }
 
 export function listCredentials(ctx: Context, page: PageRequest): Promise<Page<AgentCredential>> {
-  return listPage<AgentCredential>(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
+  return listPage(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
 }
 
 /** Ends a credential at once; the agents that it enrolled go on. A second time nothing happens. */

@@ -1,5 +1,6 @@
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { ActorType } from "../platform/context.ts";
+import type { TargetTypeName } from "./target-config.ts";
 
 export const AGENT_STATUSES = ["Online", "Offline", "Degraded"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
@@ -35,7 +36,7 @@ export const targets = sqliteTable(
   {
     id: text().primaryKey(),
     name: text().notNull(),
-    type: text().notNull(),
+    type: text().$type<TargetTypeName>().notNull(),
     agent_id: text()
       .notNull()
       .references(() => agents.id),

@@ -1,15 +1,16 @@
 import { z } from "@hono/zod-openapi";
-import { certificatesOnTarget } from "../inventory/certificates/targets.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import type { Statement } from "../platform/database.ts";
-import { conflict, invalid, notFound } from "../platform/errors.ts";
-import { type Row, resource } from "../platform/resource.ts";
+import { guard, type Statement } from "../platform/database.ts";
+import { ChangedMeanwhile, conflict, invalid, notFound } from "../platform/errors.ts";
+import { type Change, type Prepared, resource } from "../platform/resource.ts";
 import { ok, type Route, route } from "../platform/route.ts";
 import { nameSchema } from "../platform/rows.ts";
 import { utf8 } from "../platform/text.ts";
 import { findAgent, isAtWork, statusOf } from "./agents.ts";
 import { targets as table } from "./table.ts";
-import { readConfig, TARGET_TYPE_NAMES, type TargetTypeName } from "./target-config.ts";
+import { readConfig, TARGET_TYPE_NAMES } from "./target-config.ts";
+
+type Target = typeof table.$inferSelect;
 
 declare module "../platform/context.ts" {
   interface Wiring {
@@ -37,19 +38,8 @@ const answer = z
 
 /** Where agents put certificates. Credentials in a configuration are sealed and never shown again. */
 const targets = resource({
-  kind: "target",
-  type: "target",
-  path: "/api/v1/targets",
-  tag: "Targets",
+  name: "Target",
   idPrefix: "tgt-",
-  operations: {
-    list: "listTargets",
-    create: "createTarget",
-    get: "getTarget",
-    update: "updateTarget",
-    delete: "deleteTarget",
-  },
-  permissions: { read: "target.read", edit: "target.edit", delete: "target.delete" },
   table,
   answer,
   create: z.object({
@@ -59,34 +49,34 @@ const targets = resource({
     config: config.default({}),
     enabled: z.boolean().default(true),
   }),
-  managed: { retired_at: z.string().nullish(), retired_reason: z.string().nullish() },
   sentOnUpdate: ["name", "type", "agent_id"],
-  unique: ["name"],
-  references: { agent_id: { table: "agents", kind: "agent" } },
-  blocks: [{ count: certificatesOnTarget, kind: "certificate" }],
-  filters: {
-    agent_id: { schema: z.string(), column: table.agent_id },
-    type: { schema: z.enum(TARGET_TYPE_NAMES), column: table.type },
-  },
-  check,
-  still: (row) => isAtWork(String(row.agent_id)),
+  filters: ["agent_id", "type"],
+  prepare,
   show: ({ sealed_secrets: _, ...shown }) => shown,
-  alsoDelete: (ctx, id) => ctx.wiring.targetDeleted(ctx, id),
 });
 
 /** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */
-async function check(ctx: Context, row: Row, before: Row | null): Promise<Row> {
+async function prepare(ctx: Context, { row, before }: Change<Target>): Promise<Prepared<Target>> {
+  if (row === null) return { statements: ctx.wiring.targetDeleted(ctx, before.id) };
   if (before && before.retired_at !== null)
     throw conflict("target_retired", `target ${JSON.stringify(row.id)} retired with its agent: make a new one`);
-  const agentId = String(row.agent_id);
-  if (agentId !== before?.agent_id) {
-    const agent = await findAgent(ctx, agentId);
-    if (agent && agent.retired_at !== null) throw invalid("agent_id", `agent ${JSON.stringify(agentId)} is retired`);
+  if (row.agent_id !== before?.agent_id) {
+    const agent = await findAgent(ctx, row.agent_id);
+    if (agent && agent.retired_at !== null)
+      throw invalid("agent_id", `agent ${JSON.stringify(row.agent_id)} is retired`);
   }
   const sameHolder = before !== null && before.type === row.type && before.agent_id === row.agent_id;
   const stored = sameHolder ? await openSecrets(ctx, before) : {};
-  const { shown, secrets } = readConfig(row.type as TargetTypeName, row.config as Record<string, unknown>, stored);
-  return { ...row, config: shown, sealed_secrets: await sealSecrets(ctx, row.id, secrets) };
+  const { shown, secrets } = readConfig(row.type, row.config, stored);
+  return {
+    row: { ...row, config: shown, sealed_secrets: await sealSecrets(ctx, row.id, secrets) },
+    statements: [
+      guard(
+        isAtWork(row.agent_id),
+        () => new ChangedMeanwhile(`agent ${JSON.stringify(row.agent_id)} was changed by another request: repeat`),
+      ),
+    ],
+  };
 }
 
 async function sealSecrets(ctx: Context, id: string, secrets: Record<string, string>): Promise<string | null> {
@@ -95,8 +85,8 @@ async function sealSecrets(ctx: Context, id: string, secrets: Record<string, str
   return ctx.sealer.seal(utf8(JSON.stringify(secrets)), `target|${id}`);
 }
 
-async function openSecrets(ctx: Context, row: Row): Promise<Record<string, string>> {
-  if (typeof row.sealed_secrets !== "string") return {};
+async function openSecrets(ctx: Context, row: Target): Promise<Record<string, string>> {
+  if (row.sealed_secrets === null) return {};
   const opened = await ctx.sealer.open(row.sealed_secrets, `target|${row.id}`);
   return JSON.parse(new TextDecoder().decode(opened));
 }
@@ -124,12 +114,12 @@ const testTarget = route({
   },
 });
 
-async function reachability(ctx: Context, target: Row): Promise<{ status: "success" | "failed"; message: string }> {
+async function reachability(ctx: Context, target: Target): Promise<{ status: "success" | "failed"; message: string }> {
   const failed = (message: string) => ({ status: "failed" as const, message });
-  const agent = await findAgent(ctx, String(target.agent_id));
+  const agent = await findAgent(ctx, target.agent_id);
   if (!agent) return failed(`agent ${JSON.stringify(target.agent_id)} does not exist`);
   if (agent.retired_at !== null) return failed(`agent ${JSON.stringify(agent.name)} is retired`);
-  if (target.enabled !== true) return failed("the target is disabled");
+  if (!target.enabled) return failed("the target is disabled");
   if (agent.last_heartbeat_at === null) return failed(`agent ${JSON.stringify(agent.name)} was never heard from`);
   if (statusOf(agent, timestamp(ctx)) !== "Online")
     return failed(`agent ${JSON.stringify(agent.name)} was last heard from at ${agent.last_heartbeat_at}`);

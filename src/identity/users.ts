@@ -55,7 +55,7 @@ export async function listUsers(
   page: PageRequest,
   oidc_provider_id: string | undefined,
 ): Promise<Page<ShownUser>> {
-  const { data, ...rest } = await listPage<User>(ctx, users, page, {
+  const { data, ...rest } = await listPage(ctx, users, page, {
     where: oidc_provider_id === undefined ? undefined : eq(users.oidc_provider_id, oidc_provider_id),
     order: [up(users.created_at), up(users.id)],
   });

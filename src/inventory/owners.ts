@@ -5,19 +5,8 @@ import { owners as table } from "./table.ts";
 
 /** Who answers for a certificate. */
 export const owners = resource({
-  kind: "owner",
-  type: "owner",
-  path: "/api/v1/owners",
-  tag: "Owners",
+  name: "Owner",
   idPrefix: "o-",
-  operations: {
-    list: "listOwners",
-    create: "createOwner",
-    get: "getOwner",
-    update: "updateOwner",
-    delete: "deleteOwner",
-  },
-  permissions: { read: "owner.read", edit: "owner.edit", delete: "owner.delete" },
   table,
   answer: z
     .object({
@@ -34,7 +23,5 @@ export const owners = resource({
     email: z.union([z.literal(""), z.email("must be an e-mail address").max(254)]).default(""),
     team_id: z.string().optional(),
   }),
-  references: { team_id: { table: "teams", kind: "team" } },
-  blocks: [{ table: "certificates", column: "owner_id", kind: "certificate" }],
-  filters: { team_id: { schema: z.string(), column: table.team_id } },
+  filters: ["team_id"],
 });

@@ -3,7 +3,6 @@ import { eq, type SQL } from "drizzle-orm";
 import { forgetActors } from "../identity/actors.ts";
 import { endScope } from "../identity/scope-end.ts";
 import { LEAF_EKUS } from "../pki/certificate.ts";
-import type { Context } from "../platform/context.ts";
 import { rowExists } from "../platform/database.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
@@ -64,19 +63,9 @@ const fields = {
 
 /** What certificates may be: keys, lifetime, usages, names. */
 export const profiles = resource({
+  name: "Profile",
   kind: "certificate profile",
-  type: "profile",
-  path: "/api/v1/profiles",
-  tag: "Profiles",
   idPrefix: "prof-",
-  operations: {
-    list: "listProfiles",
-    create: "createProfile",
-    get: "getProfile",
-    update: "updateProfile",
-    delete: "deleteProfile",
-  },
-  permissions: { read: "profile.read", edit: "profile.edit", delete: "profile.delete" },
   table,
   scope: "profile_id",
   answer: z
@@ -98,17 +87,10 @@ export const profiles = resource({
     })
     .openapi("CertificateProfile"),
   create: z.object(fields),
-  unique: ["name"],
-  blocks: [
-    { table: "certificates", column: "certificate_profile_id", kind: "certificate" },
-    { table: "renewal_policies", column: "certificate_profile_id", kind: "renewal policy", plural: "renewal policies" },
-  ],
-  check: async (_ctx, row) => {
-    checkProfile(row as Profile);
-    return row;
+  prepare: async (ctx, { row, before }) => {
+    if (row) checkProfile(row);
+    return row ? {} : { statements: await endScope(ctx, "profile", before.id), committed: forgetActors };
   },
-  alsoDelete: (ctx, id) => endScope(ctx, "profile", id),
-  afterDelete: forgetActors,
 });
 
 /** Condition: the profile exists. */
@@ -147,12 +129,6 @@ function checkKeyRule(field: string, { algorithm, min_size }: KeyAlgorithmRule):
   if (algorithm === "ECDSA" && ![256, 384, 521].includes(min_size))
     throw invalid(field, "an ECDSA curve has 256, 384 or 521 bits");
   if (algorithm === "Ed25519" && min_size !== 256) throw invalid(field, "an Ed25519 key has 256 bits");
-}
-
-/** The profile, or null. */
-export async function findProfile(ctx: Context, id: string): Promise<Profile | null> {
-  const [row] = await ctx.db.select().from(table).where(eq(table.id, id));
-  return row ?? null;
 }
 
 /** Whether the profile allows a key of this family and size (bits). */

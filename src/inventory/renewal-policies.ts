@@ -29,19 +29,10 @@ const renewalPolicyAnswer = z
 
 /** When certificates are renewed, how often it is tried again, and when somebody is told. */
 export const renewalPolicies = resource({
-  kind: "renewal policy",
-  type: "renewal_policy",
-  path: "/api/v1/renewal-policies",
-  tag: "Renewal policies",
+  name: "RenewalPolicy",
+  plural: "RenewalPolicies",
+  permission: "policy",
   idPrefix: "rp-",
-  operations: {
-    list: "listRenewalPolicies",
-    create: "createRenewalPolicy",
-    get: "getRenewalPolicy",
-    update: "updateRenewalPolicy",
-    delete: "deleteRenewalPolicy",
-  },
-  permissions: { read: "policy.read", edit: "policy.edit", delete: "policy.delete" },
   table,
   answer: renewalPolicyAnswer,
   create: z.object({
@@ -53,7 +44,4 @@ export const renewalPolicies = resource({
     alert_thresholds_days: thresholds.default([30, 14, 7, 0]),
     certificate_profile_id: z.string().optional(),
   }),
-  unique: ["name"],
-  references: { certificate_profile_id: { table: "profiles", kind: "certificate profile" } },
-  blocks: [{ table: "certificates", column: "renewal_policy_id", kind: "certificate" }],
 });

@@ -1,4 +1,5 @@
 import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
+import type { LEAF_EKUS } from "../pki/certificate.ts";
 
 export const KEY_FAMILIES = ["RSA", "ECDSA", "Ed25519"] as const;
 
@@ -45,7 +46,7 @@ export const profiles = sqliteTable(
     allowed_key_algorithms: text({ mode: "json" }).$type<readonly KeyAlgorithmRule[]>().notNull(),
     /** 0: no limit of the profile's own. */
     max_ttl_seconds: integer().notNull(),
-    allowed_ekus: text({ mode: "json" }).$type<readonly string[]>().notNull(),
+    allowed_ekus: text({ mode: "json" }).$type<readonly (typeof LEAF_EKUS)[number][]>().notNull(),
     required_san_patterns: text({ mode: "json" }).$type<readonly string[]>().notNull(),
     spiffe_uri_pattern: text().notNull(),
     allow_short_lived: integer({ mode: "boolean" }).notNull(),

@@ -5,13 +5,8 @@ import { teams as table } from "./table.ts";
 
 /** Groups of people that certificates and owners belong to. */
 export const teams = resource({
-  kind: "team",
-  type: "team",
-  path: "/api/v1/teams",
-  tag: "Teams",
+  name: "Team",
   idPrefix: "t-",
-  operations: { list: "listTeams", create: "createTeam", get: "getTeam", update: "updateTeam", delete: "deleteTeam" },
-  permissions: { read: "team.read", edit: "team.edit", delete: "team.delete" },
   table,
   answer: z
     .object({
@@ -23,9 +18,4 @@ export const teams = resource({
     })
     .openapi("Team"),
   create: z.object({ name: nameSchema, description: textSchema.default("") }),
-  unique: ["name"],
-  blocks: [
-    { table: "owners", column: "team_id", kind: "owner" },
-    { table: "certificates", column: "team_id", kind: "certificate" },
-  ],
 });

@@ -165,7 +165,7 @@ export function listJobs(
 ): Promise<Page<Job>> {
   const is = <T>(value: T | undefined, condition: (value: T) => SQL) =>
     value === undefined ? undefined : condition(value);
-  return listPage<Job>(ctx, jobs, page, {
+  return listPage(ctx, jobs, page, {
     where: and(
       is(filter.status, (value) => eq(jobs.status, value)),
       is(filter.type, (value) => eq(jobs.type, value)),

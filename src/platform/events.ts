@@ -7,10 +7,6 @@ export type AuditCategory = "cert_lifecycle" | "auth" | "config";
 
 type About = readonly [resourceType: string, category: AuditCategory];
 
-/** What plain resources are called here (platform/resource.ts). */
-export type PlainResource = "owner" | "profile" | "renewal_policy" | "target" | "team";
-type PlainAction = `${PlainResource}.${"create" | "update" | "delete"}`;
-
 const about =
   (category: AuditCategory) =>
   <R extends string>(resourceType: R): About => [resourceType, category];
@@ -19,26 +15,7 @@ const lifecycle = about("cert_lifecycle");
 const auth = about("auth");
 const config = about("config");
 
-const PLAIN: Readonly<Record<PlainAction, About>> = {
-  "owner.create": config("owner"),
-  "owner.update": config("owner"),
-  "owner.delete": config("owner"),
-  "profile.create": config("profile"),
-  "profile.update": config("profile"),
-  "profile.delete": config("profile"),
-  "renewal_policy.create": config("renewal_policy"),
-  "renewal_policy.update": config("renewal_policy"),
-  "renewal_policy.delete": config("renewal_policy"),
-  "target.create": config("target"),
-  "target.update": config("target"),
-  "target.delete": config("target"),
-  "team.create": config("team"),
-  "team.update": config("team"),
-  "team.delete": config("team"),
-};
-
 export const EVENTS = {
-  ...PLAIN,
   "certificate.archive": lifecycle("certificate"),
   "certificate.create": lifecycle("certificate"),
   "certificate.export": lifecycle("certificate"),
@@ -122,4 +99,18 @@ export const EVENTS = {
   "bootstrap.oidc_first_admin": auth("user"),
 } as const satisfies Readonly<Record<string, About>>;
 
-export type EventAction = keyof typeof EVENTS;
+/** An event of a plain resource, `team.create`: those come with their resource, and none of them stands above. */
+export type PlainEvent = `${string}.${"create" | "update" | "delete"}` & { readonly plain: unique symbol };
+
+/** The event of a plain resource (platform/resource.ts), which is configuration. */
+export function plainEvent(resource: string, verb: "create" | "update" | "delete"): PlainEvent {
+  return `${resource}.${verb}` as PlainEvent;
+}
+
+export type EventAction = keyof typeof EVENTS | PlainEvent;
+
+/** What an event is about, and its category. */
+export function aboutOf(action: EventAction): About {
+  const known: Readonly<Record<string, About>> = EVENTS;
+  return known[action] ?? [action.replace(/\.[a-z]+$/, ""), "config"];
+}

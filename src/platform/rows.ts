@@ -1,17 +1,14 @@
 import { z } from "@hono/zod-openapi";
-import { and, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, getTableName, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn, SQLiteTable } from "drizzle-orm/sqlite-core";
 import type { Context } from "./context.ts";
 import { type By, behind, cursorOf, orderSql } from "./cursor.ts";
-import { rowExists, type UniqueViolation } from "./database.ts";
-import { conflict, invalid, preconditionFailed } from "./errors.ts";
+import type { UniqueViolation } from "./database.ts";
+import { ChangedMeanwhile, conflict, invalid, preconditionFailed } from "./errors.ts";
 import { ID_PATTERN, randomId, slugId } from "./ids.ts";
 import type { Page, PageRequest } from "./paging.ts";
 
-/** What resources share, whether they are declared by `resource()` or written out: fields, versions, pages, references. */
-
-/** Field to table of what it refers to: by name where it is the wing's own, else by `referenced`. */
-export type References = Readonly<Record<string, { readonly table: string | SQLiteTable; readonly kind: string }>>;
+/** What resources share, whether they are declared by `resource()` or written out: fields, versions, pages. */
 
 /** One line of text, as paths, host names and versions are. */
 export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");
@@ -47,7 +44,7 @@ export function updateBodyOf(writableFields: z.ZodObject, managed: z.ZodRawShape
   return demanded.length === 0 ? body : body.openapi({ required: [...demanded] });
 }
 
-function withoutDefault(schema: z.core.$ZodType): z.ZodType {
+export function withoutDefault(schema: z.core.$ZodType): z.ZodType {
   if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) return withoutDefault(schema.unwrap());
   return schema as z.ZodType;
 }
@@ -81,28 +78,29 @@ export function nextUpdatedAt(ctx: Context, before: { updated_at: string }): str
  * One page of a table with its total. The page's ids come from the index that `order` names, and only then the rows: a
  * deep page reads no row that it does not show. The order ends with a column that is unique.
  */
-export async function listPage<R extends Record<string, unknown>>(
+export async function listPage<T extends SQLiteTable & { id: SQLiteColumn }>(
   ctx: Context,
-  table: SQLiteTable & { id: SQLiteColumn },
+  table: T,
   { page, per_page, cursor }: PageRequest,
   { where, order }: { where?: SQL | undefined; order: readonly By[] },
-): Promise<Page<R>> {
+): Promise<Page<T["$inferSelect"]>> {
+  const plain: SQLiteTable = table;
   const ids = ctx.db
     .select({ id: table.id })
-    .from(table)
+    .from(plain)
     .where(cursor === undefined ? where : and(where, behind(order, cursor)))
     .orderBy(...order.map(orderSql))
     .limit(per_page + 1)
     .offset(cursor === undefined ? (page - 1) * per_page : 0);
   const [[count], found] = await ctx.db.batch([
-    ctx.db.select({ total: sql<number>`count(*)` }).from(table).where(where),
+    ctx.db.select({ total: sql<number>`count(*)` }).from(plain).where(where),
     ctx.db
       .select()
-      .from(table)
+      .from(plain)
       .where(sql`${table.id} in ${ids}`)
       .orderBy(...order.map(orderSql)),
   ]);
-  const data = found.slice(0, per_page) as R[];
+  const data = found.slice(0, per_page);
   const last = data.at(-1);
   return {
     data,
@@ -151,39 +149,28 @@ export async function freeId(
   return taken ? `${slug.slice(0, 52)}-${randomId(ctx.random, "").slice(0, 10)}` : slug;
 }
 
-/** Every reference that is set (or, on update, that the body changes) must name a row that exists: else a 400 with the field. */
-export async function checkReferences(
-  ctx: Context,
-  spec: { readonly references?: References | undefined },
-  row: Record<string, unknown>,
-  changed: Record<string, unknown> = row,
-): Promise<void> {
-  const wanted = Object.entries(spec.references ?? {}).flatMap(([field, { table, kind }]) => {
-    const id = row[field];
-    return typeof id === "string" && changed[field] !== undefined ? [{ field, table, kind, id }] : [];
-  });
-  if (wanted.length === 0) return;
-  const found = wanted.map(
-    ({ field, table, id }) => sql`${rowExists(table, sql`id = ${id}`)} as ${sql.identifier(field)}`,
-  );
-  const [exists] = await ctx.db.all<Record<string, number>>(sql`select ${sql.join(found, sql`, `)}`);
-  const missing = wanted.find(({ field }) => exists?.[field] !== 1);
-  if (missing)
-    throw invalid(missing.field, `${missing.kind} ${JSON.stringify(missing.id)} does not exist`, "reference_not_found");
+/**
+ * A 409 that names the field and its value: the last column of what is unique (a name is unique within what the columns before
+ * it name). What another table of the batch has twice was made by another request in this moment.
+ */
+export function uniqueConflict(
+  kind: string,
+  table: SQLiteTable,
+  row: Readonly<Record<string, unknown>>,
+  error: UniqueViolation,
+) {
+  const [owner, field = ""] = error.columns.at(-1)?.split(".") ?? [];
+  if (owner !== getTableName(table)) return new ChangedMeanwhile();
+  return conflict("already_exists", `${field}: a ${kind} with ${field} ${JSON.stringify(row[field])} exists already`);
 }
 
-/** A 409 that names the field and its value; the violation itself where it is none of the spec's columns. */
-export function uniqueConflict(
-  spec: { readonly kind: string; readonly unique?: readonly string[] | undefined },
-  row: Record<string, unknown>,
-  error: UniqueViolation,
-): Error {
-  const field = error.columns
-    .map((column) => column.split(".").at(-1) ?? "")
-    .find((column) => column === "id" || spec.unique?.includes(column));
-  if (field === undefined) return error;
-  return conflict(
-    "already_exists",
-    `${field}: a ${spec.kind} with ${field} ${JSON.stringify(row[field])} exists already`,
-  );
+/** The row of that id, or null. */
+export async function findRow<T extends SQLiteTable & { id: SQLiteColumn }>(
+  ctx: Pick<Context, "db">,
+  table: T,
+  id: string,
+): Promise<T["$inferSelect"] | null> {
+  const plain: SQLiteTable = table;
+  const [row] = await ctx.db.select().from(plain).where(eq(table.id, id));
+  return row ?? null;
 }

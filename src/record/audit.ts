@@ -1,6 +1,6 @@
 import { type AuditDetails, type AuditOptions, type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
-import { EVENTS, type EventAction } from "../platform/events.ts";
+import { aboutOf, type EventAction } from "../platform/events.ts";
 import { randomId } from "../platform/ids.ts";
 import { auditEvents } from "./table.ts";
 
@@ -12,7 +12,7 @@ export function auditStatement(
   details: AuditDetails = {},
   { actor = ctx.actor, id, resource_type }: AuditOptions = {},
 ): Statement {
-  const [resource, event_category] = EVENTS[action];
+  const [resource, event_category] = aboutOf(action);
   return ctx.db
     .insert(auditEvents)
     .values({

@@ -68,6 +68,18 @@ describe("a certificate record", () => {
     expect(again.body.message).toContain("name");
   });
 
+  it("keeps the target that it is meant for from being deleted", async () => {
+    const target = await fleet.admin.create("/api/v1/targets", {
+      name: "Meant for one",
+      type: "NGINX",
+      agent_id: fleet.agentId,
+    });
+    await one({ target_ids: [target.id] });
+    const refused = await fleet.admin.delete(`/api/v1/targets/${target.id}`);
+    expect(refused.status).toBe(409);
+    expect(refused.body.message).toContain("in use by 1 certificate;");
+  });
+
   it("inv 11: takes no server-managed field, neither new nor changed", async () => {
     const managed = {
       status: "Active",

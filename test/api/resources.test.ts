@@ -1,173 +1,25 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { administrator, auditCount, Client } from "../support/api.ts";
+import { PLAIN_RESOURCES, type PlainResource, RESOURCES_AGENT } from "../support/plain-resources.ts";
 
 let admin: Client;
-let agentId = "";
+const agentId = RESOURCES_AGENT;
 
 beforeAll(async () => {
   admin = await administrator();
-  agentId = (await admin.create("/api/v1/agents", { name: "Resources host", hostname: "host.example" })).id ?? "";
+  await admin.create("/api/v1/agents", { id: agentId, name: "Resources host", hostname: "host.example" });
 });
-
-interface Kind {
-  readonly path: string;
-  readonly id: RegExp;
-  readonly body: () => Record<string, unknown>;
-  /** What an answer has beyond the body. */
-  readonly defaults: Record<string, unknown>;
-  readonly change: Record<string, unknown>;
-  /** A field that a client must not be able to set. */
-  readonly managed: Record<string, unknown>;
-  readonly audit: string;
-  /** Bodies that are refused, with what the message must name. */
-  readonly refused: readonly [Record<string, unknown>, string][];
-}
 
 let n = 0;
 const name = (base: string) => `${base} ${++n}`;
+const bodyOf = ({ base, body }: PlainResource) => ({ name: name(base), ...body });
 
-const KINDS: Record<string, Kind> = {
-  team: {
-    path: "/api/v1/teams",
-    id: /^t-platform-\d+$/,
-    body: () => ({ name: name("Platform") }),
-    defaults: { description: "" },
-    change: { description: "those who run it" },
-    managed: { created_at: "2001-01-01T00:00:00Z" },
-    audit: "team",
-    refused: [
-      [{}, "name"],
-      [{ name: "" }, "name"],
-      [{ name: "a\u0000b" }, "name"],
-      [{ name: 5 }, "name"],
-      [{ name: "x", colour: "red" }, "colour"],
-      [{ name: "x", id: "Not An Id" }, "id"],
-    ],
-  },
-  owner: {
-    path: "/api/v1/owners",
-    id: /^o-alice-\d+$/,
-    body: () => ({ name: name("Alice"), email: "alice@example.com" }),
-    defaults: { team_id: null },
-    change: { email: "a@example.org" },
-    managed: { updated_at: "2001-01-01T00:00:00Z" },
-    audit: "owner",
-    refused: [
-      [{ name: "x", email: "nobody" }, "email"],
-      [{ name: "x", team_id: "t-none" }, "team_id"],
-    ],
-  },
-  profile: {
-    path: "/api/v1/profiles",
-    id: /^prof-web-\d+$/,
-    body: () => ({ name: name("Web") }),
-    defaults: {
-      description: "",
-      allowed_key_algorithms: [
-        { algorithm: "ECDSA", min_size: 256 },
-        { algorithm: "RSA", min_size: 2048 },
-      ],
-      max_ttl_seconds: 0,
-      allowed_ekus: ["serverAuth"],
-      required_san_patterns: [],
-      spiffe_uri_pattern: "",
-      allow_short_lived: false,
-      must_staple: false,
-      enabled: true,
-    },
-    change: { max_ttl_seconds: 86_400, allowed_ekus: ["serverAuth", "clientAuth"] },
-    managed: { created_at: "2001-01-01T00:00:00Z" },
-    audit: "profile",
-    refused: [
-      [
-        { name: "x", allowed_key_algorithms: [{ algorithm: "RSA", min_size: 1024 }] },
-        "allowed_key_algorithms.0.min_size",
-      ],
-      [
-        { name: "x", allowed_key_algorithms: [{ algorithm: "ECDSA", min_size: 224 }] },
-        "allowed_key_algorithms.0.min_size",
-      ],
-      [
-        { name: "x", allowed_key_algorithms: [{ algorithm: "DSA", min_size: 2048 }] },
-        "allowed_key_algorithms.0.algorithm",
-      ],
-      [{ name: "x", allow_short_lived: true, max_ttl_seconds: 3600 }, "allow_short_lived"],
-      [{ name: "x", allowed_ekus: ["anyExtendedKeyUsage"] }, "allowed_ekus.0"],
-      [{ name: "x", allowed_ekus: ["serverAuth", "timeStamping"] }, "allowed_ekus"],
-      [{ name: "x", allowed_ekus: ["OCSPSigning", "serverAuth"] }, "allowed_ekus.0"],
-      [{ name: "x", allowed_ekus: ["serverAuth", "serverAuth"] }, "allowed_ekus"],
-      [{ name: "x", max_ttl_seconds: -1 }, "max_ttl_seconds"],
-      [{ name: "x", max_ttl_seconds: 1 }, "max_ttl_seconds"],
-      [{ name: "x", subject: { organization: "a\u0000b" } }, "subject.organization"],
-      [{ name: "x", required_san_patterns: ["(a+)+b"] }, "required_san_patterns.0"],
-      [{ name: "x", required_san_patterns: ["a?a?a?a?aaaa"] }, "required_san_patterns.0"],
-      [{ name: "x", required_san_patterns: ["[unclosed"] }, "required_san_patterns.0"],
-      [{ name: "x", spiffe_uri_pattern: "spiffe://example.org/*" }, "spiffe_uri_pattern"],
-    ],
-  },
-  "renewal policy": {
-    path: "/api/v1/renewal-policies",
-    id: /^rp-standard-\d+$/,
-    body: () => ({ name: name("Standard") }),
-    defaults: {
-      renewal_window_days: 30,
-      auto_renew: true,
-      max_retries: 3,
-      retry_interval_seconds: 3600,
-      alert_thresholds_days: [30, 14, 7, 0],
-      certificate_profile_id: null,
-    },
-    change: { renewal_window_days: 10, auto_renew: false },
-    managed: { created_at: "2001-01-01T00:00:00Z" },
-    audit: "renewal_policy",
-    refused: [
-      [{ name: "x", renewal_window_days: 0 }, "renewal_window_days"],
-      [{ name: "x", renewal_window_days: 366 }, "renewal_window_days"],
-      [{ name: "x", max_retries: 11 }, "max_retries"],
-      [{ name: "x", retry_interval_seconds: 59 }, "retry_interval_seconds"],
-      [{ name: "x", alert_thresholds_days: [400] }, "alert_thresholds_days.0"],
-      [{ name: "x", auto_renew: "yes" }, "auto_renew"],
-    ],
-  },
-  target: {
-    path: "/api/v1/targets",
-    id: /^tgt-edge-\d+$/,
-    body: () => ({ name: name("Edge"), type: "NGINX", agent_id: agentId }),
-    defaults: { config: {}, enabled: true, retired_at: null },
-    change: { enabled: false, config: { cert_path: "/etc/nginx/site.pem", reload_command: "systemctl reload nginx" } },
-    managed: { retired_at: "2001-01-01T00:00:00Z" },
-    audit: "target",
-    refused: [
-      [{ name: "x", type: "Toaster", agent_id: "agent-resources-host" }, "type"],
-      [{ name: "x", type: "NGINX", agent_id: "agent-none" }, "agent_id"],
-      [{ name: "x", type: "NGINX" }, "agent_id"],
-      [{ name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { toast: 1 } }, "config.toast"],
-      [
-        { name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { cert_path: "/etc/a\u0000b" } },
-        "config.cert_path",
-      ],
-      [
-        { name: "x", type: "Envoy", agent_id: "agent-resources-host", config: { cert_dir: "/etc\n/x" } },
-        "config.cert_dir",
-      ],
-      [
-        { name: "x", type: "NGINX", agent_id: "agent-resources-host", config: { reload_command: "nginx; rm -rf /" } },
-        "config.reload_command",
-      ],
-      [
-        { name: "x", type: "F5", agent_id: "agent-resources-host", config: { password: "********" } },
-        "config.password",
-      ],
-    ],
-  },
-};
-
-describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
-  const one = () => admin.create(kind.path, kind.body());
+describe.each(Object.entries(PLAIN_RESOURCES))("%s", (_kind, kind) => {
+  const one = () => admin.create(kind.path, bodyOf(kind));
 
   it("is created with its defaults and an id of its name, and read back", async () => {
-    const body = kind.body();
+    const body = bodyOf(kind);
     const answer = await admin.post(kind.path, body);
     expect(answer.status).toBe(201);
     expect(answer.body).toMatchObject({ ...kind.defaults, ...body });
@@ -181,8 +33,8 @@ describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
 
   it("takes the caller's id, and refuses a second of it", async () => {
     const id = `own-${++n}`;
-    expect(await admin.create(kind.path, { ...kind.body(), id })).toMatchObject({ id });
-    const again = await admin.post(kind.path, { ...kind.body(), id });
+    expect(await admin.create(kind.path, { ...bodyOf(kind), id })).toMatchObject({ id });
+    const again = await admin.post(kind.path, { ...bodyOf(kind), id });
     expect(again.status).toBe(409);
     expect(again.body).toMatchObject({ error: "already_exists", message: expect.stringContaining(id) });
   });
@@ -246,7 +98,7 @@ describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
   });
 
   it("repeats the answer for an Idempotency-Key and refuses another body under it", async () => {
-    const body = kind.body();
+    const body = bodyOf(kind);
     const key = { "Idempotency-Key": `k-${++n}` };
     const [first, second] = await Promise.all([admin.post(kind.path, body, key), admin.post(kind.path, body, key)]);
     expect([first?.status, second?.status]).toEqual([201, 201]);
@@ -259,7 +111,7 @@ describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
       expect(answer?.headers.get("Location")).toBe(`${kind.path}/${again.body.id}`);
       expect(answer?.headers.get("ETag")).toBe(read.headers.get("ETag"));
     }
-    const other = await admin.post(kind.path, kind.body(), key);
+    const other = await admin.post(kind.path, bodyOf(kind), key);
     expect(other.status).toBe(409);
     expect(other.body.error).toBe("idempotency_key_reused");
   });
@@ -285,19 +137,20 @@ describe.each(Object.entries(KINDS))("%s", (_kind, kind) => {
   it("inv 7: needs a credential", async () => {
     const nobody = new Client(null);
     expect((await nobody.get(kind.path)).status).toBe(401);
-    expect((await nobody.post(kind.path, kind.body())).status).toBe(401);
+    expect((await nobody.post(kind.path, bodyOf(kind))).status).toBe(401);
   });
 });
 
 describe("names", () => {
-  it.each(["team", "profile", "renewal policy", "target"])("of a %s are unique", async (kind) => {
-    const { path, body } = KINDS[kind] as Kind;
-    const first = body();
+  const unique = Object.entries(PLAIN_RESOURCES).filter(([, { uniqueName }]) => uniqueName);
+  it.each(unique)("of a %s are unique", async (_kind, kind) => {
+    const { path } = kind;
+    const first = bodyOf(kind);
     await admin.create(path, first);
     const second = await admin.post(path, first);
     expect(second.status).toBe(409);
     expect(second.body).toMatchObject({ error: "already_exists", message: expect.stringContaining("name") });
-    const other = await admin.create(path, body());
+    const other = await admin.create(path, bodyOf(kind));
     expect((await admin.put(`${path}/${other.id}`, { name: first.name })).status).toBe(409);
   });
 });
@@ -314,8 +167,14 @@ describe("what is in use", () => {
     expect((await admin.delete(`/api/v1/teams/${team.id}`)).status).toBe(204);
 
     const profile = await admin.create("/api/v1/profiles", { name: name("Busy") });
-    await admin.create("/api/v1/renewal-policies", { name: name("Busy"), certificate_profile_id: profile.id });
-    expect((await admin.delete(`/api/v1/profiles/${profile.id}`)).status).toBe(409);
+    const policy = { name: name("Busy"), certificate_profile_id: profile.id };
+    await admin.create("/api/v1/renewal-policies", policy);
+    const one = await admin.delete(`/api/v1/profiles/${profile.id}`);
+    expect(one.status).toBe(409);
+    expect(one.body.message).toContain("in use by 1 renewal policy;");
+    await admin.create("/api/v1/renewal-policies", { ...policy, name: name("Busy") });
+    const two = await admin.delete(`/api/v1/profiles/${profile.id}`);
+    expect(two.body.message).toContain("in use by 2 renewal policies;");
   });
 });
 

@@ -1,18 +1,19 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { openApiDocument } from "../../worker/openapi.ts";
-import { deviations } from "../support/contract.ts";
+import { deviations, servedOperations } from "../support/contract.ts";
 
 const read = (name: string): string => readFileSync(new URL(`../contract/${name}`, import.meta.url), "utf8");
 const contract: unknown = JSON.parse(read("openapi.contract.json"));
-const operations = read("operations.txt").split("\n").filter(Boolean);
 /** The document as a client gets it. */
 const ours: unknown = JSON.parse(JSON.stringify(openApiDocument()));
+/** Found, not listed: that nothing goes missing is what the rows of test/support/matrix.ts are for. */
+const operations = servedOperations(contract, ours);
 
 describe("the wire contract", () => {
   it("names the operations that are served, none twice", () => {
+    expect(operations).toEqual(expect.arrayContaining(["createTeam", "listTeams", "getTeam"]));
     expect(new Set(operations).size).toBe(operations.length);
-    expect(operations).toHaveLength(93);
   });
 
   it("conforms to itself", () => {

@@ -201,6 +201,14 @@ function operationsOf(document: Obj): Map<string, Side> {
   return found;
 }
 
+/** The operations of `contract` that `document` has at the same method and path, by their names in the contract. */
+export function servedOperations(contract: unknown, document: unknown): string[] {
+  const ours = operationsOf(document as Obj);
+  return [...operationsOf(contract as Obj)].flatMap(([place, { operation }]) =>
+    ours.has(place) ? [String(operation.operationId)] : [],
+  );
+}
+
 /**
  * How `document` deviates from `contract` in the named operations; empty when it conforms. Throws when a name is not
  * in the contract.

@@ -1,6 +1,10 @@
+import { PLAIN_RESOURCES } from "./plain-resources.ts";
+
 /**
  * Who may call what: one row for each operation of the OpenAPI document, written by hand from what the roles are meant to be
  * (docs/identity.md has the reasons), so that test/api/matrix.test.ts proves the code against it and not against itself.
+ *
+ * The rows of plain resources come of test/support/plain-resources.ts.
  *
  *     method, path, permission (or `public`, `authenticated`, `protocol`), who may, what those who may are answered, form of errors
  *
@@ -100,27 +104,6 @@ GET    /auth/oidc/login                                         public          
 GET    /auth/oidc/callback                                      public                 AOVGgMCU  400
 POST   /auth/oidc/back-channel-logout                           public                 AOVGgMCU  415
 
-GET    /api/v1/teams                                            team.read              AOV..MC.  200
-POST   /api/v1/teams                                            team.edit              AO....C.  400
-GET    /api/v1/teams/{id}                                       team.read              AOV..MC.  404
-PUT    /api/v1/teams/{id}                                       team.edit              AO....C.  404
-DELETE /api/v1/teams/{id}                                       team.delete            AO......  404
-GET    /api/v1/owners                                           owner.read             AOV..MC.  200
-POST   /api/v1/owners                                           owner.edit             AO....C.  400
-GET    /api/v1/owners/{id}                                      owner.read             AOV..MC.  404
-PUT    /api/v1/owners/{id}                                      owner.edit             AO....C.  404
-DELETE /api/v1/owners/{id}                                      owner.delete           AO......  404
-GET    /api/v1/profiles                                         profile.read           AOV..MC.  200
-POST   /api/v1/profiles                                         profile.edit           AO...MC.  400
-GET    /api/v1/profiles/{id}                                    profile.read           AOV..MC.  404
-PUT    /api/v1/profiles/{id}                                    profile.edit           AO...MC.  404
-DELETE /api/v1/profiles/{id}                                    profile.delete         A.......  404
-GET    /api/v1/renewal-policies                                 policy.read            AOV..MC.  200
-POST   /api/v1/renewal-policies                                 policy.edit            AO....C.  400
-GET    /api/v1/renewal-policies/{id}                            policy.read            AOV..MC.  404
-PUT    /api/v1/renewal-policies/{id}                            policy.edit            AO....C.  404
-DELETE /api/v1/renewal-policies/{id}                            policy.delete          AO....C.  404
-
 GET    /api/v1/certificates                                     cert.read              AOVG.MC.  200
 POST   /api/v1/certificates                                     cert.issue             AO...MC.  400
 GET    /api/v1/certificates/{id}                                cert.read              AOVG.MC.  404
@@ -152,11 +135,6 @@ POST   /api/v1/agents/{id}/heartbeat                            agent.heartbeat 
 GET    /api/v1/agents/{id}/work                                 agent.job.poll         A..Gg...  404/200
 POST   /api/v1/agents/{id}/csr                                  agent.job.poll         A..Gg...  404/400
 GET    /api/v1/agents/{id}/certificates/{cert_id}               cert.read              AOVGgMC.  404
-GET    /api/v1/targets                                          target.read            AOV..MC.  200
-POST   /api/v1/targets                                          target.edit            AO...MC.  400
-GET    /api/v1/targets/{id}                                     target.read            AOV..MC.  404
-PUT    /api/v1/targets/{id}                                     target.edit            AO...MC.  404
-DELETE /api/v1/targets/{id}                                     target.delete          AO....C.  404
 POST   /api/v1/targets/{id}/test                                target.edit            AO...MC.  404
 `;
 
@@ -200,6 +178,15 @@ export interface MatrixRow {
 const ROW =
   /^(GET|POST|PUT|DELETE) +(\/\S*) +([a-z_.]+)((?:\+[A-Za-z]+)*) +([A-Za-z.]{8}) +(\d{3})(?:\/(\d{3}))?(!?)(?: +(text|problem))?$/;
 
+/** The five routes of each plain resource. */
+const PLAIN = Object.values(PLAIN_RESOURCES).flatMap(({ path, permission, may }) => [
+  `GET ${path} ${permission}.read ${may.read} 200`,
+  `POST ${path} ${permission}.edit ${may.edit} 400`,
+  `GET ${path}/{id} ${permission}.read ${may.read} 404`,
+  `PUT ${path}/{id} ${permission}.edit ${may.edit} 404`,
+  `DELETE ${path}/{id} ${permission}.delete ${may.delete} 404`,
+]);
+
 const ERROR_TYPES: Readonly<Record<string, string>> = {
   envelope: "application/json",
   text: "text/plain; charset=utf-8",
@@ -220,7 +207,7 @@ function rowsOf(table: string): readonly MatrixRow[] {
     });
 }
 
-export const MATRIX = rowsOf(TABLE);
+export const MATRIX = rowsOf([TABLE, ...PLAIN].join("\n"));
 export const PROTOCOL_MATRIX = rowsOf(PROTOCOLS);
 
 /** Bodies that are not `{}`, by method and path. */

@@ -124,7 +124,7 @@ export async function createIntermediate(
     const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, AppError];
     if (kinds.some((kind) => error instanceof kind)) await withdrawNow(ctx, creation);
     if (error instanceof IdempotencyRace) throw error;
-    if (error instanceof UniqueViolation) throw uniqueConflict({ kind: "CA", unique: ["name"] }, row, error);
+    if (error instanceof UniqueViolation) throw uniqueConflict("CA", certificateAuthorities, row, error);
     if (error instanceof ReferenceViolation) throw notFound("issuer", issuer.id);
     if (error instanceof AppError) throw creationGivenUp();
     throw error;

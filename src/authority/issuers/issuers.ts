@@ -29,8 +29,6 @@ export interface IssuerFields {
   readonly config: Readonly<Record<string, unknown>>;
 }
 
-const UNIQUE = { kind: "issuer", unique: ["name"] };
-
 export async function createIssuer(ctx: Context, asked: IssuerFields): Promise<IssuerView> {
   const create = caTypeOf(ctx, asked.type).creation(asked.config);
   await mustBeWhole(ctx);
@@ -84,7 +82,7 @@ export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
 
 /** One page of what the actor may see, and its total. */
 export async function listIssuers(ctx: Context, page: PageRequest): Promise<Page<IssuerView>> {
-  const { data, ...rest } = await listPage<IssuerRow>(ctx, issuers, page, {
+  const { data, ...rest } = await listPage(ctx, issuers, page, {
     where: visible(ctx.actor, "issuer.read", { issuer_id: issuers.id }),
     order: [up(issuers.created_at), up(issuers.id)],
   });
@@ -225,7 +223,7 @@ async function save(ctx: Context, statements: Statement[], row: IssuerRow, answe
     if (error instanceof IdempotencyRace) throw error;
     if (error instanceof UniqueViolation && error.columns.includes("certificate_authorities.ca_id"))
       throw idOfCa(row.id);
-    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    if (error instanceof UniqueViolation) throw uniqueConflict("issuer", issuers, row, error);
     throw error;
   }
 }

@@ -30,7 +30,7 @@ const END_SESSIONS = "auth.breakglass.end_sessions";
 const user = (id: string): ActorRef => ({ id, type: "User" });
 
 export async function listCredentials(ctx: Context, page: PageRequest): Promise<Page<BreakglassCredential>> {
-  const { data, ...rest } = await listPage<Row>(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
+  const { data, ...rest } = await listPage(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
   return { data: await Promise.all(data.map((row) => show(ctx, row))), ...rest };
 }
 

@@ -4,7 +4,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { guard, ReferenceViolation, rowExists, type Statement, UniqueViolation } from "../../platform/database.ts";
 import { type AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import { randomId } from "../../platform/ids.ts";
-import { checkReferences } from "../../platform/rows.ts";
+import { mustExist } from "../../platform/references.ts";
 import { forgetActors } from "../actors.ts";
 import { mustCover, permissionsOf, TENANT } from "../grants.ts";
 import { isAdminGrant, stillAdministered } from "../last-admin.ts";
@@ -16,7 +16,10 @@ import { actorRoles, oidcGroupMappings, roles } from "../table.ts";
 
 type Mapping = typeof oidcGroupMappings.$inferSelect;
 
-const PROVIDER = { provider_id: { table: "oidc_providers", kind: "identity provider" } };
+/** 400 for a provider that does not exist. */
+function mustHaveProvider(ctx: Context, id: string): Promise<void> {
+  return mustExist(ctx, [{ field: "provider_id", table: "oidc_providers", kind: "identity provider", id }]);
+}
 
 /** A mapping as it is shown; a scope has an id unless it is global. */
 export interface ShownMapping extends Omit<Mapping, "created_by" | "scope_id"> {
@@ -29,7 +32,7 @@ function shown({ created_by: _, scope_id, ...row }: Mapping): ShownMapping {
 
 /** The mappings of a provider, oldest first; 400 for a provider that does not exist. */
 export async function listMappings(ctx: Context, provider_id: string): Promise<ShownMapping[]> {
-  await checkReferences(ctx, { references: PROVIDER }, { provider_id });
+  await mustHaveProvider(ctx, provider_id);
   const rows = await ctx.db
     .select()
     .from(oidcGroupMappings)
@@ -49,7 +52,7 @@ export interface NewMapping extends ScopeInput {
  * provider, role or scope that does not exist, 409 for a mapping that is there already.
  */
 export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownMapping> {
-  await checkReferences(ctx, { references: PROVIDER }, { provider_id: body.provider_id });
+  await mustHaveProvider(ctx, body.provider_id);
   const scope = await existingScope(ctx, body);
   if (!(await findRole(ctx, body.role_id)))
     throw invalid("role_id", `role ${JSON.stringify(body.role_id)} does not exist`, "reference_not_found");

@@ -26,7 +26,6 @@ import { reachOf } from "./reach.ts";
 /** Identity providers: who may vouch for people here. */
 
 const KIND = "identity provider";
-const UNIQUE = { kind: KIND, unique: ["name"] };
 
 const SIGN_OUT = "oidc.provider.sign_out";
 const USERS_AT_ONCE = 50;
@@ -71,7 +70,7 @@ export async function createProvider(ctx: Context, body: z.output<typeof provide
       answer: { status: 201, body: shownProvider(row) },
     });
   } catch (error) {
-    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    if (error instanceof UniqueViolation) throw uniqueConflict(KIND, oidcProviders, row, error);
     throw error;
   }
   return row;
@@ -120,7 +119,7 @@ export async function updateProvider(
       { wakeups: signOuts.map((entry) => entry.id) },
     );
   } catch (error) {
-    if (error instanceof UniqueViolation) throw uniqueConflict(UNIQUE, row, error);
+    if (error instanceof UniqueViolation) throw uniqueConflict(KIND, oidcProviders, row, error);
     throw error;
   }
   forgetActors();

@@ -16,7 +16,8 @@ import {
 import { conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { repeatedly } from "../../platform/race.ts";
-import { checkIfMatch, checkReferences, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
+import { checkReferences } from "../../platform/references.ts";
+import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
 import { renewalPolicies } from "../table.ts";
 import { type CertificateFilter, canonical, conditions } from "./filter.ts";
@@ -43,18 +44,6 @@ export interface CertificateFields {
   readonly tags: Readonly<Record<string, string>>;
   readonly target_ids: readonly string[];
 }
-
-const SPEC = {
-  kind: "certificate",
-  unique: ["name"],
-  references: {
-    owner_id: { table: "owners", kind: "owner" },
-    team_id: { table: "teams", kind: "team" },
-    issuer_id: { table: referenced(certificates.issuer_id), kind: "issuer" },
-    renewal_policy_id: { table: "renewal_policies", kind: "renewal policy" },
-    certificate_profile_id: { table: "profiles", kind: "certificate profile" },
-  },
-};
 
 /** The record, if it exists, for a read in company. */
 export function certificateQuery(ctx: Context, id: string) {
@@ -138,7 +127,7 @@ export async function createCertificate(
     created_at: now,
     updated_at: now,
   };
-  await checkReferences(ctx, SPEC, { ...row });
+  await checkReferences(ctx, certificates, row);
   const targets = await checkTargets(ctx, target_ids);
   const { revocation_noted_at: _, ...shown } = row;
   const view: CertificateView = { ...shown, target_ids: targets };
@@ -183,7 +172,7 @@ async function updateOnce(
   const { target_ids, ...own } = values;
   const changed = { ...own, ...canonicalNames(own) };
   const row: Certificate = { ...before, ...changed, updated_at: nextUpdatedAt(ctx, before) };
-  await checkReferences(ctx, SPEC, { ...row }, { ...changed });
+  await checkReferences(ctx, certificates, row, changed);
   const targets = target_ids === undefined ? undefined : await checkTargets(ctx, target_ids);
   // Only what was asked for is written: the status and times are another hand's.
   const set = { ...changed, updated_at: row.updated_at };
@@ -226,7 +215,7 @@ async function save(
     await commit(ctx, statements, answer ? { answer } : {});
   } catch (error) {
     if (error instanceof IdempotencyRace) throw error;
-    if (error instanceof UniqueViolation) throw uniqueConflict(SPEC, { ...row }, error);
+    if (error instanceof UniqueViolation) throw uniqueConflict("certificate", certificates, row, error);
     if (error instanceof ReferenceViolation)
       throw conflict("changed_meanwhile", "something that the certificate refers to was deleted meanwhile");
     throw error;
@@ -289,7 +278,7 @@ export async function listCertificates(
 ): Promise<Page<CertificateView>> {
   const by = SORT[sort.key] ?? certificates.created_at;
   const direction = sort.descending ? down : up;
-  const { data, ...rest } = await listPage<Certificate>(ctx, certificates, page, {
+  const { data, ...rest } = await listPage(ctx, certificates, page, {
     where: and(conditions(ctx, filter), visibleCertificates(ctx.actor, "cert.read")),
     order: [direction(by), direction(certificates.id)],
   });

@@ -10,11 +10,6 @@ export function targetsOfCertificate(certificateId: string | SQL): SQL {
   return sql`(select ${target_id} from ${certificateTargets} where ${certificate_id} = ${certificateId})`;
 }
 
-/** How many certificates are meant for a target. */
-export function certificatesOnTarget(targetId: string): SQL {
-  return sql`(select count(*) from ${certificateTargets} where ${eq(certificateTargets.target_id, targetId)})`;
-}
-
 /** How many certificates that are not archived are meant for one of the targets. */
 export async function countActiveOn(ctx: Context, targets: SQL): Promise<number> {
   const [row] = await ctx.db

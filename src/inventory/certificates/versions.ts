@@ -40,7 +40,7 @@ export function hasVersion(certificateId: string, agentId: SQL): SQL {
 
 /** Versions of a certificate, the newest first. */
 export async function listVersions(ctx: Context, certificateId: string, page: PageRequest): Promise<Page<VersionView>> {
-  const { data, ...rest } = await listPage<Version>(ctx, certificateVersions, page, {
+  const { data, ...rest } = await listPage(ctx, certificateVersions, page, {
     where: eq(certificateVersions.certificate_id, certificateId),
     order: [down(certificateVersions.created_at), down(certificateVersions.id)],
   });
