@@ -31,7 +31,7 @@ export interface ContextOptions {
 export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = {}): Context {
   const { bindings, settings, sealer, db } = readEnv(env);
   const requestId = options.requestId ?? randomId(systemRandom, "req-");
-  const base = {
+  const ctx: Context = {
     clock: options.clock ?? systemClock,
     random: systemRandom,
     db,
@@ -45,7 +45,8 @@ export function makeContext(env: Env, waiter: Waiter, options: ContextOptions = 
     sealer,
     idempotency: options.idempotency ?? null,
     storageFull: isStorageFull(bindings),
-    defer: (work: Promise<unknown>) => waiter.waitUntil(work),
+    defer: (work) => waiter.waitUntil(work),
+    audit: (...event) => auditStatement(ctx, ...event),
   };
-  return { ...base, audit: (...event) => auditStatement(base, ...event) };
+  return ctx;
 }

@@ -1,3 +1,5 @@
+import { dateOf } from "./middleware/headers.ts";
+
 /**
  * The pages among the static assets, and openapi.json, which `npm run openapi` makes of the routes. The Worker runs first, so that
  * any other path is a 404 and never a page.
@@ -10,5 +12,8 @@ export async function servePage(request: Request, assets: Fetcher | null): Promi
   if (!assets || (request.method !== "GET" && request.method !== "HEAD") || !PAGES.test(new URL(request.url).pathname))
     return null;
   const response = await assets.fetch(request);
-  return response.status === 404 ? null : new Response(response.body, response);
+  if (response.status === 404) return null;
+  const page = new Response(response.body, response);
+  page.headers.set("Date", dateOf(Date.now()));
+  return page;
 }

@@ -18,12 +18,11 @@ export function isStorageFull({ STORAGE }: Pick<Bindings, "STORAGE">): boolean {
   return STORAGE !== null && heard.get(STORAGE)?.full === true;
 }
 
-/** Asks again where what was heard is older than a second. */
-export async function hearOfStorage({ STORAGE }: Pick<Bindings, "STORAGE">): Promise<void> {
-  if (!STORAGE) return;
+/** Asks again where what was heard is older than a second; null where it is not. */
+export function hearOfStorage({ STORAGE }: Pick<Bindings, "STORAGE">): Promise<unknown> | null {
+  if (!STORAGE) return null;
   const before = heard.get(STORAGE);
-  if (before && Math.abs(Date.now() - before.at) < FRESH_MS) return;
-  await ask(STORAGE);
+  return before && Math.abs(Date.now() - before.at) < FRESH_MS ? null : ask(STORAGE);
 }
 
 /**

@@ -19,13 +19,13 @@ export interface Arrival {
  * `wrangler dev` sets a made-up `request.cf`) every header is the client's own and the address is `local`, unless a proxy proves
  * itself by TRUSTED_PROXY_SECRET: then it is the last entry of X-Forwarded-For, the one that this proxy added.
  */
-export async function arrivalOf(settings: Settings, request: Request): Promise<Arrival> {
+export function arrivalOf(settings: Settings, request: Request): Arrival {
   const { headers } = request;
   const user_agent = (headers.get("User-Agent") ?? "").slice(0, 255);
   const secure = request.url.startsWith("https:");
   const from = (address: string | null) => ({ address: canonical(address), user_agent, session_id: null });
   if (isOnCloudflare(settings, request)) return { caller: from(headers.get("CF-Connecting-IP")), secure };
-  if (!(await isTrustedProxy(settings, headers.get(PROXY_SECRET_HEADER)))) return { caller: from(null), secure };
+  if (!isTrustedProxy(settings, headers.get(PROXY_SECRET_HEADER))) return { caller: from(null), secure };
   return {
     caller: from(lastOf(headers.get("X-Forwarded-For"))),
     secure: secure || lastOf(headers.get("X-Forwarded-Proto"))?.toLowerCase() === "https",
@@ -37,7 +37,7 @@ export function isOnCloudflare(settings: Pick<Settings, "local">, request: Reque
   return settings.local === null && request.cf !== undefined;
 }
 
-async function isTrustedProxy(settings: Settings, shown: string | null): Promise<boolean> {
+function isTrustedProxy(settings: Settings, shown: string | null): boolean {
   if (shown === null || settings.trustedProxySecret === null) return false;
   return constantTimeEqual(shown, settings.trustedProxySecret);
 }

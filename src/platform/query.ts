@@ -2,6 +2,7 @@
 
 export function queryOf(url: string): Record<string, string> {
   const query: Record<string, string> = {};
+  if (!url.includes("?")) return query;
   for (const [name, value] of new URL(url).searchParams) query[name] ??= value;
   return query;
 }

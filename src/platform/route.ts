@@ -122,7 +122,7 @@ export interface Route {
   readonly errorForm: ErrorForm;
   readonly whenFull: "served" | "refused";
   exists(settings: Settings): boolean;
-  before(ctx: Context): Promise<void>;
+  readonly before: ((ctx: Context) => Promise<void>) | null;
   /** Null when the reply is one that the route declares, else what is wrong with it. */
   undeclared(reply: Reply): string | null;
   register(registry: Registry): void;
@@ -166,6 +166,7 @@ export function route<
   B extends z.ZodType = z.ZodObject,
 >(spec: RouteSpec<P, Q, B>): Route {
   checkAccess(spec);
+  const checkQuery = queryCheck(spec);
   return {
     operationId: spec.operationId,
     method: spec.method,
@@ -177,7 +178,7 @@ export function route<
     errorForm: spec.errorForm ?? ENVELOPE,
     whenFull: spec.whenFull ?? (spec.method === "get" ? "served" : "refused"),
     exists: spec.exists ?? (() => true),
-    before: spec.before ?? (async () => {}),
+    before: spec.before ?? null,
     creates: spec.method === "post" && 201 in spec.answers,
     hasBody: spec.body !== undefined,
     bodyLimit: spec.bodyLimit ?? DEFAULT_BODY_LIMIT,
@@ -192,9 +193,11 @@ export function route<
     createdHeaders: (body) => createdHeaders(spec.location, body),
     run: async (ctx, request, params, body, stillAllowed) => {
       if (spec.streams && mediaType(request) !== spec.streams.type) throw unsupportedMediaType(spec.streams.type);
+      const asked = queryOf(request.url);
+      checkQuery(asked);
       const input = {
-        params: parse(spec.params ?? EMPTY, params, "") as z.output<P>,
-        query: parse(spec.query ?? EMPTY, knownQuery(spec, request.url), "") as z.output<Q>,
+        params: (spec.params ? parse(spec.params, params, "") : {}) as z.output<P>,
+        query: (spec.query ? parse(spec.query, asked, "") : {}) as z.output<Q>,
         body: (spec.body
           ? parse(spec.body, spec.bodyType ? body : jsonBody(spec, request, body), "", spec.tolerant)
           : {}) as z.output<B>,
@@ -214,20 +217,22 @@ function mediaType(request: Request): string | null {
   return request.headers.get("Content-Type")?.split(";")[0]?.trim().toLowerCase() ?? null;
 }
 
-const EMPTY = z.object({});
+interface QuerySpec {
+  readonly query?: z.ZodType;
+  readonly access: Access;
+  readonly tolerant?: boolean;
+}
+
 const UNLIMITED = "/.well-known/pki/";
 
-/** The query; 400 for a parameter that nobody knows. What others send to a public route may have more than we asked for. */
-function knownQuery(
-  { query, access, tolerant }: { readonly query?: z.ZodType; readonly access: Access; readonly tolerant?: boolean },
-  url: string,
-): Record<string, string> {
-  const asked = queryOf(url);
-  if (tolerant || (typeof access === "object" && "public" in access)) return asked;
+/** Throws 400 for a parameter that nobody knows. What others send to a public route may have more than we asked for. */
+function queryCheck({ query, access, tolerant }: QuerySpec): (asked: Readonly<Record<string, string>>) => void {
+  if (tolerant || (typeof access === "object" && "public" in access)) return () => {};
   const known = query instanceof z.ZodObject ? Object.keys(query.shape) : [];
-  const problem = unknownParameter(Object.keys(asked), known);
-  if (problem !== null) throw invalid("query", problem, "unknown_parameter");
-  return asked;
+  return (asked) => {
+    const problem = unknownParameter(Object.keys(asked), known);
+    if (problem !== null) throw invalid("query", problem, "unknown_parameter");
+  };
 }
 
 function createdHeaders(location: string | undefined, body: unknown): Record<string, string> {

@@ -4,8 +4,10 @@ import { AppError, isStorageError, isTemporary, storageFull, unavailable } from 
 import { randomId } from "../../src/platform/ids.ts";
 import { describeError } from "../../src/platform/log.ts";
 import type { Reply } from "../../src/platform/route.ts";
-import { API_HEADERS } from "./headers.ts";
+import type { Visit } from "../visit.ts";
+import { API_HEADERS, dateOf } from "./headers.ts";
 
+const JSON_TYPE = { "Content-Type": "application/json" };
 const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/;
 
 /** Echoed only when well-formed; else a new one. */
@@ -14,15 +16,14 @@ export function requestIdOf(request: Request): string {
   return given !== null && REQUEST_ID.test(given) ? given : randomId(systemRandom, "req-");
 }
 
-/** A handler's reply as it goes out. */
-export function toResponse(reply: Reply, requestId: string): Response {
-  const headers = { ...API_HEADERS, "X-Request-ID": requestId, ...reply.headers };
-  const cookies = reply.cookies ?? [];
-  if (reply.raw)
-    return withCookies(new Response(reply.body as BodyInit | null, { status: reply.status, headers }), cookies);
-  if (reply.body === null) return withCookies(new Response(null, { status: reply.status, headers }), cookies);
-  const json = { "Content-Type": "application/json", ...headers };
-  return withCookies(new Response(JSON.stringify(reply.body), { status: reply.status, headers: json }), cookies);
+/** A handler's reply as it goes out, with what goes out with every answer of this caller. */
+export function toResponse(visit: Pick<Visit, "requestId" | "headers" | "cookies">, reply: Reply): Response {
+  const { status, body, raw } = reply;
+  const common = { ...API_HEADERS, Date: dateOf(Date.now()), "X-Request-ID": visit.requestId };
+  const isJson = !raw && body !== null;
+  const headers = { ...(isJson ? JSON_TYPE : {}), ...common, ...visit.headers, ...reply.headers };
+  const response = new Response(isJson ? JSON.stringify(body) : (body as BodyInit | null), { status, headers });
+  return withCookies(withCookies(response, visit.cookies), reply.cookies ?? []);
 }
 
 export function withCookies(response: Response, cookies: readonly string[]): Response {
@@ -48,8 +49,11 @@ export function errorResponse(error: unknown, requestId: string, form = ENVELOPE
       }),
     );
   }
-  const headers = { "Content-Type": form.type, ...API_HEADERS, "X-Request-ID": requestId, ...known.headers };
-  return new Response(form.write(known, requestId), { status: known.status, headers });
+  const headers = { "Content-Type": form.type, ...API_HEADERS, Date: dateOf(Date.now()), "X-Request-ID": requestId };
+  return new Response(form.write(known, requestId), {
+    status: known.status,
+    headers: { ...headers, ...known.headers },
+  });
 }
 
 function unexpected(error: unknown): AppError {

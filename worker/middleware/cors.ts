@@ -1,3 +1,7 @@
+import type { Middleware } from "../visit.ts";
+import type { MethodsOf } from "./fallback.ts";
+import { dateOf } from "./headers.ts";
+
 /**
  * CORS (Fetch, "HTTP extensions"): denied unless the operator has named the exact origin (CERTCTL_CORS_ORIGINS). Such an
  * origin's pages are as good as our own: they may send credentials, and read every answer, errors too.
@@ -21,34 +25,48 @@ const EXPOSED_HEADERS = [
 ].join(", ");
 const MAX_AGE_SECONDS = 86_400;
 
+/** Lets the pages of an allowed origin read what is answered, errors too, and tells caches that it depends. */
+export const cors: Middleware = (c, next) => {
+  const { corsOrigins } = c.env.ctx.settings.auth;
+  if (corsOrigins.length === 0) return next();
+  return next().then(() => {
+    const { headers } = c.res;
+    headers.append("Vary", "Origin");
+    const origin = allowedOrigin(c.req.raw, corsOrigins);
+    if (origin === null || c.req.raw.method === "OPTIONS") return;
+    allow(headers, origin);
+    headers.set("Access-Control-Expose-Headers", EXPOSED_HEADERS);
+  });
+};
+
+/**
+ * Answers a preflight, which is what a browser asks before it sends what no form could: only that of an allowed origin, for a
+ * path of the API. `methodsOf` gives the methods of the request's path.
+ */
+export function preflight(methodsOf: MethodsOf): Middleware {
+  return async (c, next) => {
+    const request = c.req.raw;
+    const origin = allowedOrigin(request, c.env.ctx.settings.auth.corsOrigins);
+    const isPreflight = request.headers.has("Access-Control-Request-Method");
+    const methods = origin !== null && isPreflight ? methodsOf(c.env, request) : [];
+    if (origin === null || methods.length === 0) return next();
+    const headers = new Headers({
+      "Access-Control-Allow-Methods": methods.join(", "),
+      "Access-Control-Allow-Headers": REQUEST_HEADERS,
+      "Access-Control-Max-Age": String(MAX_AGE_SECONDS),
+      "Cache-Control": "no-store",
+      Date: dateOf(Date.now()),
+      "X-Request-ID": c.env.requestId,
+    });
+    allow(headers, origin);
+    return new Response(null, { status: 204, headers });
+  };
+}
+
 /** The Origin of a request if it is one of `origins`; null else. */
-export function allowedOrigin(request: Request, origins: readonly string[]): string | null {
+function allowedOrigin(request: Request, origins: readonly string[]): string | null {
   const origin = request.headers.get("Origin");
   return origin !== null && origins.includes(origin) ? origin : null;
-}
-
-/** Whether the request is a preflight: what a browser asks before it sends what no form could. */
-export function isPreflight(request: Request): boolean {
-  return request.method === "OPTIONS" && request.headers.has("Access-Control-Request-Method");
-}
-
-/** The answer to a preflight of an allowed origin, for a path with these methods. */
-export function preflight(origin: string, methods: readonly string[], requestId: string): Response {
-  const headers = new Headers({
-    "Access-Control-Allow-Methods": methods.join(", "),
-    "Access-Control-Allow-Headers": REQUEST_HEADERS,
-    "Access-Control-Max-Age": String(MAX_AGE_SECONDS),
-    "Cache-Control": "no-store",
-    "X-Request-ID": requestId,
-  });
-  allow(headers, origin);
-  return new Response(null, { status: 204, headers });
-}
-
-/** Lets the pages of `origin` read the answer. */
-export function exposeTo(headers: Headers, origin: string): void {
-  allow(headers, origin);
-  headers.set("Access-Control-Expose-Headers", EXPOSED_HEADERS);
 }
 
 function allow(headers: Headers, origin: string): void {

@@ -1,6 +1,7 @@
 import { addressKey } from "../../src/platform/caller.ts";
-import type { Actor, Bindings, Caller, Context } from "../../src/platform/context.ts";
+import type { Actor, Bindings, Context } from "../../src/platform/context.ts";
 import { tooManyRequests } from "../../src/platform/errors.ts";
+import type { Middleware } from "../visit.ts";
 
 /**
  * Brakes, not quotas: the platform counts them for each location and roughly. Exact counts (attempts at a password, at the
@@ -42,10 +43,11 @@ type LimitContext = Pick<Context, "clock" | "settings" | "log"> & {
 };
 
 /** Throws 429 when the caller's address sends too much. Off for `local`: there nobody can tell callers apart. */
-export async function limitAddress(ctx: LimitContext, caller: Caller): Promise<void> {
+export const limitAddress: Middleware = (c, next) => {
+  const { ctx, caller } = c.env;
   const key = addressKey(caller.address);
-  if (key !== null) await brake(ctx, ADDRESS, key);
-}
+  return key === null ? next() : brake(ctx, ADDRESS, key).then(next);
+};
 
 /** Throws 429 when the actor sends too much, from wherever. */
 export async function limitActor(ctx: LimitContext, actor: Actor): Promise<void> {

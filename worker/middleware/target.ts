@@ -23,6 +23,9 @@ export function targetUrl(request: Request, asSent: boolean): string {
   return `http://${host}${request.url}`;
 }
 
+/** A path that a URL parser leaves as it is. */
+const PLAIN_PATH = /^(?:\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\/?$/;
+
 /**
  * The request with its URL in place of the target. Throws 400 for a path that a URL parser makes another one of (`/a/../b`, `/a\\b`):
  * a front that looked at the path as it was sent would be walked around.
@@ -30,7 +33,8 @@ export function targetUrl(request: Request, asSent: boolean): string {
 export function withUrl(url: string, request: Request): Request {
   if (url === request.url) return request;
   const made = new Request(url, request);
-  if (rawPath(made.url) !== rawPath(url))
+  const path = rawPath(url);
+  if (!PLAIN_PATH.test(path) && rawPath(made.url) !== path)
     throw badTarget("must have no dot segments, and escapes for what is no part of a URL");
   return made;
 }

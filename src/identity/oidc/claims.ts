@@ -78,7 +78,7 @@ export function checkIssuedAt(claims: Claims, now: number, windowSeconds: number
 
 /** Section 3.1.3.7, 11: the nonce of this very sign-in, compared in constant time. */
 export async function checkNonce(claims: Claims, nonce: string): Promise<void> {
-  if (typeof claims.nonce !== "string" || !(await constantTimeEqual(claims.nonce, nonce)))
+  if (typeof claims.nonce !== "string" || !constantTimeEqual(claims.nonce, nonce))
     throw new SignInFailure("nonce_mismatch", "nonce: is not that of this sign-in");
 }
 

@@ -120,7 +120,7 @@ async function checkAccessTokenHash(claims: Claims, alg: string, accessToken: st
   if (accessToken === null || typeof claims.at_hash !== "string") throw atHashMismatch();
   const digest = new Uint8Array(await crypto.subtle.digest(hashOf(alg), utf8(accessToken)));
   const half = base64url(digest.slice(0, digest.length / 2));
-  if (!(await constantTimeEqual(half, claims.at_hash))) throw atHashMismatch();
+  if (!constantTimeEqual(half, claims.at_hash)) throw atHashMismatch();
 }
 
 function atHashMismatch(): SignInFailure {

@@ -46,7 +46,7 @@ export async function takePending(ctx: Context, state: string, cookie: string): 
   const age = ctx.clock.now().getTime() - Date.parse(pending.started_at);
   if (age > LIFE_SECONDS * 1000)
     throw new SignInFailure("pre_login_consume_failed", "state: is older than ten minutes");
-  if (!(await constantTimeEqual(await sha256Hex(cookie), pending.cookie_hash)))
+  if (!constantTimeEqual(await sha256Hex(cookie), pending.cookie_hash))
     throw new SignInFailure("state_mismatch", "state: belongs to another browser");
   return pending;
 }

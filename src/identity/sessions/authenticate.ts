@@ -44,7 +44,7 @@ export async function authenticateSession(ctx: LookupContext, request: Request):
   const cookies = shown === token ? [] : [csrfCookie(ctx, token, session.absolute_expires_at)];
   if (!isSafe) {
     if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", actor, token, cookies);
-    if (!(await constantTimeEqual(request.headers.get(CSRF_HEADER) ?? "", token)))
+    if (!constantTimeEqual(request.headers.get(CSRF_HEADER) ?? "", token))
       throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, actor, token, cookies);
     if (!(await touch(session.id))) return null;
   }

@@ -82,7 +82,7 @@ export async function verifySessionCookie(ctx: LookupContext, value: string): Pr
   const key = await verifyingKey(ctx, key_id);
   if (!key) return null;
   const expected = await sign(key, signedText(session_id, key_id));
-  return (await constantTimeEqual(mac, expected)) ? { session_id, shard, key } : null;
+  return constantTimeEqual(mac, expected) ? { session_id, shard, key } : null;
 }
 
 /** The CSRF token of a session: derived, so that nothing secret is stored; another one after each rotation. */
