@@ -1,5 +1,4 @@
-import { type Bytes, concat, digest, utf8 } from "./bytes.ts";
-import { context, integer, NULL, octetString, oid, sequence, set, tlv } from "./der.ts";
+import { type Bytes, utf8 } from "./bytes.ts";
 
 /** PKCS#12 stores that hold certificates and no key (RFC 7292), protected by PBES2 (RFC 8018) and an HMAC. */
 
@@ -15,34 +14,16 @@ const MAC_ITERATIONS = 10_000;
 /** Cloudflare runs no more PBKDF2 rounds than this. */
 const MAX_ITERATIONS = 100_000;
 
-const OID_DATA = oid("1.2.840.113549.1.7.1");
-const OID_ENCRYPTED_DATA = oid("1.2.840.113549.1.7.6");
-const OID_CERT_BAG = oid("1.2.840.113549.1.12.10.1.3");
-const OID_X509_CERTIFICATE = oid("1.2.840.113549.1.9.22.1");
-const OID_FRIENDLY_NAME = oid("1.2.840.113549.1.9.20");
+const CERT_BAG = "1.2.840.113549.1.12.10.1.3";
+const X509_CERTIFICATE = "1.2.840.113549.1.9.22.1";
+const FRIENDLY_NAME = "1.2.840.113549.1.9.20";
 /** Oracle's mark of a trusted certificate: without it keytool shows none. */
-const OID_TRUSTED_KEY_USAGE = oid("2.16.840.1.113894.746875.1.1");
-const OID_ANY_EXTENDED_KEY_USAGE = oid("2.5.29.37.0");
-const OID_PBES2 = oid("1.2.840.113549.1.5.13");
-const OID_PBKDF2 = oid("1.2.840.113549.1.5.12");
-const OID_HMAC_SHA256 = oid("1.2.840.113549.2.9");
-const OID_AES256_CBC = oid("2.16.840.1.101.3.4.1.42");
-const OID_SHA256 = oid("2.16.840.1.101.3.4.2.1");
+const TRUSTED_KEY_USAGE = "2.16.840.1.113894.746875.1.1";
+const ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0";
 
-/** UTF-16 in network order: the content of a BMPString. */
-function bmp(text: string): Bytes {
-  const out = new Uint8Array(2 * text.length);
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    out[2 * i] = unit >> 8;
-    out[2 * i + 1] = unit & 0xff;
-  }
-  return out;
-}
-
-function random(length: number): Bytes {
-  return crypto.getRandomValues(new Uint8Array(length));
-}
+/** pkijs' names of RFC 7292: what is in the store is encrypted under a password, and the store has a MAC. */
+const PASSWORD_PRIVACY = 1;
+const PASSWORD_INTEGRITY = 0;
 
 /** Names of which no two are the same to keytool, which ignores case and keeps one certificate a name. */
 function distinctNames(count: number, given: readonly string[]): string[] {
@@ -56,58 +37,34 @@ function distinctNames(count: number, given: readonly string[]): string[] {
   });
 }
 
+/** Both are large, and a store is asked for rarely: they are evaluated with the first one. */
+async function libraries() {
+  const [pkijs, asn1js] = await Promise.all([import("pkijs"), import("asn1js")]);
+  return {
+    ...pkijs,
+    BmpString: asn1js.BmpString,
+    ObjectIdentifier: asn1js.ObjectIdentifier,
+    OctetString: asn1js.OctetString,
+  };
+}
+
+type Libraries = Awaited<ReturnType<typeof libraries>>;
+
 /** SafeBag with a CertBag (RFC 7292 section 4.2.3). */
-function certBag(certificate: Bytes, name: string): Bytes {
-  const bag = sequence(OID_X509_CERTIFICATE, context(0, true, octetString(certificate)));
-  const attributes = set(
-    sequence(OID_FRIENDLY_NAME, set(tlv(0x1e, bmp(name)))),
-    sequence(OID_TRUSTED_KEY_USAGE, set(OID_ANY_EXTENDED_KEY_USAGE)),
-  );
-  return sequence(OID_CERT_BAG, context(0, true, bag), attributes);
-}
-
-/** ContentInfo of EncryptedData under PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC. */
-async function encrypted(content: Bytes, password: string, iterations: number): Promise<Bytes> {
-  const [salt, iv] = [random(16), random(16)];
-  const secret = await crypto.subtle.importKey("raw", utf8(password), "PBKDF2", false, ["deriveKey"]);
-  const key = await crypto.subtle.deriveKey(
-    { name: "PBKDF2", hash: "SHA-256", salt, iterations },
-    secret,
-    { name: "AES-CBC", length: 256 },
-    false,
-    ["encrypt"],
-  );
-  const ciphertext = new Uint8Array(await crypto.subtle.encrypt({ name: "AES-CBC", iv }, key, content));
-  const derivation = sequence(
-    OID_PBKDF2,
-    sequence(octetString(salt), integer(iterations), integer(32), sequence(OID_HMAC_SHA256, NULL)),
-  );
-  const algorithm = sequence(OID_PBES2, sequence(derivation, sequence(OID_AES256_CBC, octetString(iv))));
-  const info = sequence(OID_DATA, algorithm, context(0, false, ciphertext));
-  return sequence(OID_ENCRYPTED_DATA, context(0, true, sequence(integer(0), info)));
-}
-
-/** Repeats the octets to fill whole blocks of 64; nothing stays nothing. */
-function fillBlocks(octets: Bytes): Bytes {
-  const length = 64 * Math.ceil(octets.length / 64);
-  return Uint8Array.from({ length }, (_, i) => octets[i % octets.length] ?? 0);
-}
-
-/** The MAC key: RFC 7292 appendix B.2 with SHA-256, purpose 3, one block. The password ends in a null character. */
-async function macKey(password: string, salt: Bytes): Promise<Bytes> {
-  let hash = concat(new Uint8Array(64).fill(3), fillBlocks(salt), fillBlocks(bmp(`${password}\0`)));
-  for (let i = 0; i < MAC_ITERATIONS; i++) hash = await digest("SHA-256", hash);
-  return hash;
-}
-
-/** MacData over the content of the authenticated safe (RFC 7292 section 4). */
-async function macData(content: Bytes, password: string): Promise<Bytes> {
-  const salt = random(16);
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", await macKey(password, salt), algorithm, false, ["sign"]);
-  const mac = new Uint8Array(await crypto.subtle.sign("HMAC", key, content));
-  const digestInfo = sequence(sequence(OID_SHA256, NULL), octetString(mac));
-  return sequence(digestInfo, octetString(salt), integer(MAC_ITERATIONS));
+function certBag(from: Libraries, certificate: Bytes, name: string) {
+  const { Attribute, BmpString, CertBag, ObjectIdentifier, OctetString, SafeBag } = from;
+  return new SafeBag({
+    bagId: CERT_BAG,
+    // As octets, not as a parsed certificate: that would be encoded again.
+    bagValue: new CertBag({
+      certId: X509_CERTIFICATE,
+      certValue: new OctetString({ valueHex: certificate.slice().buffer }),
+    }),
+    bagAttributes: [
+      new Attribute({ type: FRIENDLY_NAME, values: [new BmpString({ value: name })] }),
+      new Attribute({ type: TRUSTED_KEY_USAGE, values: [new ObjectIdentifier({ value: ANY_EXTENDED_KEY_USAGE })] }),
+    ],
+  });
 }
 
 /**
@@ -126,8 +83,29 @@ export async function buildTrustStore(
     throw new RangeError(`iterations are from 1 to ${MAX_ITERATIONS}`);
   }
   const names = distinctNames(certificates.length, friendlyNames);
-  const bags = sequence(...certificates.map((certificate, i) => certBag(certificate, names[i] ?? "")));
-  const safe = sequence(await encrypted(bags, password, iterations));
-  const authSafe = sequence(OID_DATA, context(0, true, octetString(safe)));
-  return sequence(integer(3), authSafe, await macData(safe, password));
+  const from = await libraries();
+  const safeBags = certificates.map((certificate, i) => certBag(from, certificate, names[i] ?? ""));
+  const contents = new from.SafeContents({ safeBags });
+  const authenticatedSafe = new from.AuthenticatedSafe({
+    parsedValue: { safeContents: [{ privacyMode: PASSWORD_PRIVACY, value: contents }] },
+  });
+  const secret = utf8(password).buffer;
+  await authenticatedSafe.makeInternalValues({
+    safeContents: [
+      {
+        password: secret,
+        contentEncryptionAlgorithm: { name: "AES-CBC", length: 256 },
+        hmacHashAlgorithm: "SHA-256",
+        iterationCount: iterations,
+      },
+    ],
+  });
+  const pfx = new from.PFX({ parsedValue: { integrityMode: PASSWORD_INTEGRITY, authenticatedSafe } });
+  await pfx.makeInternalValues({
+    password: secret,
+    iterations: MAC_ITERATIONS,
+    pbkdf2HashAlgorithm: "SHA-256",
+    hmacHashAlgorithm: "SHA-256",
+  });
+  return new Uint8Array(pfx.toSchema().toBER());
 }
