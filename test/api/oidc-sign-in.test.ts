@@ -50,7 +50,7 @@ describe("the way to the provider", () => {
     const [cookie, ...others] = again.headers.getSetCookie();
     expect(others).toEqual([]);
     expect(cookie).toMatch(
-      /^__Host-certctl_oidc_pending=[A-Za-z0-9_-]{43}; Path=\/; Max-Age=600; Secure; HttpOnly; SameSite=Lax$/,
+      /^__Host-certctl_oidc_pending=[A-Za-z0-9_-]{43}; Max-Age=600; Path=\/; HttpOnly; Secure; SameSite=Lax$/,
     );
   });
 

@@ -196,7 +196,7 @@ describe("a CSRF token that was rotated", () => {
     await rotateCsrfOf(context(), { id: user.id, type: "User" });
     const [delivered, ...others] = (await browser.get(TEAMS)).headers.getSetCookie();
     expect(others).toEqual([]);
-    expect(delivered).toMatch(/^__Host-certctl_csrf=[\w-]{43}; Path=\/; Max-Age=28[78]\d\d; .*; Secure; SameSite=Lax$/);
+    expect(delivered).toMatch(/^__Host-certctl_csrf=[\w-]{43}; Max-Age=28[78]\d\d; Path=\/; .*; Secure; SameSite=Lax$/);
     expect((await browser.get(TEAMS)).headers.getSetCookie()).toEqual([]);
     expect((await browser.change("POST", TEAMS, { name: "csrf delivered" })).status).toBe(201);
   });

@@ -2,7 +2,7 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { invalid } from "../../platform/errors.ts";
 import { base64url, constantTimeEqual, sha256Hex } from "../../platform/text.ts";
 import { onceFor } from "../once.ts";
-import { readCookie } from "../sessions/cookie.ts";
+import { readCookie, setCookie } from "../sessions/cookie.ts";
 import { SignInFailure } from "./failure.ts";
 
 /** A sign-in between the redirect to the provider and the way back: kept once, for ten minutes, for one browser. */
@@ -58,7 +58,7 @@ export function clearedPending(): string {
 
 /** Lax and not Strict: the provider's redirect back is a navigation from another site. */
 function setPending(value: string, maxAge: number): string {
-  return `${PENDING_COOKIE}=${value}; Path=/; Max-Age=${maxAge}; Secure; HttpOnly; SameSite=Lax`;
+  return setCookie(PENDING_COOKIE, value, { maxAgeSeconds: maxAge, sameSite: "Lax", httpOnly: true });
 }
 
 /** The value of the pending cookie; null when the browser sends none or several that differ. */

@@ -1,3 +1,4 @@
+import { generateCookie } from "hono/cookie";
 import type { Context, LookupContext } from "../../platform/context.ts";
 import { constantTimeEqual } from "../../platform/text.ts";
 import { KEY_ID, type SigningKey, sign, verifyingKey } from "./signing-keys.ts";
@@ -16,24 +17,20 @@ const MAX_LENGTH = 256;
 export interface CookieOptions {
   /** Seconds, a part of one too; 0 takes the cookie away. */
   readonly maxAgeSeconds: number;
-  /** Unix milliseconds. */
-  readonly now: number;
+  /** Unix milliseconds: the cookie then also has Expires, for browsers that read no Max-Age. */
+  readonly now?: number;
   readonly sameSite: "Lax" | "Strict";
   readonly httpOnly: boolean;
 }
 
+/** What browsers keep a cookie for at most (RFC 6265bis section 5.5): 400 days. */
+const MAX_AGE_SECONDS = 34_560_000;
+
 /** A Set-Cookie value: for this host alone, over TLS. */
-export function setCookie(name: string, value: string, options: CookieOptions): string {
-  const seconds = Math.max(0, options.maxAgeSeconds);
-  return [
-    `${name}=${value}`,
-    "Path=/",
-    `Max-Age=${Math.ceil(seconds)}`,
-    `Expires=${new Date(options.now + seconds * 1000).toUTCString()}`,
-    "Secure",
-    ...(options.httpOnly ? ["HttpOnly"] : []),
-    `SameSite=${options.sameSite}`,
-  ].join("; ");
+export function setCookie(name: string, value: string, { maxAgeSeconds, now, ...options }: CookieOptions): string {
+  const seconds = Math.min(Math.max(0, maxAgeSeconds), MAX_AGE_SECONDS);
+  const expires = now === undefined ? {} : { expires: new Date(now + seconds * 1000) };
+  return generateCookie(name, value, { ...options, ...expires, maxAge: Math.ceil(seconds), path: "/", secure: true });
 }
 
 function clearCookie(name: string): string {
@@ -45,7 +42,10 @@ export function clearedCookies(): string[] {
   return [clearCookie(SESSION_COOKIE), clearCookie(CSRF_COOKIE)];
 }
 
-/** The value of a cookie of the request; null without one, and when several of the name say different things. */
+/**
+ * The value of a cookie of the request; null without one, and when several of the name say different things. Hono takes the
+ * first of several.
+ */
 export function readCookie(request: Request, name: string): string | null {
   const values = new Set<string>();
   for (const part of (request.headers.get("Cookie") ?? "").split(";")) {
