@@ -5,7 +5,7 @@
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { cruise, type ICruiseResult } from "dependency-cruiser";
+import { cruise, type ICruiseOptions, type ICruiseResult } from "dependency-cruiser";
 import { CLEAN, PLANTS, PRODUCT, ROOTS, RULES } from "./walls-rules.ts";
 import { TABLE_RULES, tableViolations, type Violation } from "./walls-tables.ts";
 
@@ -24,7 +24,7 @@ interface Reading {
 /** Reads every TypeScript module below `base` with type-only imports counted, and judges it by the rules. */
 async function read(base: string): Promise<Reading> {
   const roots = ROOTS.filter((root) => filesBelow(join(base, root)).length > 0);
-  const { output } = await cruise([...roots], {
+  const options: ICruiseOptions = {
     baseDir: base,
     validate: true,
     ruleSet: { forbidden: RULES },
@@ -33,6 +33,11 @@ async function read(base: string): Promise<Reading> {
     doNotFollow: { path: "node_modules" },
     exclude: { path: "^\\.build/" },
     outputType: "json",
+  };
+  // A package says in `exports` where `hono/cookie` is.
+  const { output } = await cruise([...roots], options, {
+    exportsFields: ["exports"],
+    conditionNames: ["import", "types"],
   });
   const result = JSON.parse(String(output)) as ICruiseResult;
   const ours = result.modules.filter((module) => ROOTS.some((root) => module.source.startsWith(`${root}/`)));
