@@ -1,45 +1,23 @@
 import { DurableObject } from "cloudflare:workers";
-import type {
-  CaDescription,
-  CreateRoot,
-  CreateSubordinate,
-  CrlState,
-  Fact,
-  ImportCa,
-  ImportedEntry,
-  ImportOutcome,
-  IssueCaRequest,
-  IssueRequest,
-  IssueResult,
-  Ledger,
-  LedgerEnd,
-  LedgerEntry,
-  Refusal,
-  ResponderMaterial,
-  RevocationReason,
-  RevocationTarget,
-  RevokeRequest,
-  RevokeResult,
-  SerialKnowledge,
-  SerialRevoked,
-  SerialStatus,
-} from "../src/authority/ledger.ts";
+import type * as wire from "../src/authority/ledger.ts";
 import type { Bytes } from "../src/pki/bytes.ts";
 import type { Clock, Random } from "../src/platform/context.ts";
+import { doWhatIsDue, setAlarm } from "./issuer/alarm.ts";
 import { configure, createRoot, createSubordinate, describe, importCa, install, retire } from "./issuer/ca.ts";
-import { type Core, makeCore, nowOf, wakeAt } from "./issuer/core.ts";
-import { crlStates, nextCrlDue, publishDue } from "./issuer/crl.ts";
+import { type Core, makeCore, Refused, refusing, single } from "./issuer/core.ts";
+import { crlStates } from "./issuer/crl.ts";
 import { end } from "./issuer/end.ts";
-import { failed, reportProblems, retryAt, succeeded } from "./issuer/failures.ts";
+import { acknowledge, listEntries } from "./issuer/entries.ts";
 import { importEntries, revokeSerial } from "./issuer/imports.ts";
-import { issue, issueCa } from "./issuer/issue.ts";
-import { acknowledge, markRow } from "./issuer/mark.ts";
-import { handOverAgain, nextSettleDue, settleDue, waiting } from "./issuer/outbox.ts";
-import { nextResponderDue, renewResponder, responder } from "./issuer/responder.ts";
-import { attuned, compare } from "./issuer/restore.ts";
+import { issueCa, issueLeaf } from "./issuer/issue.ts";
+import { handOverAgain, unsettled, waiting } from "./issuer/outbox.ts";
+import { responder } from "./issuer/responder.ts";
+import { compare, isWhole, mustBeWhole } from "./issuer/restore.ts";
 import { lookup, release, revoke } from "./issuer/revocation.ts";
 import { serials } from "./issuer/serials.ts";
-import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
+import { migrate } from "./issuer/storage.ts";
+
+type Answer<T> = Promise<T | wire.Refusal>;
 
 /**
  * The ledger of one CA: the only place that signs for it, and the truth about what it signed and revoked.
@@ -51,11 +29,11 @@ import { type EntryRow, iso, migrate, reasonName } from "./issuer/storage.ts";
  * - List: the number is durable before anything is signed; see issuer/crl.ts.
  * - Whatever a method answers waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
  * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: what fails is due
- *   again ever more seldom (issuer/failures.ts).
+ *   again ever more seldom (issuer/alarm.ts).
  * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts.
  * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they live in this object's memory, not extractable.
  */
-export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> implements Ledger {
+export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> implements wire.Ledger {
   /** Not reachable by RPC: an own property, no method. */
   readonly core: Core;
 
@@ -66,8 +44,7 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
       migrate(state.storage);
       this.core.alarmAt = await state.storage.getAlarm();
       // The platform gives an alarm up that failed six times: who comes next sets it again.
-      const due = this.#nextDue();
-      if (due !== null) wakeAt(this.core, due);
+      setAlarm(this.core);
     });
   }
 
@@ -80,55 +57,47 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     this.core.random = random;
   }
 
-  async describe(): Promise<CaDescription | null> {
+  async describe(): Promise<wire.CaDescription | null> {
     return describe(this.core);
   }
 
-  createRoot(request: CreateRoot): Promise<CaDescription | Refusal> {
-    return createRoot(this.core, request);
+  createRoot(request: wire.CreateRoot): Answer<wire.CaDescription> {
+    return answer(() => createRoot(this.core, request));
   }
 
-  importCa(request: ImportCa): Promise<CaDescription | Refusal> {
-    return importCa(this.core, request);
+  importCa(request: wire.ImportCa): Answer<wire.CaDescription> {
+    return answer(() => importCa(this.core, request));
   }
 
-  async importEntries(entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal> {
-    return (await attuned(this.core)) ?? importEntries(this.core, entries);
+  importEntries(entries: readonly wire.ImportedEntry[]): Answer<wire.ImportOutcome> {
+    return this.#whole(() => importEntries(this.core, entries));
   }
 
-  async revokeSerial(serial: string, reason: RevocationReason | null): Promise<SerialRevoked | Refusal> {
-    return (await attuned(this.core)) ?? revokeSerial(this.core, serial, reason);
+  createSubordinate(request: wire.CreateSubordinate): Answer<wire.CaDescription> {
+    return answer(() => createSubordinate(this.core, request));
   }
 
-  createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal> {
-    return createSubordinate(this.core, request);
+  install(chain: readonly Bytes[], options: { readonly force?: boolean } = {}): Answer<wire.CaDescription> {
+    return answer(() => install(this.core, chain, options.force ?? false));
   }
 
-  install(chain: readonly Bytes[], options: { readonly force?: boolean } = {}): Promise<CaDescription | Refusal> {
-    return install(this.core, chain, options.force ?? false);
+  configure(settings: { readonly crl_shards: number }): Answer<wire.CaDescription> {
+    return answer(() => configure(this.core, settings));
   }
 
-  async configure(settings: { readonly crl_shards: number }): Promise<CaDescription | Refusal> {
-    return configure(this.core, settings);
+  retire(to: "retiring" | "retired"): Answer<wire.CaDescription> {
+    return answer(() => retire(this.core, to));
   }
 
-  async retire(to: "retiring" | "retired"): Promise<CaDescription | Refusal> {
-    return retire(this.core, to);
+  issue(requests: readonly wire.IssueRequest[]): Promise<wire.IssueResult[]> {
+    return Promise.all(requests.map((request) => this.#issue(request, () => issueLeaf(this.core, request))));
   }
 
-  async issue(requests: readonly IssueRequest[]): Promise<IssueResult[]> {
-    const not = await attuned(this.core);
-    if (not) return requests.map(({ request_id }) => ({ ...not, request_id }));
-    return issue(this.core, requests);
+  issueCa(request: wire.IssueCaRequest): Promise<wire.IssueResult> {
+    return this.#issue(request, () => issueCa(this.core, request));
   }
 
-  async issueCa(request: IssueCaRequest): Promise<IssueResult> {
-    const not = await attuned(this.core);
-    if (not) return { ...not, request_id: request.request_id };
-    return issueCa(this.core, request);
-  }
-
-  async acknowledge(facts: readonly Fact[]): Promise<void> {
+  async acknowledge(facts: readonly wire.Fact[]): Promise<void> {
     acknowledge(this.core, facts);
   }
 
@@ -136,111 +105,79 @@ export class Issuer extends DurableObject<Readonly<Record<string, unknown>>> imp
     handOverAgain(this.core, requestIds);
   }
 
-  async attune(): Promise<{ ok: true; waiting: number } | Refusal> {
-    const not = await attuned(this.core);
-    if (not) return not;
-    await compare(this.core);
-    return { ok: true, waiting: waiting(this.core) };
+  attune(): Answer<{ ok: true; waiting: number }> {
+    return this.#whole(async () => {
+      await compare(this.core);
+      return { ok: true, waiting: waiting(this.core) };
+    });
   }
 
-  async lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal> {
-    return (await attuned(this.core)) ?? lookup(this.core, serials);
+  lookup(serials: readonly string[]): Answer<wire.SerialStatus[]> {
+    return this.#whole(() => lookup(this.core, serials));
   }
 
-  async revoke(request: RevokeRequest): Promise<RevokeResult> {
-    return (await attuned(this.core)) ?? revoke(this.core, request);
+  revoke(serials: readonly string[], reason: wire.RevocationReason | null): Promise<wire.RevokeResult> {
+    return this.#whole(() => revoke(this.core, serials, reason));
   }
 
-  async release(target: RevocationTarget): Promise<RevokeResult> {
-    return (await attuned(this.core)) ?? release(this.core, target);
+  revokeSerial(serial: string, reason: wire.RevocationReason | null): Answer<wire.SerialRevoked> {
+    return this.#whole(() => revokeSerial(this.core, serial, reason));
   }
 
-  responder(): Promise<ResponderMaterial | Refusal> {
-    return responder(this.core);
+  release(serials: readonly string[]): Promise<wire.RevokeResult> {
+    return this.#whole(() => release(this.core, serials));
   }
 
-  async serials(have: number | null): Promise<SerialKnowledge> {
-    return serials(this.core, (await attuned(this.core)) ? "incomplete" : have);
+  unsettled(certificateId: string): Answer<string[]> {
+    return this.#whole(() => unsettled(this.core, certificateId));
   }
 
-  async crls(): Promise<CrlState[]> {
+  responder(): Answer<wire.ResponderMaterial> {
+    return answer(() => responder(this.core));
+  }
+
+  async serials(have: number | null): Promise<wire.SerialKnowledge> {
+    return serials(this.core, have, await isWhole(this.core));
+  }
+
+  async crls(): Promise<wire.CrlState[]> {
     return crlStates(this.core);
   }
 
-  end(): Promise<LedgerEnd | Refusal> {
-    return end(this.core);
+  end(): Answer<wire.LedgerEnd> {
+    return answer(() => end(this.core));
   }
 
-  async entries(cursor: number, limit: number): Promise<LedgerEntry[]> {
-    const { known } = markRow(this.core);
-    return this.core.sql
-      .exec<EntryRow>(
-        "select * from entries where state = 1 and cursor > ? order by cursor limit ?",
-        cursor,
-        Math.min(limit, 1000),
-      )
-      .toArray()
-      .map((row) => ({
-        cursor: row.cursor,
-        serial: row.serial,
-        request_id: row.request_id,
-        certificate_id: row.certificate_id,
-        kind: row.kind,
-        not_after: iso(row.not_after),
-        spki_sha256: row.spki_sha256,
-        mark: { seq: row.seq, known },
-        acknowledged: row.acknowledged === 1,
-        revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
-        reason: row.reason === null ? null : reasonName(row.reason),
-      }));
-  }
-
-  /** When the next list, responder or settlement is due, Unix milliseconds; null when nothing is. */
-  #nextDue(): number | null {
-    const due = [nextCrlDue(this.core), this.#responderDue(), nextSettleDue(this.core)].filter((at) => at !== null);
-    return due.length === 0 ? null : Math.min(...due);
-  }
-
-  /** For the alarm: whoever needs a responder at once does not wait for this. */
-  #responderDue(): number | null {
-    const due = nextResponderDue(this.core);
-    return due === null ? null : Math.max(due, retryAt(this.core, "ocsp_responder") ?? 0);
+  async entries(cursor: number, limit: number): Promise<wire.LedgerEntry[]> {
+    return listEntries(this.core, cursor, limit);
   }
 
   override async alarm(): Promise<void> {
     const { core } = this;
     core.alarmAt = null;
-    if (core.ended) return;
-    core.ringing = this.#doWhatIsDue();
-    await core.ringing;
+    if (!core.ended) await single(core, "alarm", () => doWhatIsDue(core));
   }
 
-  async #doWhatIsDue(): Promise<void> {
-    const { core } = this;
-    await this.#renewResponder();
-    if ((await attuned(core)) === null) {
-      if (!core.compared) await compare(core);
-      await publishDue(core);
-      await settleDue(core);
-    } else await core.restoring;
-    await reportProblems(core);
-    const due = this.#nextDue();
-    // Before it is whole again, this ledger does nothing of what is due.
-    const wait = core.whole ? 0 : (retryAt(core, "inventory") ?? nowOf(core) + RESTORE_RETRY_MS);
-    if (due !== null) wakeAt(core, Math.max(due, wait));
+  /** For everything that depends on what was signed and revoked: refused while this ledger takes back what it lacks. */
+  #whole<T>(work: () => T | Promise<T>): Answer<T> {
+    return answer(async () => {
+      await mustBeWhole(this.core);
+      return work();
+    });
   }
 
-  async #renewResponder(): Promise<void> {
-    const { core } = this;
-    if ((this.#responderDue() ?? 0) > nowOf(core)) return;
-    try {
-      await renewResponder(core);
-      if (core.responderRefused) throw new Error(core.responderRefused.refusal.message);
-      succeeded(core, "ocsp_responder");
-    } catch (error) {
-      failed(core, "ocsp_responder", error);
-    }
+  async #issue(request: { request_id: string }, work: () => Promise<wire.Issued>): Promise<wire.IssueResult> {
+    const result = await this.#whole(() => refusing("out_of_bounds", work));
+    return result.ok ? result : { ...result, request_id: request.request_id };
   }
 }
 
-const RESTORE_RETRY_MS = 5_000;
+/** Refusals are thrown inside, and answered here. */
+async function answer<T>(work: () => T | Promise<T>): Answer<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return { ok: false, code: error.code, message: error.message };
+  }
+}

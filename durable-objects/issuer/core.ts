@@ -1,13 +1,14 @@
-import type { IssueResult, Refusal, RefusalCode } from "../../src/authority/ledger.ts";
+import type { Issued, RefusalCode } from "../../src/authority/ledger.ts";
 import type { Inventory } from "../../src/authority/ledger-inventory.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import type { SerialFilter } from "../../src/pki/certificate.ts";
+import { PkiError } from "../../src/pki/errors.ts";
 import { importSigner, type Signer } from "../../src/pki/keys.ts";
 import type { Clock, Random } from "../../src/platform/context.ts";
 import { consoleLog, type Log } from "../../src/platform/log.ts";
 import { makeSealer, type Sealer } from "../../src/platform/sealing.ts";
 import { parseSettings } from "../../src/platform/settings.ts";
-import type { CaRow } from "./storage.ts";
+import { type CaRow, first } from "./storage.ts";
 
 /** The filter of serials without a tag, in memory (issuer/serials.ts). */
 export interface BuiltFilter {
@@ -36,41 +37,30 @@ export interface Core {
   random: Random;
   /** By RPC: the worker's entrypoint. */
   inventory: Inventory;
+  /** What runs at present, by name: one of each at a time (`single`). */
+  readonly running: Map<string, Promise<void>>;
+  /** Request ids being signed right now: who asks again waits for the same signature. */
+  readonly signing: Map<string, Promise<Issued>>;
   /** This ledger knows all that the inventory has heard of (issuer/restore.ts). */
   whole: boolean;
   /** The last comparison came to its end, with what it entails. */
   compared: boolean;
-  /** One comparison with the inventory at a time, and one taking back. */
-  comparing: Promise<void> | null;
-  restoring: Promise<void> | null;
   /** The row of `ca`; undefined when not read yet. */
   ca: CaRow | null | undefined;
   /** The CA's key, unsealed and not extractable. */
   signer: Promise<Signer> | null;
-  /** Anything compiled from the CA's certificate, its URLs and one list. */
-  readonly templates: Map<string, unknown>;
-  /** Request ids being signed right now: who asks again waits for the same signature. */
-  readonly signing: Map<string, Promise<IssueResult>>;
-  /** Of the tags in this CA's serials; undefined when not read yet. */
-  serialKey: Bytes | undefined;
+  /** Anything compiled from the CA's rows, its URLs and one list. */
+  readonly compiled: Map<string, unknown>;
   /** The serials without a tag; null when nobody has asked for them yet. */
   serialFilter: BuiltFilter | null;
-  /** What waits for the next common turn. */
-  turn: Promise<void> | null;
   /** When the alarm is set for, in this clock's milliseconds; null when it is not set. */
   alarmAt: number | null;
-  /** What the alarm does at present. */
-  ringing: Promise<void> | null;
-  /** One build of lists at a time. */
-  publishing: Promise<void> | null;
   /** The last sequence number of crl_entries that the list which is being built shows; null between two builds. */
   building: number | null;
   /** It has ended, or is ending: nothing is done or stored any more. */
   ended: boolean;
-  /** One renewal of the OCSP responder at a time. */
-  renewing: Promise<void> | null;
   /** Why the OCSP responder has no certificate; the next attempt is after `until`. */
-  responderRefused: { readonly refusal: Refusal; readonly until: number } | null;
+  responderRefused: { readonly refusal: Refused; readonly until: number } | null;
 }
 
 export function makeCore(state: DurableObjectState, env: Readonly<Record<string, unknown>>): Core {
@@ -87,23 +77,17 @@ export function makeCore(state: DurableObjectState, env: Readonly<Record<string,
     clock: { now: () => new Date() },
     random: { bytes: (length) => crypto.getRandomValues(new Uint8Array(length)) },
     inventory: (state.exports as unknown as { Inventory: Inventory }).Inventory,
+    running: new Map(),
+    signing: new Map(),
     whole: false,
     compared: false,
-    comparing: null,
-    restoring: null,
     ca: undefined,
     signer: null,
-    templates: new Map(),
-    signing: new Map(),
-    serialKey: undefined,
+    compiled: new Map(),
     serialFilter: null,
-    turn: null,
     alarmAt: null,
-    ringing: null,
-    publishing: null,
     building: null,
     ended: false,
-    renewing: null,
     responderRefused: null,
   };
 }
@@ -112,8 +96,42 @@ export function nowOf(core: Core): number {
   return core.clock.now().getTime();
 }
 
-export function refuse(code: RefusalCode, message: string): Refusal {
-  return { ok: false, code, message };
+/** What a caller asked for that cannot be. Inside a ledger it is thrown; its RPC methods answer it as a `Refusal`. */
+export class Refused extends Error {
+  readonly code: RefusalCode;
+
+  constructor(code: RefusalCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export function refuse(code: RefusalCode, message: string): never {
+  throw new Refused(code, message);
+}
+
+/** What our parsers and encoders refuse is the request's fault. */
+export async function refusing<T>(code: RefusalCode, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof PkiError || error instanceof RangeError) refuse(code, error.message);
+    throw error;
+  }
+}
+
+/** Work that runs once at a time: who asks meanwhile waits for what runs. */
+export function single(core: Core, name: string, work: () => Promise<void>): Promise<void> {
+  const running = core.running.get(name);
+  if (running) return running;
+  const begun = work().finally(() => core.running.delete(name));
+  core.running.set(name, begun);
+  return begun;
+}
+
+/** Lets everything else that waits run. */
+export function pause(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** By which the inventory knows this ledger; empty for one that was never made. */
@@ -123,32 +141,29 @@ export function ledgerIdOf(core: Core): string {
 
 /** The CA of this ledger, or null while there is none. */
 export function caOf(core: Core): CaRow | null {
-  core.ca ??= core.sql.exec<CaRow>("select * from ca").toArray()[0] ?? null;
+  core.ca ??= first<CaRow>(core.sql, "select * from ca") ?? null;
   return core.ca;
+}
+
+/** The CA, once it has its certificate. */
+export function certifiedCa(core: Core): CaRow {
+  const ca = caOf(core);
+  if (!ca || ca.state === "awaiting_certificate") refuse("ca_absent", "this CA has no certificate yet");
+  return ca;
 }
 
 /** After a write to `ca` or `ca_chain`: everything that was compiled from them is stale. */
 export function forgetCa(core: Core): void {
   core.ca = undefined;
   core.signer = null;
-  core.templates.clear();
+  core.compiled.clear();
   core.responderRefused = null;
-}
-
-/** DER of the chain, the CA's own certificate first. */
-export function chainOf(core: Core): Bytes[] {
-  return cached(core, "chain", () =>
-    core.sql
-      .exec<{ der: ArrayBuffer }>("select der from ca_chain order by position")
-      .toArray()
-      .map((row) => new Uint8Array(row.der)),
-  );
 }
 
 /** A value compiled once from the CA's rows. */
 export function cached<T>(core: Core, name: string, make: () => T): T {
-  if (!core.templates.has(name)) core.templates.set(name, make());
-  return core.templates.get(name) as T;
+  if (!core.compiled.has(name)) core.compiled.set(name, make());
+  return core.compiled.get(name) as T;
 }
 
 export function keyPurpose(ledgerId: string, keyId: string, use: "ca" | "ocsp"): string {
@@ -182,13 +197,7 @@ const TURN_MS = 2;
  * one durable write: with a disk that takes milliseconds to flush, that is the difference between hundreds and thousands.
  */
 export function commonTurn(core: Core): Promise<void> {
-  core.turn ??= new Promise((resolve) => {
-    setTimeout(() => {
-      core.turn = null;
-      resolve();
-    }, TURN_MS);
-  });
-  return core.turn;
+  return single(core, "turn", () => new Promise((resolve) => setTimeout(resolve, TURN_MS)));
 }
 
 /** The alarm rings at `at` or earlier. */

@@ -1,22 +1,14 @@
 import { type CrlState, crlKey, listModified, wholeSecond } from "../../src/authority/ledger.ts";
-import { type Bytes, equal } from "../../src/pki/bytes.ts";
-import {
-  CrlChecker,
-  type CrlPlan,
-  type CrlSummary,
-  crlChunks,
-  crlLength,
-  planCrl,
-  signCrl,
-} from "../../src/pki/crl.ts";
+import type { Bytes } from "../../src/pki/bytes.ts";
+import { type CrlParameters, checkedCrl, crlChunks, crlLength, planCrl, signCrl } from "../../src/pki/crl.ts";
 import { importStreamSigner } from "../../src/pki/keys.ts";
-import { importStreamVerifier } from "../../src/pki/stream-verifier.ts";
 import { describeError } from "../../src/platform/log.ts";
-import { type Core, caOf, nowOf, openCaKey, wakeAt } from "./core.ts";
-import { failed, succeeded } from "./failures.ts";
+import { type Core, caOf, nowOf, openCaKey, pause, single } from "./core.ts";
+import { iso } from "./entries.ts";
+import { attempt } from "./failures.ts";
 import { ownCertificate } from "./issue.ts";
-import { CRL_DEBOUNCE_MS, count } from "./revocation.ts";
-import { type CaRow, type CrlRow, iso } from "./storage.ts";
+import { CRL_DEBOUNCE_MS, count } from "./lists.ts";
+import { type CaRow, type CrlRow, numberOf } from "./storage.ts";
 
 /**
  * Lists. A build takes its number durably, then reads its entries twice in slices: once through the signer, once through a
@@ -42,50 +34,27 @@ const LARGE_BYTES = SLICE_ROWS * 64;
 const LARGE_LIST_GAP_MS = 30_000;
 const PRUNE_ROWS = 2_000;
 
-/** A list with a higher number is published: begin again with one above that. */
-class Outdated extends Error {
-  readonly code = "crl_outdated";
-}
+/** When a list is due: what failed not before its next attempt. */
+const DUE_AT = "max(due_at, coalesce((select next_at from failures where task = 'list:' || shard), 0))";
 
 /** Publishes the lists that are due, one after another, the complete one first. Never throws: what fails is due again soon. */
 export function publishDue(core: Core, atMost = Number.POSITIVE_INFINITY): Promise<void> {
-  core.publishing ??= publishAll(core, atMost).finally(() => {
-    core.publishing = null;
-  });
-  return core.publishing;
-}
-
-async function publishAll(core: Core, atMost: number): Promise<void> {
-  for (let done = 0; done < atMost; done++) {
-    const now = nowOf(core);
-    const ca = caOf(core);
-    if (core.ended || !ca || ca.state === "awaiting_certificate" || now >= ca.not_after) return;
-    const row = core.sql
-      .exec<CrlRow>("select * from crls where due_at <= ? order by due_at, shard limit 1", now)
-      .toArray()[0];
-    if (!row) return;
-    try {
-      await publish(core, ca, row);
-      succeeded(core, `list:${row.shard}`);
-    } catch (error) {
-      const again = error instanceof Outdated ? nowOf(core) : failed(core, `list:${row.shard}`, error);
-      core.sql.exec(
-        "update crls set due_at = ?, earliest_at = max(earliest_at, ?), last_error = ? where shard = ?",
-        again,
-        again,
-        describeError(error),
-        row.shard,
-      );
-      wakeAt(core, again);
+  return single(core, "publishing", async () => {
+    for (let done = 0; done < atMost; done++) {
+      const due = nextCrlDue(core);
+      const ca = caOf(core);
+      if (core.ended || !ca || due === null || due > nowOf(core)) return;
+      const shard = numberOf(core.sql, `select shard from crls order by ${DUE_AT}, shard limit 1`);
+      await attempt(core, `list:${shard}`, () => publish(core, ca, shard));
     }
-  }
+  });
 }
 
 /** When the next list is due; null when there is none, and once the CA has ended: it publishes no more. */
 export function nextCrlDue(core: Core): number | null {
   const ca = caOf(core);
-  if (!ca || nowOf(core) >= ca.not_after) return null;
-  return core.sql.exec<{ due: number | null }>("select min(due_at) as due from crls").one().due;
+  if (!ca || ca.state === "awaiting_certificate" || nowOf(core) >= ca.not_after) return null;
+  return core.sql.exec<{ due: number | null }>(`select min(${DUE_AT}) as due from crls`).one().due;
 }
 
 /** The CRL number that a stored one stands for. */
@@ -95,7 +64,9 @@ function publicNumber(core: Core, stored: number): bigint {
 
 export function crlStates(core: Core): CrlState[] {
   return core.sql
-    .exec<CrlRow>("select * from crls order by shard")
+    .exec<CrlRow & { last_error: string | null }>(
+      "select *, (select error from failures where task = 'list:' || shard) as last_error from crls order by shard",
+    )
     .toArray()
     .map((row) => ({
       shard: row.shard,
@@ -121,26 +92,78 @@ interface Snapshot {
   readonly nextUpdate: number;
 }
 
-async function publish(core: Core, ca: CaRow, row: CrlRow): Promise<void> {
-  const shot = takeSnapshot(core, ca, row);
+/** Only what is there when its number is taken is on the list, and only the list that was there then is replaced. */
+async function publish(core: Core, ca: CaRow, shard: number): Promise<void> {
+  const key = crlKey(ca.ledger_id, shard);
+  const stored = await core.bytes.head(key);
+  const shot = takeSnapshot(core, ca, shard, Number(stored?.customMetadata?.number ?? 0));
   try {
-    await build(core, ca, shot);
+    await core.storage.sync();
+    const { chunks, size } = await sign(core, ca, shot);
+    const pipe = new FixedLengthStream(size);
+    const put = core.bytes.put(key, pipe.readable, {
+      onlyIf: stored ? { etagMatches: stored.etag } : { etagDoesNotMatch: "*" },
+      httpMetadata: { contentType: "application/pkix-crl" },
+      customMetadata: {
+        number: String(shot.number),
+        this_update: iso(shot.thisUpdate),
+        next_update: iso(shot.nextUpdate),
+        entries: String(shot.row.live_entries),
+        ...(stored ? { replaces: iso(listModified(stored)) } : {}),
+      },
+    });
+    const [written, done] = await Promise.allSettled([write(chunks, pipe.writable), put]);
+    if (written.status === "rejected") throw written.reason;
+    if (done.status === "rejected") throw done.reason;
+    if (done.value === null) throw new Error("another list was published meanwhile");
+    finish(core, shot, done.value.etag, size);
   } finally {
     core.building = null;
     core.sql.exec("delete from crl_removed");
   }
-  purge(core, ca, row.shard);
+  purge(core, ca, shard);
   await dropExpired(core, shot);
 }
 
-async function build(core: Core, ca: CaRow, shot: Snapshot): Promise<void> {
-  await core.storage.sync();
+function isLarge(row: CrlRow): boolean {
+  return row.live_bytes > LARGE_BYTES;
+}
+
+/**
+ * One step. The number is taken, and with it on record, before anything is signed (invariant 2). It is above `published` too:
+ * the state of this ledger may be older than what it published (a restore).
+ */
+function takeSnapshot(core: Core, ca: CaRow, shard: number, published: number): Snapshot {
+  const now = nowOf(core);
+  const row = core.sql.exec<CrlRow>("select * from crls where shard = ?", shard).one();
+  const number = numberOf(
+    core.sql,
+    "update ca set crl_number = max(crl_number + 1, ?) returning crl_number",
+    Math.max(now, published + 1, (row.number ?? 0) + 1),
+  );
+  core.ca = undefined;
+  // Two queries: SQLite looks one end of an index up at a time.
+  const lower = numberOf(core.sql, "select coalesce(min(seq), 1) - 1 from crl_entries");
+  const upper = numberOf(core.sql, "select coalesce(max(seq), 0) from crl_entries");
+  // What a build has left there that was cut short.
+  core.sql.exec("delete from crl_removed");
+  core.building = upper;
+  if (isLarge(row)) core.sql.exec("update crls set earliest_at = ? where shard = ?", now + LARGE_LIST_GAP_MS, shard);
+  // Entries later than now were made before the clock was set back: a list from the future would serve nobody.
+  const newest = Math.min(row.newest, wholeSecond(now));
+  const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), newest, ca.not_before);
+  const nextUpdate = Math.min(thisUpdate + CRL_VALIDITY_MS, ca.not_after);
+  return { row, number, lower, upper, thisUpdate, nextUpdate };
+}
+
+/** The signed list in pieces, of which the last comes only when all of them were found right. */
+async function sign(core: Core, ca: CaRow, shot: Snapshot) {
   const { row } = shot;
   const pkcs8 = await openCaKey(core, ca);
   const signer = importStreamSigner(pkcs8, { pss: ca.pss === 1 });
   pkcs8.fill(0);
   const own = ownCertificate(core);
-  const plan = planCrl({
+  const parameters: CrlParameters = {
     issuer: own.subject.der,
     algorithmIdentifier: signer.algorithmIdentifier,
     thisUpdate: new Date(shot.thisUpdate),
@@ -149,45 +172,13 @@ async function build(core: Core, ca: CaRow, shot: Snapshot): Promise<void> {
     authorityKeyId: own.subjectKeyIdentifier ?? new Uint8Array(0),
     distributionPoint: row.shard === 0 ? null : row.url,
     entriesLength: row.live_bytes,
-  });
+  };
+  const plan = planCrl(parameters);
   const kept: Bytes[] | null = isLarge(row) ? null : [];
   const signature = await signCrl(plan, signer, slices(core, shot, kept, SIGNED_AT_ONCE));
-  const { etag, bytes } = await store(core, ca, shot, plan, signature, kept);
-  finish(core, shot, etag, bytes);
-}
-
-function isLarge(row: CrlRow): boolean {
-  return row.live_bytes > LARGE_BYTES;
-}
-
-/** One step. The number is taken, and with it on record, before anything is signed (invariant 2). */
-function takeSnapshot(core: Core, ca: CaRow, row: CrlRow): Snapshot {
-  const now = nowOf(core);
-  const taken = core.sql
-    .exec<{ crl_number: number }>("update ca set crl_number = max(crl_number + 1, ?) returning crl_number", now)
-    .one();
-  core.ca = undefined;
-  // Two queries: SQLite looks one end of an index up at a time.
-  const { lower } = core.sql
-    .exec<{ lower: number }>("select coalesce(min(seq), 1) - 1 as lower from crl_entries")
-    .one();
-  const { upper } = core.sql.exec<{ upper: number }>("select coalesce(max(seq), 0) as upper from crl_entries").one();
-  // What a build has left there that was cut short.
-  core.sql.exec("delete from crl_removed");
-  core.building = upper;
-  if (isLarge(row))
-    core.sql.exec("update crls set earliest_at = ? where shard = ?", now + LARGE_LIST_GAP_MS, row.shard);
-  // Entries later than now were made before the clock was set back: a list from the future would serve nobody.
-  const newest = Math.min(row.newest, wholeSecond(now));
-  const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), newest, ca.not_before);
-  return {
-    row,
-    number: taken.crl_number,
-    lower,
-    upper,
-    thisUpdate,
-    nextUpdate: Math.min(thisUpdate + CRL_VALIDITY_MS, ca.not_after),
-  };
+  const chunks = crlChunks(plan, signature, kept ?? slices(core, shot, null, WRITTEN_AT_ONCE));
+  const expected = { ...parameters, entryCount: row.live_entries };
+  return { chunks: checkedCrl(chunks, own.publicKey, expected), size: crlLength(plan, signature.length) };
 }
 
 /** The entries of a snapshot, each slice one blob that SQLite joins: no JavaScript runs for a row. */
@@ -236,63 +227,10 @@ function readPartition(core: Core, shot: Snapshot, after: number): Slice {
   return { joined, last: last ?? shot.upper };
 }
 
-/** Lets everything else that waits run. */
-function pause(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
-async function store(core: Core, ca: CaRow, shot: Snapshot, plan: CrlPlan, signature: Bytes, kept: Bytes[] | null) {
-  const key = crlKey(ca.ledger_id, shot.row.shard);
-  const stored = await core.bytes.head(key);
-  const before = Number(stored?.customMetadata?.number ?? 0);
-  if (before >= shot.number) {
-    // The state of this ledger is older than what it published (a restore): go on above that.
-    core.sql.exec("update ca set crl_number = max(crl_number, ?)", before);
-    core.ca = undefined;
-    throw new Outdated("a list with a higher number is published");
-  }
-  const size = crlLength(plan, signature.length);
-  const pipe = new FixedLengthStream(size);
-  const put = core.bytes.put(key, pipe.readable, {
-    onlyIf: stored ? { etagMatches: stored.etag } : { etagDoesNotMatch: "*" },
-    httpMetadata: { contentType: "application/pkix-crl" },
-    customMetadata: {
-      number: String(shot.number),
-      this_update: iso(shot.thisUpdate),
-      next_update: iso(shot.nextUpdate),
-      entries: String(shot.row.live_entries),
-      ...(stored ? { replaces: iso(listModified(stored)) } : {}),
-    },
-  });
-  const writing = write(core, shot, plan, signature, kept, pipe.writable);
-  const [written, done] = await Promise.allSettled([writing, put]);
-  if (written.status === "rejected") throw written.reason;
-  if (done.status === "rejected") throw done.reason;
-  if (done.value === null) throw new Error("another list was published meanwhile");
-  return { etag: done.value.etag, bytes: size };
-}
-
-/** Writes the list through the checker; the last octets only when all of it was found right. */
-async function write(
-  core: Core,
-  shot: Snapshot,
-  plan: CrlPlan,
-  signature: Bytes,
-  kept: Bytes[] | null,
-  to: WritableStream<Uint8Array>,
-): Promise<void> {
-  const { publicKey } = ownCertificate(core);
-  const checker = new CrlChecker({ verifier: (algorithm) => importStreamVerifier(publicKey, algorithm) });
+async function write(chunks: AsyncIterable<Uint8Array>, to: WritableStream<Uint8Array>): Promise<void> {
   const writer = to.getWriter();
   try {
-    let held: Uint8Array | null = null;
-    for await (const chunk of crlChunks(plan, signature, kept ?? slices(core, shot, null, WRITTEN_AT_ONCE))) {
-      if (held) await writer.write(held);
-      checker.push(chunk);
-      held = chunk;
-    }
-    checkBeforePublication(core, shot, checker.finish());
-    if (held) await writer.write(held);
+    for await (const chunk of chunks) await writer.write(chunk);
     await writer.close();
   } catch (error) {
     await writer.abort(error).catch(() => undefined);
@@ -300,23 +238,11 @@ async function write(
   }
 }
 
-function checkBeforePublication(core: Core, shot: Snapshot, found: CrlSummary): void {
-  const own = ownCertificate(core);
-  const wrong =
-    (!equal(found.issuer, own.subject.der) && "issuer") ||
-    (found.number !== publicNumber(core, shot.number) && "number") ||
-    (shot.row.number !== null && shot.number <= shot.row.number && "number that does not rise") ||
-    (found.distributionPoint !== (shot.row.shard === 0 ? null : shot.row.url) && "distribution point") ||
-    (found.entryCount !== shot.row.live_entries && "count of entries") ||
-    (found.nextUpdate.getTime() !== shot.nextUpdate && "nextUpdate");
-  if (wrong) throw new Error(`the list that was built has a wrong ${wrong}`);
-}
-
 function finish(core: Core, shot: Snapshot, etag: string, bytes: number): void {
   const now = nowOf(core);
   const refresh = shot.thisUpdate + (shot.nextUpdate - shot.thisUpdate) / 2;
   core.sql.exec(
-    `update crls set number = ?, this_update = ?, next_update = ?, entries = ?, bytes = ?, etag = ?, last_error = null,
+    `update crls set number = ?, this_update = ?, next_update = ?, entries = ?, bytes = ?, etag = ?,
        dirty_since = case when changes = ? then null else ? end,
        due_at = case when changes = ? then ? else max(?, earliest_at) end
      where shard = ?`,

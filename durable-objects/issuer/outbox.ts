@@ -1,20 +1,19 @@
 import { describeError } from "../../src/platform/log.ts";
 import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
-import { failed, retryAt, succeeded } from "./failures.ts";
-import { issuedOf, signOnce } from "./issue.ts";
-import { acknowledge, SETTLE_AFTER_MS } from "./mark.ts";
-import type { EntryRow } from "./storage.ts";
+import { acknowledge, type EntryRow, issuedOf, SETTLE_AFTER_MS } from "./entries.ts";
+import { attempt, failed, retryAt, succeeded } from "./failures.ts";
+import { signOnce } from "./issue.ts";
+import { numberOf } from "./storage.ts";
 
 /** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
 
 const BATCH = 100;
-const LAST_RETRY_MS = 3_600_000;
+const LAST_HAND_OVER_MS = 3_600_000;
 
 /** What was acknowledged and is missing all the same goes the way of what never was. */
 export function handOverAgain(core: Core, requestIds: readonly string[]): void {
-  for (const id of requestIds) {
+  for (const id of requestIds)
     core.sql.exec("update entries set acknowledged = 0 where request_id = ? and state = 1 and kind = 'leaf'", id);
-  }
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
@@ -26,18 +25,24 @@ export function handOverSince(core: Core, seq: number): void {
 
 /** How many facts the inventory has still to hear of. */
 export function waiting(core: Core): number {
-  return core.sql.exec<{ n: number }>("select count(*) as n from entries where acknowledged = 0").one().n;
+  return numberOf(core.sql, "select count(*) from entries where acknowledged = 0");
+}
+
+/** The serials of a certificate that wait to be handed over: the inventory may not know them. */
+export function unsettled(core: Core, certificateId: string): string[] {
+  const query =
+    "select serial from entries where acknowledged = 0 and state = 1 and kind = 'leaf' and certificate_id = ?";
+  return core.sql
+    .exec<{ serial: string }>(query, certificateId)
+    .toArray()
+    .map((row) => row.serial);
 }
 
 /** When the next attempt is due; null when the inventory has everything. */
 export function nextSettleDue(core: Core): number | null {
-  const { oldest } = core.sql
-    .exec<{ oldest: number | null }>(
-      "select min(coalesce(settle_at, created_at)) as oldest from entries where acknowledged = 0",
-    )
-    .one();
   // Where nothing waits any more, what was not taken has been told some other way: it is no problem from then on.
-  if (oldest === null) return retryAt(core, "outbox");
+  if (waiting(core) === 0) return retryAt(core, "outbox");
+  const oldest = numberOf(core.sql, "select min(coalesce(settle_at, created_at)) from entries where acknowledged = 0");
   return Math.max(oldest + SETTLE_AFTER_MS, retryAt(core, "inventory") ?? 0);
 }
 
@@ -60,38 +65,30 @@ export async function settleDue(core: Core): Promise<void> {
   // Behind all others first, whatever comes of it: what is not settled now waits its turn again.
   core.sql.exec("update entries set settle_at = ? where cursor in (select value from json_each(?))", nowOf(core), ids);
   const reserved = rows.filter((row) => row.state === 0);
-  const signed = await Promise.allSettled(reserved.map((row) => signOnce(core, ca, row)));
-  for (const one of signed)
+  for (const one of await Promise.allSettled(reserved.map((row) => signOnce(core, ca, row))))
     if (one.status === "rejected") core.log.error("ledger.sign_failed", { error: describeError(one.reason) });
+  const query =
+    "select * from entries where cursor in (select value from json_each(?)) and acknowledged = 0 and state = 1";
   const issued = core.sql
-    .exec<EntryRow>(
-      "select * from entries where cursor in (select value from json_each(?)) and acknowledged = 0 and state = 1",
-      ids,
-    )
+    .exec<EntryRow>(query, ids)
     .toArray()
     .map((row) => issuedOf(core, ca, row));
-  try {
+  const handedOver = await attempt(core, "inventory", async () => {
     if (issued.length > 0) acknowledge(core, await core.inventory.settle(ca.ledger_id, issued));
-    succeeded(core, "inventory");
-  } catch (error) {
-    failed(core, "inventory", error);
-    return;
-  }
-  postpone(core, ids);
+  });
+  if (handedOver) postpone(core, ids);
 }
 
 /** What was not taken of these comes again later: after 5, 10, 20, ... seconds, after an hour at most. */
 function postpone(core: Core, ids: string): void {
   core.sql.exec(
     `update entries set settle_tries = settle_tries + 1,
-       settle_at = ? - ${SETTLE_AFTER_MS} + min(${LAST_RETRY_MS}, ${SETTLE_AFTER_MS} << min(settle_tries, 20))
+       settle_at = ? - ${SETTLE_AFTER_MS} + min(${LAST_HAND_OVER_MS}, ${SETTLE_AFTER_MS} << min(settle_tries, 20))
      where cursor in (select value from json_each(?)) and acknowledged = 0`,
     nowOf(core),
     ids,
   );
-  const { left } = core.sql
-    .exec<{ left: number }>("select count(*) as left from entries where acknowledged = 0 and settle_tries > 0")
-    .one();
+  const left = numberOf(core.sql, "select count(*) from entries where acknowledged = 0 and settle_tries > 0");
   if (left === 0) succeeded(core, "outbox");
   else failed(core, "outbox", new Error(`the inventory does not take over ${left} entries; the log says why`));
 }

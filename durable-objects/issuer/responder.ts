@@ -1,14 +1,14 @@
-import type { Refusal, ResponderMaterial } from "../../src/authority/ledger.ts";
+import type { ResponderMaterial } from "../../src/authority/ledger.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
-import { buildOcspResponderTbs, type Certificate } from "../../src/pki/certificate.ts";
-import { generateKeyPair, keyIdentifier, parseSpki } from "../../src/pki/keys.ts";
-import { encodeName, nameBelow, organizationOf } from "../../src/pki/names.ts";
+import { buildOcspResponderTbs, ocspResponderNames } from "../../src/pki/certificate.ts";
+import { generateKeyPair } from "../../src/pki/keys.ts";
+import { lintTbs } from "../../src/pki/lint/throw-away.ts";
 import { randomId } from "../../src/platform/ids.ts";
-import { type Core, caOf, keyPurpose, nowOf, refuse } from "./core.ts";
-import { issuePrepared, ownCertificate, ownChain, validityOf } from "./issue.ts";
-import { lintTbs } from "./lint.ts";
+import { type Core, caOf, certifiedCa, keyPurpose, nowOf, Refused, refuse, single } from "./core.ts";
+import { iso } from "./entries.ts";
+import { identify, issuerOf, once, ownChain, subjectKeyOf, validityOf } from "./issue.ts";
 import { newSerial } from "./serials.ts";
-import { type CaRow, iso } from "./storage.ts";
+import { type CaRow, first, insert } from "./storage.ts";
 
 /**
  * The delegated OCSP responder (RFC 6960 section 4.2.2.2): a P-256 key whatever the CA's own, a certificate of a week, renewed
@@ -28,20 +28,19 @@ type ResponderRow = {
   not_after: number;
 };
 
-export async function responder(core: Core): Promise<ResponderMaterial | Refusal> {
-  const ca = caOf(core);
-  if (!ca || ca.state === "awaiting_certificate") return refuse("ca_absent", "this CA has no certificate yet");
-  if (nowOf(core) >= ca.not_after) return refuse("expired", "this CA has expired");
+export async function responder(core: Core): Promise<ResponderMaterial> {
+  const ca = certifiedCa(core);
+  if (nowOf(core) >= ca.not_after) refuse("expired", "this CA has expired");
   if (!current(core)) await renewResponder(core);
   const row = current(core);
-  if (!row) return core.responderRefused?.refusal ?? refuse("ca_absent", "this CA has no OCSP responder yet");
+  if (!row) throw core.responderRefused?.refusal ?? new Refused("ca_absent", "this CA has no OCSP responder yet");
   return {
     ok: true,
     certificate: new Uint8Array(row.certificate),
     sealed_key: row.sealed_key,
     purpose: keyPurpose(ca.ledger_id, row.key_id, "ocsp"),
     // A minute after the alarm makes its successor, and never again and again when that is late.
-    refresh_at: iso(Math.max(halfOf(row) + 60_000, nowOf(core) + 60_000)),
+    refresh_at: iso(Math.max(halfOf(row), nowOf(core)) + 60_000),
     not_after: iso(row.not_after),
   };
 }
@@ -56,28 +55,22 @@ export function nextResponderDue(core: Core): number | null {
   return Math.max(row ? halfOf(row) : nowOf(core), core.responderRefused?.until ?? 0);
 }
 
-/** Makes a successor when the present one is past its half. One at a time. */
+/** Makes a successor when the present one is past its half. Throws Refused when the lint refuses it. */
 export function renewResponder(core: Core): Promise<void> {
-  core.renewing ??= renew(core).finally(() => {
-    core.renewing = null;
-  });
-  return core.renewing;
+  return single(core, "renewing", () => renew(core));
 }
 
-function halfOf(row: { not_before: number; not_after: number }): number {
+function halfOf(row: ResponderRow): number {
   return row.not_before + (row.not_after - row.not_before) / 2;
 }
 
 /** The newest that is valid. */
-function current(core: Core): ResponderRow | null {
-  return (
-    core.sql
-      .exec<ResponderRow>(
-        `select key_id, certificate, sealed_key, not_before, not_after from responders
-         where certificate is not null and not_after > ? order by not_after desc, created_at desc limit 1`,
-        nowOf(core),
-      )
-      .toArray()[0] ?? null
+function current(core: Core): ResponderRow | undefined {
+  return first<ResponderRow>(
+    core.sql,
+    `select key_id, certificate, sealed_key, not_before, not_after from responders
+      where certificate is not null and not_after > ? order by not_after desc, created_at desc limit 1`,
+    nowOf(core),
   );
 }
 
@@ -85,88 +78,40 @@ async function renew(core: Core): Promise<void> {
   const ca = caOf(core);
   const due = nextResponderDue(core);
   if (!ca || due === null || due > nowOf(core)) return;
-  const keyId = randomId(core.random, "key-");
-  const pair = await generateKeyPair("ECDSA-P256");
-  const sealed = await core.sealer.seal(pair.pkcs8, keyPurpose(ca.ledger_id, keyId, "ocsp"));
-  pair.pkcs8.fill(0);
-  const requestId = `responder|${keyId}`;
+  const key_id = randomId(core.random, "key-");
+  const { pkcs8, spki } = await generateKeyPair("ECDSA-P256");
+  const sealed_key = await core.sealer.seal(pkcs8, keyPurpose(ca.ledger_id, key_id, "ocsp"));
+  pkcs8.fill(0);
+  const request_id = `responder|${key_id}`;
   core.sql.exec("delete from responders where not_after < ? or certificate is null", nowOf(core));
-  core.sql.exec(
-    "insert into responders (key_id, request_id, spki, sealed_key, created_at) values (?, ?, ?, ?, ?)",
-    keyId,
-    requestId,
-    pair.spki,
-    sealed,
-    nowOf(core),
-  );
-  const validity = validityOf(core, ca, LIFETIME_SECONDS, ca.not_after);
-  const serial = newSerial(core);
-  const tbs = await lintedTbs(core, ca, { ...validity, serial, spki: pair.spki });
-  const result = await issuePrepared(core, ca, {
-    request_id: requestId,
-    certificate_id: requestId,
-    kind: "responder",
-    spki: pair.spki,
-    serial,
-    ...validity,
-    tbs,
-  });
-  if (!result.ok) {
-    const refusal = refuse(result.code, `the OCSP responder was not certified: ${result.message}`);
+  insert(core.sql, "responders", { key_id, request_id, spki, sealed_key, created_at: nowOf(core) });
+  try {
+    const made = await makeCertificate(core, ca, spki);
+    const asked = await identify({ request_id, certificate_id: request_id, spki }, ["responder"]);
+    const { der } = await once(core, asked, {}, () => ({ kind: "responder", shard: 0, ...made }));
+    core.sql.exec(
+      "update responders set certificate = ?, not_before = ?, not_after = ? where key_id = ?",
+      der,
+      made.notBefore.getTime(),
+      made.notAfter.getTime(),
+      key_id,
+    );
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const refusal = new Refused(error.code, `the OCSP responder was not certified: ${error.message}`);
     core.responderRefused = { refusal, until: nowOf(core) + REFUSED_MS };
-    return;
+    throw refusal;
   }
-  core.sql.exec(
-    "update responders set certificate = ?, not_before = ?, not_after = ? where key_id = ?",
-    result.der,
-    validity.notBefore,
-    validity.notAfter,
-    keyId,
-  );
-}
-
-interface Content {
-  readonly serial: Bytes;
-  readonly spki: Bytes;
-  readonly notBefore: number;
-  readonly notAfter: number;
 }
 
 /** With the first name that the lint has nothing against; with the first of all where there is none such. */
-async function lintedTbs(core: Core, ca: CaRow, content: Content): Promise<Bytes> {
+async function makeCertificate(core: Core, ca: CaRow, spki: Bytes) {
   const chain = ownChain(core);
-  const publicKey = parseSpki(content.spki);
-  const responder = {
-    serial: content.serial,
-    notBefore: new Date(content.notBefore),
-    notAfter: new Date(content.notAfter),
-    publicKey,
-    subjectKeyIdentifier: await keyIdentifier(publicKey),
-    issuerCertificate: ownCertificate(core),
-    signatureAlgorithmIdentifier: new Uint8Array(ca.signature_algorithm),
-  };
-  let first: Bytes | null = null;
-  for (const subject of subjectsOf(chain, ca.ca_id)) {
-    const tbs = buildOcspResponderTbs({ ...responder, subject });
-    if ((await lintTbs(tbs, "responder", chain)) === null) return tbs;
-    first ??= tbs;
-  }
-  if (first === null) throw new Error("no name for an OCSP responder");
-  return first;
-}
-
-/**
- * Names that a responder may have, the best first: below the CA's own place and organization, below each dirName that the CAs
- * above permit (a CA's own name need not be inside what it permits), and alone.
- */
-function subjectsOf(chain: readonly Certificate[], caId: string): Bytes[] {
-  const own = chain[0]?.subject;
-  const commonName = `OCSP Responder of ${own?.commonName ?? caId}`.slice(0, 64).trim();
-  const permitted = chain.flatMap(({ nameConstraints }) => nameConstraints?.permitted ?? []);
-  const bases = permitted.flatMap((subtree) => (subtree.type === "directory" ? [subtree.name] : []));
-  return [
-    ...(own ? [nameBelow(organizationOf(own), commonName)] : []),
-    ...bases.map(({ der }) => nameBelow(der, commonName)),
-    encodeName({ common_name: commonName }),
-  ];
+  const validity = validityOf(core, ca, LIFETIME_SECONDS, ca.not_after);
+  const content = { ...issuerOf(core, ca), ...(await subjectKeyOf(spki)), ...validity, serial: newSerial(core) };
+  const drafts = ocspResponderNames(chain, ca.ca_id).map((subject) => buildOcspResponderTbs({ ...content, subject }));
+  for (const tbs of drafts) if ((await lintTbs(tbs, "responder", chain)) === null) return { ...content, tbs };
+  const [tbs] = drafts;
+  if (!tbs) throw new Error("no name for an OCSP responder");
+  return { ...content, tbs };
 }

@@ -1,18 +1,18 @@
-import { REVOCATION_REASONS, type Refusal } from "../../src/authority/ledger.ts";
+import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
 import type { InventoryFact } from "../../src/authority/ledger-inventory.ts";
 import { sha256Hex } from "../../src/pki/bytes.ts";
 import { hasTag, parseCertificate } from "../../src/pki/certificate.ts";
 import { describeError } from "../../src/platform/log.ts";
 import { describe, install, retire } from "./ca.ts";
-import { type Core, caOf, ledgerIdOf, nowOf, refuse, wakeAt } from "./core.ts";
-import { failed, succeeded } from "./failures.ts";
+import { type Core, caOf, ledgerIdOf, nowOf, refuse, single, wakeAt } from "./core.ts";
+import { addEntry, type EntryRow, entryOf, markRow } from "./entries.ts";
+import { attempt, FIRST_RETRY_MS, retryAt } from "./failures.ts";
 import { takeImportsBack } from "./imports.ts";
-import { markRow } from "./mark.ts";
+import { markDirty, shardOfUrls } from "./lists.ts";
 import { handOverSince } from "./outbox.ts";
-import { addCrlEntry, dropCrlEntry, markDirty } from "./revocation.ts";
+import { setStatus } from "./revocation.ts";
 import { completeSerialKey, serialKey } from "./serials.ts";
-import { shardOfUrls } from "./shards.ts";
-import type { EntryRow } from "./storage.ts";
+import { first, numberOf } from "./storage.ts";
 
 /**
  * Who was restored to an earlier state finds out before this ledger answers anything. On its first call the object compares
@@ -26,25 +26,23 @@ import type { EntryRow } from "./storage.ts";
 const CERTIFICATES_AT_ONCE = 50;
 /** Facts are recorded in an order of their own: so many below the inventory's mark are handed over once more. */
 const OVERLAP = 1_000;
-const RETRY_MS = 5_000;
 
-/** Null when this ledger knows all that its inventory has heard of; else the refusal of everything that depends on it. */
-export async function attuned(core: Core): Promise<Refusal | null> {
-  if (core.whole) return null;
-  if (core.restoring === null) {
-    core.comparing ??= compare(core).finally(() => {
-      core.comparing = null;
-    });
-    await core.comparing;
-  }
-  if (core.whole) return null;
-  return refuse("recovering", "this CA was restored to an earlier state and takes back what it lacks: ask again");
+/** Whether this ledger knows all that its inventory has heard of. */
+export async function isWhole(core: Core): Promise<boolean> {
+  if (!core.whole && !core.running.has("restoring")) await single(core, "comparing", () => compare(core));
+  return core.whole;
+}
+
+/** For everything that depends on it. */
+export async function mustBeWhole(core: Core): Promise<void> {
+  if (await isWhole(core)) return;
+  refuse("recovering", "this CA was restored to an earlier state and takes back what it lacks: ask again");
 }
 
 /** Compares the marks. Never throws: what could not be found out is asked again with the next call. */
 export async function compare(core: Core): Promise<void> {
   core.compared = false;
-  try {
+  const compared = await attempt(core, "inventory", async () => {
     const heard = await core.inventory.heard(ledgerIdOf(core));
     const { seq, known } = markRow(core);
     if (heard > seq) {
@@ -62,20 +60,16 @@ export async function compare(core: Core): Promise<void> {
       core.sql.exec("update mark set known = ?", heard);
     }
     core.compared = true;
-    succeeded(core, "inventory");
-  } catch (error) {
-    wakeAt(core, failed(core, "inventory", error));
-  }
+  });
+  if (!compared) wakeAt(core, retryAt(core, "inventory") ?? nowOf(core));
 }
 
 /** The CA's own rows come first. One that was given up before it signed anything stays unknown. */
 async function bringCa(core: Core): Promise<void> {
   const ca = describe(core);
-  const { leaves } = core.sql
-    .exec<{ leaves: number }>("select exists (select 1 from entries where kind = 'leaf') as leaves")
-    .one();
-  if (ca === null || (ca.state === "retired" && leaves === 0)) return;
-  if ((await core.inventory.ca(ledgerIdOf(core))) === null) await core.inventory.restoreCa(ledgerIdOf(core), ca);
+  if (ca === null || (ca.state === "retired" && !first(core.sql, "select 1 from entries where kind = 'leaf' limit 1")))
+    return;
+  if ((await core.inventory.ca(ca.ledger_id)) === null) await core.inventory.restoreCa(ca.ledger_id, ca);
 }
 
 /** Serials without the tag of the present key are told by the ledger: the inventory's key would take them for made up. */
@@ -85,24 +79,23 @@ async function tellUntagged(core: Core): Promise<void> {
 
 /** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */
 function begin(core: Core, heard: number): void {
-  core.restoring ??= takeBack(core, heard)
-    .catch((error) => core.log.error("ledger.restore_failed", { error: describeError(error) }))
-    .finally(() => {
-      core.restoring = null;
-    });
-  wakeAt(core, nowOf(core) + RETRY_MS);
+  const log = (error: unknown) => core.log.error("ledger.restore_failed", { error: describeError(error) });
+  void single(core, "restoring", () => takeBack(core, heard).catch(log));
+  wakeAt(core, nowOf(core) + FIRST_RETRY_MS);
 }
 
 /** May be repeated: what is there already stays as it is. */
 async function takeBack(core: Core, heard: number): Promise<void> {
-  if (!caOf(core)) throw new Error("there is no CA here although the inventory knows one: its key is lost");
-  await core.inventory.restoring(ledgerIdOf(core));
-  await takeState(core);
+  const ca = caOf(core);
+  if (!ca) throw new Error("there is no CA here although the inventory knows one: its key is lost");
+  const { ledger_id } = ca;
+  await core.inventory.restoring(ledger_id);
+  await takeState(core, ledger_id);
   await takeImportsBack(core, markRow(core).seq);
   let added = 0;
   let revised = 0;
   for (let after: string | null = ""; after !== null; ) {
-    const page = await core.inventory.facts(ledgerIdOf(core), after);
+    const page = await core.inventory.facts(ledger_id, after);
     const missing: InventoryFact[] = [];
     core.storage.transactionSync(() => {
       for (const fact of page.facts) {
@@ -117,7 +110,7 @@ async function takeBack(core: Core, heard: number): Promise<void> {
   }
   core.sql.exec("update mark set seq = max(seq, ?), known = max(known, ?)", heard, heard);
   await tellUntagged(core);
-  await core.inventory.restored(ledgerIdOf(core), { added, revised });
+  await core.inventory.restored(ledger_id, { added, revised });
   core.log.warn("ledger.restored", { added, revised });
   core.whole = true;
   core.compared = true;
@@ -125,19 +118,12 @@ async function takeBack(core: Core, heard: number): Promise<void> {
 }
 
 /** What became of the CA itself: it got its certificate, it was retired. */
-async function takeState(core: Core): Promise<void> {
-  const ca = await core.inventory.ca(ledgerIdOf(core));
+async function takeState(core: Core, ledgerId: string): Promise<void> {
+  const ca = await core.inventory.ca(ledgerId);
   if (!ca) return;
-  if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) {
-    const answer = await install(core, ca.chain, true);
-    if (!answer.ok) throw new Error(`the certificate of this CA was not taken back: ${answer.message}`);
-  }
+  if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) await install(core, ca.chain, true);
   if (ca.state === "retiring" && caOf(core)?.state === "active") retire(core, "retiring");
   if (ca.state === "retired" && caOf(core)?.state !== "retired") retire(core, "retired");
-}
-
-function entryOf(core: Core, serial: string): EntryRow | undefined {
-  return core.sql.exec<EntryRow>("select * from entries where serial = ?", serial).toArray()[0];
 }
 
 /**
@@ -151,16 +137,9 @@ function revise(core: Core, row: EntryRow, fact: InventoryFact, heard: number): 
   // Only a hold is ever lifted, and what the inventory was never told is the ledger's to say.
   const lifted = revoked_at === null && row.reason === REVOCATION_REASONS.certificateHold;
   if (row.acknowledged === 0 || (revoked_at === null && !lifted)) return false;
-  if (row.revoked_at !== null) dropCrlEntry(core, row);
-  core.sql.exec(
-    "update entries set revoked_at = ?, reason = ?, seq = ? where cursor = ?",
-    revoked_at,
-    reason,
-    heard,
-    row.cursor,
-  );
-  if (revoked_at !== null) addCrlEntry(core, { ...row, revoked_at, reason });
-  markDirty(core, new Set([row.shard]), nowOf(core));
+  setStatus(core, row, { revoked_at, reason });
+  core.sql.exec("update entries set seq = ? where cursor = ?", heard, row.cursor);
+  markDirty(core, new Set([row.shard]));
   return true;
 }
 
@@ -171,40 +150,33 @@ async function takeCertificates(core: Core, facts: readonly InventoryFact[], hea
   const prepared = await Promise.all(
     certificates.map(async (found) => {
       const parsed = parseCertificate(found.der);
-      return { found, parsed, spki: await sha256Hex(parsed.publicKey.spki) };
+      return { found, parsed, spki_sha256: await sha256Hex(parsed.publicKey.spki) };
     }),
   );
   core.storage.transactionSync(() => {
-    for (const { found, parsed, spki } of prepared) {
-      const fact = bySerial.get(found.serial);
-      if (!fact || entryOf(core, found.serial)?.state === 1) continue;
-      const shard = shardOfUrls(core, parsed.crlUrls);
+    for (const { found, parsed, spki_sha256 } of prepared) {
+      const { serial, request_id, kind, certificate_id, der } = found;
+      const fact = bySerial.get(serial);
+      if (!fact || entryOf(core, serial)?.state === 1) continue;
       // A reservation of the same serial is this very certificate; its signature is the one that is out there.
-      core.sql.exec("delete from entries where serial = ? and state <> 1", found.serial);
-      const taken = core.sql
-        .exec("select 1 from entries where request_id = ?", found.request_id ?? "")
-        .toArray().length;
-      const request_id = found.request_id === null || taken ? `restored|${found.serial}` : found.request_id;
-      core.sql.exec(
-        `insert into entries (serial, request_id, digest, kind, certificate_id, state, shard, not_before, not_after,
-           created_at, spki_sha256, der, settle, seq, acknowledged, tagged)
-         values (?, ?, '', ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
-        found.serial,
-        request_id,
-        found.kind,
-        found.certificate_id,
-        shard,
-        parsed.notBefore.getTime(),
-        parsed.notAfter.getTime(),
-        Date.parse(found.issued_at),
-        spki,
-        found.der,
-        JSON.stringify(found.settle),
-        heard,
-        hasTag(found.serial, serialKey(core)) ? 1 : 0,
-      );
-      const row = entryOf(core, found.serial);
-      if (row) revise(core, row, fact, heard);
+      core.sql.exec("delete from entries where serial = ? and state <> 1", serial);
+      const taken = numberOf(core.sql, "select count(*) from entries where request_id = ?", request_id);
+      const row = addEntry(core, {
+        serial,
+        request_id: request_id === null || taken > 0 ? `restored|${serial}` : request_id,
+        kind,
+        certificate_id,
+        shard: shardOfUrls(core, parsed.crlUrls),
+        not_before: parsed.notBefore.getTime(),
+        not_after: parsed.notAfter.getTime(),
+        created_at: Date.parse(found.issued_at),
+        spki_sha256,
+        der,
+        settle: JSON.stringify(found.settle),
+        seq: heard,
+        tagged: hasTag(serial, serialKey(core)) ? 1 : 0,
+      });
+      revise(core, row, fact, heard);
     }
   });
   return prepared.length;

@@ -1,7 +1,8 @@
 import type { SerialKnowledge } from "../../src/authority/ledger.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import { SerialFilter, taggedSerial } from "../../src/pki/certificate.ts";
-import type { BuiltFilter, Core } from "./core.ts";
+import { type BuiltFilter, type Core, cached, pause } from "./core.ts";
+import { numberOf } from "./storage.ts";
 
 /**
  * How this CA's serials are told from made-up ones without asking the ledger: those that it issues carry a tag under its
@@ -14,8 +15,8 @@ const SLICE_ROWS = 2_000;
 const MAX_FILTERED = 2_000_000;
 
 export function serialKey(core: Core): Bytes {
-  core.serialKey ??= new Uint8Array(core.sql.exec<{ key: ArrayBuffer }>("select key from serial_key").one().key);
-  return core.serialKey;
+  const key = () => core.sql.exec<{ key: ArrayBuffer }>("select key from serial_key").one().key;
+  return cached(core, "serial_key", () => new Uint8Array(key()));
 }
 
 /** A fresh serial of this CA. */
@@ -25,48 +26,41 @@ export function newSerial(core: Core): Bytes {
 
 /** The key of the tags where every serial of this CA carries one, now and later; null where some may come without. */
 export function completeSerialKey(core: Core): Bytes | null {
-  const { open } = core.sql
-    .exec<{ open: number }>("select imports or exists (select 1 from entries where tagged = 0) as open from serial_key")
-    .one();
-  return open ? null : serialKey(core);
+  const query = "select imports or exists (select 1 from entries where tagged = 0) from serial_key";
+  return numberOf(core.sql, query) === 0 ? serialKey(core) : null;
 }
 
 /**
  * What an isolate needs to tell this CA's serials. `have`: the `up_to` of the filter that it holds; if nothing was added, none is
- * sent. `incomplete`: this ledger takes back what it lacks, so each serial has to be looked up.
+ * sent. `isWhole` false: this ledger takes back what it lacks, so each serial has to be looked up.
  */
-export async function serials(core: Core, have: number | null | "incomplete"): Promise<SerialKnowledge> {
+export async function serials(core: Core, have: number | null, isWhole: boolean): Promise<SerialKnowledge> {
   const key = serialKey(core);
-  if (have === "incomplete") return { key, up_to: null, filter: null };
-  const { up_to } = core.sql
-    .exec<{ up_to: number }>("select coalesce(max(cursor), 0) as up_to from entries where tagged = 0")
-    .one();
+  const nothing = { key, up_to: null, filter: null };
+  if (!isWhole) return nothing;
+  const up_to = numberOf(core.sql, "select coalesce(max(cursor), 0) from entries where tagged = 0");
   if (up_to === have) return { key, up_to, filter: null };
   const built = await build(core, key);
-  return built ? { key, up_to: built.upTo, filter: built.filter.bits } : { key, up_to: null, filter: null };
+  return built ? { key, up_to: built.upTo, filter: built.filter.bits } : nothing;
 }
 
 /** Brings the filter up to the newest row, in slices between which others run; null when there are too many rows for one. */
 async function build(core: Core, key: Bytes): Promise<BuiltFilter | null> {
-  const { rows } = core.sql.exec<{ rows: number }>("select count(*) as rows from entries where tagged = 0").one();
+  const rows = numberOf(core.sql, "select count(*) from entries where tagged = 0");
   if (rows > MAX_FILTERED) return null;
   if (!core.serialFilter || core.serialFilter.filter.capacity < rows) {
     core.serialFilter = { filter: SerialFilter.withCapacity(key, rows), upTo: 0 };
   }
   // Builds at the same time share their progress: each slice is read and added in one step.
   const built = core.serialFilter;
-  while (addSlice(core, built)) await new Promise((resolve) => setImmediate(resolve));
+  while (addSlice(core, built)) await pause();
   return built;
 }
 
 /** Adds the next rows; whether there may be more. */
 function addSlice(core: Core, built: BuiltFilter): boolean {
-  const rows = core.sql
-    .exec<{ cursor: number; serial: string }>(
-      `select cursor, serial from entries where tagged = 0 and cursor > ? order by cursor limit ${SLICE_ROWS}`,
-      built.upTo,
-    )
-    .toArray();
+  const query = `select cursor, serial from entries where tagged = 0 and cursor > ? order by cursor limit ${SLICE_ROWS}`;
+  const rows = core.sql.exec<{ cursor: number; serial: string }>(query, built.upTo).toArray();
   for (const row of rows) built.filter.add(row.serial);
   built.upTo = rows.at(-1)?.cursor ?? built.upTo;
   return rows.length === SLICE_ROWS;

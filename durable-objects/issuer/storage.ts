@@ -1,5 +1,4 @@
-import type { CaState, RevocationReason } from "../../src/authority/ledger.ts";
-import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
+import type { CaState } from "../../src/authority/ledger.ts";
 
 /**
  * The tables of one ledger. Times are Unix milliseconds here, serials lower-case hex.
@@ -7,18 +6,19 @@ import { REVOCATION_REASONS } from "../../src/authority/ledger.ts";
  * entries      what was reserved and signed. `state`: 0 reserved (tbs is what will be signed), 1 signed (der), 2 refused by
  *              the lint (its serial is burnt, its request id free again). `revoked_at` and `reason` answer OCSP.
  *              `tagged`: the serial carries the tag of serial_key; the others are in the filter (issuer/serials.ts).
+ *              `seq`: the number of the last fact about it. `acknowledged`: the inventory has that fact. `settle_tries`: how
+ *              often the inventory did not take it (issuer/outbox.ts).
  * serial_key   the key of those tags; `imports` is 1 for a CA that was brought in, whose serials may come without a tag.
- *              `seq`: the number of the last fact about it (issuer/mark.ts). `acknowledged`: the inventory has that fact.
- *              `settle_tries`: how often the inventory did not take it (issuer/outbox.ts).
  * mark         `seq`: the number of the last fact; `known`: the highest that the inventory has said it recorded.
  * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
  *              that was published after the certificate had expired.
  * crl_removed  what was dropped from crl_entries while a list is built that still shows it; empty between two builds.
  * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
- *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries` and `live_bytes` count what the next
- *              list will hold, `newest` is the latest revocation date that it has held, `changes` rises with everything that a
- *              list must show. It is due at `due_at`, which a change brings forward to `earliest_at` at most.
- * failures     what the alarm could not do, until it can; `reported`: what of it the inventory was told (issuer/failures.ts).
+ *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries`
+ *              and `live_bytes` count what the next list will hold, `newest` is the latest revocation date that it has held,
+ *              `changes` rises with everything that a list must show. It is due at `due_at`, which a change brings forward to
+ *              `earliest_at` at most.
+ * failures     what the alarm could not do, until it can; `reported`: what of it the inventory was told (issuer/tasks.ts).
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -151,6 +151,11 @@ const MIGRATIONS: readonly string[] = [
   create table reported (problems text not null);
   alter table entries add column settle_tries integer not null default 0;
   `,
+  // The inventory names serials; why a list failed stands in failures.
+  `
+  drop index entries_certificate;
+  alter table crls drop column last_error;
+  `,
 ];
 
 /** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
@@ -164,6 +169,29 @@ export function migrate(storage: DurableObjectStorage): void {
       sql.exec("insert into _migrations (id, at) values (?, ?)", id + 1, Date.now());
     });
   }
+}
+
+type Value = SqlStorageValue | Uint8Array;
+
+/** Writes one row; answers its number. */
+export function insert(sql: SqlStorage, table: string, row: Readonly<Record<string, Value>>): number {
+  const columns = Object.keys(row);
+  const query = `insert into ${table} (${columns}) values (${columns.map(() => "?")}) returning rowid as id`;
+  return sql.exec<{ id: number }>(query, ...Object.values(row)).one().id;
+}
+
+/** The first row that a query finds. */
+export function first<T extends Record<string, SqlStorageValue>>(
+  sql: SqlStorage,
+  query: string,
+  ...values: SqlStorageValue[]
+): T | undefined {
+  return sql.exec<T>(query, ...values).toArray()[0];
+}
+
+/** The number that a query answers in its only column. */
+export function numberOf(sql: SqlStorage, query: string, ...values: SqlStorageValue[]): number {
+  return Number(Object.values(sql.exec(query, ...values).one())[0]);
 }
 
 /** The one row of `ca`. */
@@ -190,28 +218,6 @@ export type CaRow = {
   crl_base: string;
 };
 
-export type EntryRow = {
-  cursor: number;
-  serial: string;
-  request_id: string;
-  digest: string;
-  kind: "leaf" | "ca" | "responder" | "imported";
-  certificate_id: string;
-  state: 0 | 1 | 2;
-  shard: number;
-  not_before: number;
-  not_after: number;
-  created_at: number;
-  spki_sha256: string;
-  tbs: ArrayBuffer | null;
-  der: ArrayBuffer | null;
-  settle: string;
-  seq: number;
-  acknowledged: 0 | 1;
-  revoked_at: number | null;
-  reason: number | null;
-};
-
 export type CrlRow = {
   shard: number;
   position: number;
@@ -229,18 +235,4 @@ export type CrlRow = {
   dirty_since: number | null;
   due_at: number;
   earliest_at: number;
-  last_error: string | null;
 };
-
-const REASON_NAMES: ReadonlyMap<number, RevocationReason> = new Map(
-  Object.entries(REVOCATION_REASONS).map(([name, code]) => [code, name as RevocationReason]),
-);
-
-/** The RFC's word for a stored reason code. */
-export function reasonName(code: number): RevocationReason {
-  return REASON_NAMES.get(code) ?? "unspecified";
-}
-
-export function iso(ms: number): string {
-  return new Date(ms).toISOString();
-}

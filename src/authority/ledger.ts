@@ -49,14 +49,20 @@ export interface Ledger {
 
   /** In the order of the serials. `unknown` is what was never issued, also when it is reserved and not signed yet. */
   lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal>;
-  revoke(request: RevokeRequest): Promise<RevokeResult>;
+  /**
+   * Revokes these; no reason: unspecified, and no objection to the reason of an earlier revocation. What expired without
+   * being revoked stays as it is.
+   */
+  revoke(serials: readonly string[], reason: RevocationReason | null): Promise<RevokeResult>;
   /**
    * Revokes by serial, also what is not known here where this CA may have issued it: it was brought in, or the serial carries its
    * tag. Refused for what is revoked otherwise: CAs below, and the OCSP responder.
    */
   revokeSerial(serial: string, reason: RevocationReason | null): Promise<SerialRevoked | Refusal>;
   /** Lifts certificateHold, and nothing else. */
-  release(target: RevocationTarget): Promise<RevokeResult>;
+  release(serials: readonly string[]): Promise<RevokeResult>;
+  /** What was signed for a certificate and not acknowledged by the inventory. */
+  unsettled(certificateId: string): Promise<string[] | Refusal>;
 
   /** What an isolate needs to sign OCSP responses for this CA. */
   responder(): Promise<ResponderMaterial | Refusal>;
@@ -284,15 +290,6 @@ export type RevocationReason = keyof typeof REVOCATION_REASONS;
 export type SerialStatus =
   | { readonly status: "good" | "unknown" }
   | { readonly status: "revoked"; readonly revoked_at: string; readonly reason: RevocationReason };
-
-/** Every still valid entry of a certificate, or just these serials. */
-export type RevocationTarget = { readonly certificate_id: string } | { readonly serials: readonly string[] };
-
-export interface RevokeRequest {
-  readonly target: RevocationTarget;
-  /** Null: unspecified, and no objection to the reason of an earlier revocation. */
-  readonly reason: RevocationReason | null;
-}
 
 export interface RevokedEntry {
   readonly serial: string;

@@ -145,6 +145,5 @@ async function settleDifference(
     ]);
     return;
   }
-  const target = { serials: [entry.serial] };
-  await ledgerOf(ctx, ledger_id).revoke({ target, reason: there as RevocationReason | null });
+  await ledgerOf(ctx, ledger_id).revoke([entry.serial], there as RevocationReason | null);
 }

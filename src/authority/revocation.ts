@@ -34,7 +34,7 @@ interface Found extends RevokedVersion {
 }
 
 /**
- * Revokes every still valid version of a certificate, also one that the inventory does not know yet. The same or no reason
+ * Revokes every still valid version of a certificate; what is being signed is revoked when it is settled. The same or no reason
  * again: the first time and reason stand. Throws 404 for what does not exist or was never issued, 400 for a reason that the
  * present one cannot become, and for a certificate that has expired, 503 while its first certificate is being signed.
  */

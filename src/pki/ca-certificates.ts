@@ -12,6 +12,7 @@ import {
 } from "./extensions.ts";
 import { buildTbs } from "./issue.ts";
 import { encodeNameConstraints, type NameConstraints } from "./name-constraints.ts";
+import { encodeName, nameBelow, organizationOf } from "./names.ts";
 import type { Certificate } from "./parse-certificate.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
@@ -134,6 +135,25 @@ export function buildOcspResponderTbs(spec: OcspResponderSpec): Bytes {
     ...authorityKey(issuerCertificate),
     extension(EXTENSION.ocspNoCheck, false, NULL),
   ]);
+}
+
+/**
+ * Names that an OCSP responder may have, DER, the best first: below the CA's own place and organization, below each dirName that
+ * the CAs above permit (a CA's own name need not be inside what it permits), and alone. `caId` names a CA without a common name.
+ */
+export function ocspResponderNames(
+  chain: readonly Pick<Certificate, "subject" | "nameConstraints">[],
+  caId: string,
+): Bytes[] {
+  const own = chain[0]?.subject;
+  const commonName = `OCSP Responder of ${own?.commonName ?? caId}`.slice(0, 64).trim();
+  const permitted = chain.flatMap(({ nameConstraints }) => nameConstraints?.permitted ?? []);
+  const bases = permitted.flatMap((subtree) => (subtree.type === "directory" ? [subtree.name] : []));
+  return [
+    ...(own ? [nameBelow(organizationOf(own), commonName)] : []),
+    ...bases.map(({ der }) => nameBelow(der, commonName)),
+    encodeName({ common_name: commonName }),
+  ];
 }
 
 const EXTENSION_REQUEST = oid("1.2.840.113549.1.9.14");

@@ -1,6 +1,7 @@
 import { equal, toHex } from "./bytes.ts";
 import { CertificateError, UnsupportedError } from "./errors.ts";
 import { assertStrongKey } from "./key-strength.ts";
+import { inheritNameConstraints, isSubset, type NameConstraints, parseNameConstraints } from "./name-constraints.ts";
 import { formatName } from "./names.ts";
 import { type Certificate, verifyIssued } from "./parse-certificate.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./spki.ts";
@@ -129,4 +130,25 @@ export function excludedEku(chain: CaChain, eku: string): string | null {
     return `${eku} is excluded by the extended key usage of ${formatName(subject)} (${extendedKeyUsage.join(", ")})`;
   }
   return null;
+}
+
+/**
+ * Path length and name constraints of a CA below a chain: as they are asked for, where they stay within those of every CA above,
+ * else those that it inherits. Throws CertificateError for what reaches beyond, NameError for constraints that are malformed.
+ */
+export function boundsOfSubordinate(
+  chain: CaChain,
+  pathLen: number | null,
+  constraints: { readonly permitted: readonly string[]; readonly excluded: readonly string[] } | null,
+): { readonly pathLen: number | null; readonly nameConstraints: NameConstraints | null } {
+  const limit = chain[0]?.basicConstraints?.pathLen ?? null;
+  if (limit === 0)
+    throw new CertificateError("path_len_constraint: this CA may have no CA below it (its path length is 0)");
+  if (limit !== null && pathLen !== null && pathLen >= limit)
+    throw new CertificateError(`path_len_constraint: must be below the parent's, which is ${limit}`);
+  const asked = constraints ? parseNameConstraints([constraints]) : null;
+  const nameConstraints = chain.reduce((inner, above) => inheritNameConstraints(inner, above.nameConstraints), asked);
+  const broken = chain.find((above) => !isSubset(nameConstraints, above.nameConstraints));
+  if (broken) throw new CertificateError(`name_constraints: reach beyond those of ${formatName(broken.subject)}`);
+  return { pathLen: pathLen ?? (limit === null ? null : limit - 1), nameConstraints };
 }

@@ -4,8 +4,9 @@ export {
   buildRootTbs,
   buildSubordinateRequestInfo,
   buildSubordinateTbs,
+  ocspResponderNames,
 } from "./ca-certificates.ts";
-export { caChainWarnings, checkCaChain, endOfChain, excludedEku } from "./ca-chain.ts";
+export { boundsOfSubordinate, caChainWarnings, checkCaChain, endOfChain, excludedEku } from "./ca-chain.ts";
 export { LEAF_EKUS } from "./extensions.ts";
 export {
   assembleCertificate,

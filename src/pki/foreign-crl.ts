@@ -1,9 +1,11 @@
-import { type Bytes, toHex } from "./bytes.ts";
+import { type Bytes, equal, toHex } from "./bytes.ts";
 import { CRL_EXTENSION } from "./crl-extensions.ts";
 import { type CrlEntry, CrlError } from "./crl-read.ts";
 import { bitStringOf, decode, type Element, integerBytes, Reader, smallInteger, TAG, timeOf } from "./der.ts";
 import { UnsupportedError } from "./errors.ts";
 import { type Extension, parseExtensions } from "./extensions.ts";
+import type { Certificate } from "./parse-certificate.ts";
+import { verify } from "./signing.ts";
 
 /**
  * Reads a CRL that another program made, of version 1 or 2, to take over what it says. Ours are read by `CrlChecker`, which is
@@ -102,4 +104,13 @@ function readEntries(list: Reader): CrlEntry[] {
     entries.push({ serial, revokedAt, reason: code ? smallInteger(decode(code.value)) : 0 });
   }
   return entries;
+}
+
+/** The CRL of a CA by its certificate, the signature checked. Throws what `parseForeignCrl` does. */
+export async function readCrlOf(ca: Pick<Certificate, "subject" | "publicKey">, der: Bytes): Promise<ForeignCrl> {
+  const crl = parseForeignCrl(der);
+  if (!equal(crl.issuer, ca.subject.der)) throw new CrlError("is of another CA: its issuer is not this CA's subject");
+  if (!(await verify(ca.publicKey, crl.algorithmIdentifier, crl.signature, crl.tbs)))
+    throw new CrlError("its signature is not by this CA's key");
+  return crl;
 }

@@ -351,7 +351,7 @@ describe("revocation and issuance", () => {
     const old = await version(certificate.id);
     // Its ledger revoked it and whoever asked was gone before the inventory knew.
     const ledger = await ledgerOfCa(old.ca_id);
-    const told = await ledger.revoke({ target: { certificate_id: certificate.id }, reason: "superseded" });
+    const told = await ledger.revoke([old.serial_number], "superseded");
     if (!told.ok) throw new Error(told.message);
     await issue(certificate);
     await env.DB.prepare("update certificate_versions set created_at = ? where certificate_id = ? and id <> ?")

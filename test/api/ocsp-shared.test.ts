@@ -120,7 +120,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
     calls = [];
     const before = ask();
     await arrived(1);
-    await ledger.revoke({ target: { serials: [serial] }, reason: "superseded" });
+    await ledger.revoke([serial], "superseded");
     const after = ask();
     await arrived(2);
     calls[1]?.go();
@@ -138,7 +138,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
     calls = [];
     const late = ask();
     await arrived(1);
-    await ledger.revoke({ target: { serials: [serial] }, reason: "superseded" });
+    await ledger.revoke([serial], "superseded");
     ahead += 2_500;
     calls[0]?.go();
     expect(await late).toBe("good");

@@ -35,7 +35,7 @@ beforeAll(async () => {
   ca = await rowOf(issuer);
   ledger = ledgerOf({ bindings }, ca.ledger_id);
   [good, bad] = [await leaf(ledger, "mc-good"), await leaf(ledger, "mc-bad")];
-  await ledger.revoke({ target: { certificate_id: "mc-bad" }, reason: "keyCompromise" });
+  await ledger.revoke([bad.serial], "keyCompromise");
 });
 
 async function rowOf(caId: string): Promise<CaRow> {
@@ -199,7 +199,7 @@ describe("OCSP", () => {
     const below = await rowOf(id);
     const under = ledgerOf({ bindings }, below.ledger_id);
     const [held, ended] = [await leaf(under, "mc-below-good"), await leaf(under, "mc-below-bad")];
-    await under.revoke({ target: { certificate_id: "mc-below-bad" }, reason: "superseded" });
+    await under.revoke([ended.serial], "superseded");
     const ids = [
       ...[
         certId(good.serial),
@@ -232,9 +232,7 @@ describe("OCSP", () => {
   it("inv 4: under load each asker gets the answer to its own question", async () => {
     const issued = await Promise.all(Array.from({ length: 40 }, (_, i) => leaf(ledger, `mc-load-${i}`)));
     const half = issued.filter((_, i) => i % 2 === 0);
-    await Promise.all(
-      half.map((one) => ledger.revoke({ target: { certificate_id: one.certificate_id }, reason: "superseded" })),
-    );
+    await Promise.all(half.map((one) => ledger.revoke([one.serial], "superseded")));
     const answers = await Promise.all(
       issued.map(async (one) => (await statuses(await post(buildOcspRequest([certId(one.serial)]))))[0]),
     );

@@ -67,10 +67,10 @@ async function alarm(): Promise<void> {
 describe("the comparison of ledgers and inventory", () => {
   it("takes over what only a ledger knows to be revoked, or released", async () => {
     const [revoked, released] = [await issued(), await issued()];
-    await ledger.revoke({ target: { serials: [revoked.serial] }, reason: "superseded" });
+    await ledger.revoke([revoked.serial], "superseded");
     const hold = { reason: "certificateHold" };
     expect((await fleet.admin.post(`/api/v1/certificates/${released.id}/revoke`, hold)).status).toBe(200);
-    await ledger.release({ serials: [released.serial] });
+    await ledger.release([released.serial]);
     await acknowledged();
     await compareAll();
     expect(await read(revoked.id)).toMatchObject({ status: "Revoked", revocation_reason: "superseded" });
@@ -119,7 +119,7 @@ describe("the comparison of ledgers and inventory", () => {
     }));
     expect((await second.issue(requests)).every(({ ok }) => ok)).toBe(true);
     const last = await issued({ issuer_id: other.id });
-    await second.revoke({ target: { serials: [last.serial] }, reason: "superseded" });
+    await second.revoke([last.serial], "superseded");
     await runInDurableObject(ledgerStub(secondId), (_, { storage }) => {
       storage.sql.exec("update entries set acknowledged = case when request_id like 'filler-%' then 0 else 1 end");
     });

@@ -89,10 +89,10 @@ describe("a crash between ledger and inventory", () => {
   it("inv 4, 6: the outbox brings a revocation and a release to the inventory", async () => {
     const certificate = await issued();
     const ledger = ledgerOf(contextAhead(), ledgerId);
-    await ledger.revoke({ target: { certificate_id: certificate.id }, reason: "certificateHold" });
+    await ledger.revoke([certificate.serial], "certificateHold");
     await alarm();
     expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "certificateHold" });
-    await ledger.release({ certificate_id: certificate.id });
+    await ledger.release([certificate.serial]);
     await alarm(20);
     expect(await read(certificate.id)).toMatchObject({ status: "Active", revocation_reason: null });
     expect(await ledger.attune()).toEqual({ ok: true, waiting: 0 });

@@ -27,7 +27,7 @@ describe("a ledger that nobody has a CA of", () => {
     });
     expect(await ledger.end()).toEqual({ ok: true, ends_at: issued.not_after });
     expect((await ledger.issue([await leafRequest("job-2")]))[0]).toMatchObject({ ok: false, code: "ca_not_active" });
-    expectOk(await ledger.revoke({ target: { serials: [issued.serial] }, reason: "superseded" }));
+    expectOk(await ledger.revoke([issued.serial], "superseded"));
     await setClock(stub, Date.now() + 25_000);
     // Once for what its own alarm may be at, once for the rest.
     for (let i = 0; i < 2; i++) await inside(stub, (issuer) => issuer.alarm());

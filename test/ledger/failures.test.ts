@@ -33,12 +33,12 @@ function unsettled(issuer: Issuer): number {
 describe("what the ledger's alarm cannot do", () => {
   it("is tried again ever more seldom, every five minutes in the end, and reported until it works", async () => {
     const { id, ledger, stub, reports, ring } = await newWatched();
-    await issueOne(ledger, "job-1");
+    const { serial } = await issueOne(ledger, "job-1");
     const before = await BYTES.head(crlKey(id, 0));
     await inside(stub, async (issuer) => {
       while (unsettled(issuer) > 0) await ring(issuer);
     });
-    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: null }));
+    expectOk(await ledger.revoke([serial], null));
     await inside(stub, async (issuer) => {
       const { bytes } = issuer.core;
       const attempts: number[] = [];
@@ -53,7 +53,7 @@ describe("what the ledger's alarm cannot do", () => {
       expect(reports).toHaveLength(1);
       expect(reports[0]).toMatchObject([{ task: "list:0", error: "Error: the store is away" }]);
       // Changes that come meanwhile do not hurry what fails.
-      expectOk(await issuer.revoke({ target: { certificate_id: "mc-test" }, reason: "keyCompromise" }));
+      expectOk(await issuer.revoke([serial], "keyCompromise"));
       await ring(issuer);
       expect(attempts).toHaveLength(12);
       Object.assign(issuer.core, { bytes });

@@ -70,7 +70,7 @@ async function newLarge() {
   const shard = issued[0]?.shard ?? 1;
   await inside(made.stub, async (issuer, state) => {
     state.storage.sql.exec("update entries set shard = ? where kind = 'leaf'", shard);
-    await issuer.revoke({ target: { serials: [a, b] }, reason: "certificateHold" });
+    await issuer.revoke([a, b], "certificateHold");
     fill(state, shard);
   });
   return { ...made, a, b, c, shard };
@@ -87,14 +87,12 @@ describe("lists of many entries", () => {
       // A hold is lifted and comes back again and again; one becomes final, and one comes that was not there.
       const changes = await alarmWhile(issuer, async () => {
         step++;
-        if (step === 2) await issuer.revoke({ target: { serials: [b] }, reason: "keyCompromise" });
-        if (step === 3) await issuer.revoke({ target: { serials: [c] }, reason: "superseded" });
-        await (step % 2 === 1
-          ? issuer.release({ serials: [a] })
-          : issuer.revoke({ target: { serials: [a] }, reason: "certificateHold" }));
+        if (step === 2) await issuer.revoke([b], "keyCompromise");
+        if (step === 3) await issuer.revoke([c], "superseded");
+        await (step % 2 === 1 ? issuer.release([a]) : issuer.revoke([a], "certificateHold"));
       });
       expect(changes).toBeGreaterThan(4);
-      expect(await issuer.revoke({ target: { serials: [a] }, reason: "certificateHold" })).toMatchObject({ ok: true });
+      expect(await issuer.revoke([a], "certificateHold")).toMatchObject({ ok: true });
     });
     const during = await Promise.all([listOf(id, 0), listOf(id, shard)]);
     expect(during[0]?.number).toBeGreaterThan(before.number ?? 0n);
@@ -109,7 +107,7 @@ describe("lists of many entries", () => {
       expect(list.entries).toHaveLength(MANY + 3);
       expect([a, b, c].map((serial) => reasonOf(list, serial))).toEqual([6, 1, 4]);
     }
-    expectOk(await ledger.release({ serials: [a] }));
+    expectOk(await ledger.release([a]));
     await inside(stub, (_, state) => {
       expect(state.storage.sql.exec("select * from crl_removed").toArray()).toEqual([]);
     });
@@ -121,11 +119,7 @@ describe("lists of many entries", () => {
     const start = Date.now() + 25_000;
     for (let i = 0; i < 20; i++) {
       await setClock(stub, start + i * 3_000);
-      expectOk(
-        i % 2 === 0
-          ? await ledger.revoke({ target: { serials: [c] }, reason: "certificateHold" })
-          : await ledger.release({ serials: [c] }),
-      );
+      expectOk(i % 2 === 0 ? await ledger.revoke([c], "certificateHold") : await ledger.release([c]));
       await inside(stub, (issuer) => issuer.alarm());
       numbers.add((await listOf(id, 0)).number);
     }
@@ -139,7 +133,7 @@ describe("lists of many entries", () => {
       const { entry } = state.storage.sql
         .exec<{ entry: ArrayBuffer }>("select entry from crl_entries where serial = ?", a)
         .one();
-      await issuer.release({ serials: [a] });
+      await issuer.release([a]);
       // As a process leaves it that ends in the middle of a build, after a hold was lifted.
       state.storage.sql.exec("insert into crl_removed (seq, shard, entry) values (1, ?, ?)", shard, entry);
       await issuer.alarm();

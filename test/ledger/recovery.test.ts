@@ -166,6 +166,6 @@ describe("a retiring CA", () => {
     expect(await issueOne(ledger, "job-1")).toMatchObject({ serial: issued.serial });
     expect(await ledger.lookup([issued.serial])).toEqual([{ status: "good" }]);
     expectOk(await ledger.responder());
-    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: null }));
+    expectOk(await ledger.revoke([issued.serial], null));
   });
 });

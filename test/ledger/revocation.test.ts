@@ -1,8 +1,9 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { crlKey } from "../../src/authority/ledger.ts";
+import { factOf } from "../../src/authority/marks.ts";
 import { type CrlEntry, parseCrl } from "../../src/pki/crl.ts";
-import { BYTES, expectOk, inside, issueOne, newLedger, newRoot, setClock } from "./support.ts";
+import { BYTES, expectOk, inside, issueOne, newRoot, setClock } from "./support.ts";
 
 async function listOf(ledgerId: string, shard = 0) {
   const object = await BYTES.get(crlKey(ledgerId, shard));
@@ -17,7 +18,7 @@ describe("revoking", () => {
     const { id, ledger, stub } = await newRoot();
     const issued = await issueOne(ledger, "job-1");
     expect(await ledger.lookup([issued.serial, "0badc0de"])).toEqual([{ status: "good" }, { status: "unknown" }]);
-    const result = expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: "superseded" }));
+    const result = expectOk(await ledger.revoke([issued.serial], "superseded"));
     expect(result.entries).toMatchObject([{ serial: issued.serial, changed: true, reason: "superseded" }]);
     const revoked = [{ status: "revoked", reason: "superseded", revoked_at: result.entries[0]?.revoked_at }];
     expect(await ledger.lookup([issued.serial])).toEqual(revoked);
@@ -30,19 +31,18 @@ describe("revoking", () => {
 
   it("inv 4: repeated, the first time and reason stand; only a hold or keyCompromise changes them", async () => {
     const { ledger } = await newRoot();
-    await issueOne(ledger, "job-1");
-    const target = { certificate_id: "mc-test" };
-    const first = expectOk(await ledger.revoke({ target, reason: "superseded" })).entries[0];
+    const { serial } = await issueOne(ledger, "job-1");
+    const first = expectOk(await ledger.revoke([serial], "superseded")).entries[0];
     for (const reason of ["superseded", null] as const) {
-      expect(expectOk(await ledger.revoke({ target, reason })).entries).toEqual([{ ...first, changed: false }]);
+      expect(expectOk(await ledger.revoke([serial], reason)).entries).toEqual([{ ...first, changed: false }]);
     }
     for (const reason of ["unspecified", "certificateHold", "caCompromise"] as const) {
-      expect(await ledger.revoke({ target, reason })).toMatchObject({ ok: false, code: "already_revoked" });
+      expect(await ledger.revoke([serial], reason)).toMatchObject({ ok: false, code: "already_revoked" });
     }
-    const worse = expectOk(await ledger.revoke({ target, reason: "keyCompromise" })).entries[0];
+    const worse = expectOk(await ledger.revoke([serial], "keyCompromise")).entries[0];
     expect(worse).toEqual({ ...first, reason: "keyCompromise", changed: true, mark: expect.anything() });
-    expect(await ledger.release(target)).toMatchObject({ ok: false, code: "not_on_hold" });
-    expect(await ledger.revoke({ target: { certificate_id: "mc-other" }, reason: null })).toMatchObject({
+    expect(await ledger.release([serial])).toMatchObject({ ok: false, code: "not_on_hold" });
+    expect(await ledger.revoke(["0badc0de"], null)).toMatchObject({
       code: "not_issued",
     });
   });
@@ -51,14 +51,12 @@ describe("revoking", () => {
     const { id, ledger, stub } = await newRoot();
     const a = await issueOne(ledger, "job-a");
     const b = await issueOne(ledger, "job-b", { certificate_id: "mc-b" });
-    for (const certificate_id of ["mc-test", "mc-b"]) {
-      expectOk(await ledger.revoke({ target: { certificate_id }, reason: "certificateHold" }));
-    }
+    for (const { serial } of [a, b]) expectOk(await ledger.revoke([serial], "certificateHold"));
     await setClock(stub, Date.now() + 3_000);
     await runDurableObjectAlarm(stub);
     expect(serials(await listOf(id))).toEqual([a.serial, b.serial].sort());
-    expectOk(await ledger.release({ certificate_id: "mc-test" }));
-    expectOk(await ledger.revoke({ target: { certificate_id: "mc-b" }, reason: "unspecified" }));
+    expectOk(await ledger.release([a.serial]));
+    expectOk(await ledger.revoke([b.serial], "unspecified"));
     expect(await ledger.lookup([a.serial, b.serial])).toMatchObject([
       { status: "good" },
       { status: "revoked", reason: "unspecified" },
@@ -68,49 +66,40 @@ describe("revoking", () => {
     expect((await listOf(id)).entries).toMatchObject([{ serial: b.serial, reason: 0 }]);
   });
 
-  it("inv 4: a revocation that a renewal has followed neither changes nor keeps a hold from being lifted", async () => {
-    const { ledger, stub } = await newRoot();
-    const target = { certificate_id: "mc-test" };
-    const first = await issueOne(ledger, "job-1");
-    expectOk(await ledger.revoke({ target, reason: "superseded" }));
-    await setClock(stub, Date.now() + 60_000);
-    const second = await issueOne(ledger, "job-2");
-    const held = expectOk(await ledger.revoke({ target, reason: "certificateHold" }));
-    expect(held.entries.filter((entry) => entry.changed)).toMatchObject([{ serial: second.serial }]);
-    expect(expectOk(await ledger.release(target)).entries).toMatchObject([{ serial: second.serial, changed: true }]);
-    expectOk(await ledger.revoke({ target, reason: "keyCompromise" }));
-    expect(await ledger.lookup([first.serial, second.serial])).toMatchObject([
-      { status: "revoked", reason: "superseded" },
-      { status: "revoked", reason: "keyCompromise" },
+  it("inv 4: of several, those change that may; what cannot stands in no other's way", async () => {
+    const { ledger } = await newRoot();
+    const [a, b] = [(await issueOne(ledger, "job-1")).serial, (await issueOne(ledger, "job-2")).serial];
+    expectOk(await ledger.revoke([a], "superseded"));
+    const held = expectOk(await ledger.revoke([a, b], "certificateHold"));
+    expect(held.entries).toMatchObject([
+      { serial: b, changed: true, reason: "certificateHold" },
+      { serial: a, changed: false, reason: "superseded" },
     ]);
-    expect(await ledger.release(target)).toMatchObject({ ok: false, code: "not_on_hold" });
+    expect(await ledger.release([a, b])).toMatchObject({ ok: false, code: "not_on_hold" });
+    expect(expectOk(await ledger.release([b])).entries).toMatchObject([{ serial: b, revoked_at: null, changed: true }]);
   });
 
-  it("inv 7: a record that bears a CA's id revokes no CA", async () => {
-    const { ledger, ca } = await newRoot();
-    const child = newLedger();
-    const made = { ledger_id: child.id, ca_id: "ica-child", crl_shards: 1, pss: false, path_len: 0 };
-    const subject = { common_name: "Child" };
-    const waiting = expectOk(
-      await child.ledger.createSubordinate({ ...made, subject, algorithm: "ECDSA-P256" as const }),
-    );
-    const issued = expectOk(
-      await ledger.issueCa({
-        request_id: "ca|child",
-        certificate_id: "ica-child",
-        subject,
-        spki: waiting.spki,
-        ttl_seconds: 86_400,
-        path_len: 0,
-        name_constraints: null,
-        ocsp_urls: [],
-      }),
-    );
-    for (const certificate_id of ["ica-child", ca.ca_id]) {
-      const target = { certificate_id };
-      expect(await ledger.revoke({ target, reason: "keyCompromise" })).toMatchObject({ code: "not_issued" });
-    }
-    expect(await ledger.lookup([issued.serial])).toEqual([{ status: "good" }]);
+  it("inv 4: what has expired is not revoked any more, beside what has not", async () => {
+    const { ledger, stub } = await newRoot();
+    const short = await issueOne(ledger, "job-1", { ttl_seconds: 3_600 });
+    const long = await issueOne(ledger, "job-2");
+    await setClock(stub, Date.parse(short.not_after) + 1_000);
+    expect(await ledger.revoke([short.serial], null)).toMatchObject({ ok: false, code: "expired" });
+    const { entries } = expectOk(await ledger.revoke([short.serial, long.serial], null));
+    expect(entries.map((entry) => entry.serial)).toEqual([long.serial]);
+  });
+
+  it("what waits to be handed over is found by its certificate: leaves that are signed", async () => {
+    const { ledger, stub, ca } = await newRoot();
+    const [a, b] = [await issueOne(ledger, "job-a"), await issueOne(ledger, "job-b")];
+    await issueOne(ledger, "job-c", { certificate_id: "mc-other" });
+    expect(await ledger.unsettled("mc-test")).toEqual([a.serial, b.serial]);
+    await ledger.acknowledge([factOf(a)]);
+    expect(await ledger.unsettled("mc-test")).toEqual([b.serial]);
+    await inside(stub, (_, state) => void state.storage.sql.exec("update entries set state = 0 where state = 1"));
+    expect(await ledger.unsettled("mc-test")).toEqual([]);
+    // A record that bears the id of a CA reaches no CA.
+    expect(await ledger.unsettled(ca.ca_id)).toEqual([]);
   });
 
   it("sets its alarm again when it was lost", async () => {
@@ -137,9 +126,9 @@ describe("revoking", () => {
     const numbers = [(await listOf(id)).number ?? 0n];
     const base = Date.now();
     for (const [i, at] of [base + 10_000, base - 3_600_000, base + 20_000].entries()) {
-      await issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` });
+      const { serial } = await issueOne(ledger, `job-${i}`);
       await setClock(stub, at);
-      expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: null }));
+      expectOk(await ledger.revoke([serial], null));
       await inside(stub, (_, state) => void state.storage.sql.exec("update crls set due_at = 0"));
       await runDurableObjectAlarm(stub);
       numbers.push((await listOf(id)).number ?? 0n);
@@ -162,9 +151,9 @@ describe("revoking", () => {
     const { id, ledger, stub } = await newRoot({ crl_shards: 2 });
     const base = Math.floor(Date.now() / 1000) * 1000 + 200;
     for (const [i, at] of [base + 10_000, base + 12_000, base + 75_000].entries()) {
-      const { shard } = await issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` });
+      const { serial, shard } = await issueOne(ledger, `job-${i}`);
       await setClock(stub, at);
-      expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: "certificateHold" }));
+      expectOk(await ledger.revoke([serial], "certificateHold"));
       await setClock(stub, at + 25_000);
       await inside(stub, (issuer) => issuer.alarm());
       for (const list of [await listOf(id), await listOf(id, shard)]) {
@@ -185,7 +174,7 @@ describe("revoking", () => {
   it("keeps an entry until a list that was made after the certificate's end has shown it", async () => {
     const { id, ledger, stub } = await newRoot();
     const issued = await issueOne(ledger, "job-1", { ttl_seconds: 3_600 });
-    expectOk(await ledger.revoke({ target: { certificate_id: "mc-test" }, reason: null }));
+    expectOk(await ledger.revoke([issued.serial], null));
     const end = Date.parse(issued.not_after);
     for (const [at, expected] of [
       [end - 60_000, [issued.serial]],
@@ -204,11 +193,9 @@ describe("revoking", () => {
 
   it("with partitions, a certificate's list is the one baked into it, with a critical scope of the same octets", async () => {
     const { id, ledger, stub, ca } = await newRoot({ crl_shards: 4 });
-    const issued = await Promise.all(
-      Array.from({ length: 12 }, (_, i) => issueOne(ledger, `job-${i}`, { certificate_id: `mc-${i}` })),
-    );
+    const issued = await Promise.all(Array.from({ length: 12 }, (_, i) => issueOne(ledger, `job-${i}`)));
     expect(new Set(issued.map((one) => one.shard)).size).toBeGreaterThan(1);
-    for (let i = 0; i < 12; i++) expectOk(await ledger.revoke({ target: { certificate_id: `mc-${i}` }, reason: null }));
+    for (const { serial } of issued) expectOk(await ledger.revoke([serial], null));
     expectOk(await ledger.configure({ crl_shards: 2 }));
     await inside(stub, (issuer, state) => {
       state.storage.sql.exec("update crls set due_at = 0");

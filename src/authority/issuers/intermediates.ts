@@ -298,8 +298,7 @@ async function revokeAt(
   row: CaAuthorityRow,
   reason: RevocationReason,
 ): Promise<(RevokedEntry & MarkedFact)[]> {
-  const target = { serials: [row.serial_number ?? ""] };
-  const result = await ledgerOf(ctx, parent.ledger_id).revoke({ target, reason });
+  const result = await ledgerOf(ctx, parent.ledger_id).revoke([row.serial_number ?? ""], reason);
   if (!result.ok) throw refusalError(result);
   return result.entries.map((one) => ({ ...one, ledger_id: parent.ledger_id }));
 }

@@ -38,7 +38,7 @@ async function withdraw(ctx: Context, { ledger_id, parent_ledger_id, request }: 
   // The same request is the same certificate, which is how its serial is known again.
   const issued = await parent.issueCa(request);
   if (!issued.ok) return;
-  const revoked = await parent.revoke({ target: { serials: [issued.serial] }, reason: "cessationOfOperation" });
+  const revoked = await parent.revoke([issued.serial], "cessationOfOperation");
   if (!revoked.ok) throw refusalError(revoked);
 }
 

@@ -1,4 +1,5 @@
 import { and, eq, isNull } from "drizzle-orm";
+import { releasableSerials, revocableSerials } from "../../inventory/certificates/versions.ts";
 import { fromHex } from "../../pki/bytes.ts";
 import type { Context } from "../../platform/context.ts";
 import { conflict, unavailable } from "../../platform/errors.ts";
@@ -60,9 +61,16 @@ function localCa(ctx: Context, row: CaAuthorityRow, issuer: IssuerRow): Ca {
     order: async (order) => ({ certificate: certificateOf(ctx, await issue(ledger, order)) }),
     poll: refuseReference,
     certificate: refuseReference,
-    revoke: async ({ certificate_id, reason }) =>
-      outcomeOf(ctx, row.ledger_id, await ledger.revoke({ target: { certificate_id }, reason })),
-    release: async ({ certificate_id }) => outcomeOf(ctx, row.ledger_id, await ledger.release({ certificate_id })),
+    async revoke({ certificate_id, reason }) {
+      const known = await revocableSerials(ctx, row, certificate_id);
+      const serials = known.length > 0 ? known : await ledger.unsettled(certificate_id);
+      if (!Array.isArray(serials)) return serials;
+      return outcomeOf(ctx, row.ledger_id, await ledger.revoke(serials, reason));
+    },
+    async release({ certificate_id }) {
+      const serials = await releasableSerials(ctx, row, certificate_id);
+      return outcomeOf(ctx, row.ledger_id, await ledger.release(serials));
+    },
     test: () => flawOf(ledger),
   };
 }

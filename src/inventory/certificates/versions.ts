@@ -106,6 +106,50 @@ export function validVersions(ctx: Context, certificateId: string): Promise<Vers
     .where(and(eq(certificate_id, certificateId), gt(not_after, timestamp(ctx))));
 }
 
+/**
+ * The serials by which a CA revokes what it issued for a certificate. What an earlier revocation ended before a renewal keeps its
+ * reason: only holds among it become final with the rest.
+ */
+export async function revocableSerials(ctx: Context, ca: VersionCa, certificateId: string): Promise<string[]> {
+  const versions = await versionsWithPast(ctx, certificateId);
+  const isValid = ({ not_after }: Version) => not_after >= timestamp(ctx);
+  return serialsOf(ca, versions, (version) => !version.past || (version.isHeld && isValid(version)));
+}
+
+/** Those of which it lifts a hold. A final revocation that a renewal has followed does not stand in the way. */
+export async function releasableSerials(ctx: Context, ca: VersionCa, certificateId: string): Promise<string[]> {
+  return serialsOf(ca, await versionsWithPast(ctx, certificateId), (version) => !version.past || version.isHeld);
+}
+
+/** `past`: revoked in an earlier second than that in which the newest version was issued. */
+interface VersionWithPast extends Version {
+  readonly past: boolean;
+  readonly isHeld: boolean;
+}
+
+async function versionsWithPast(ctx: Context, certificateId: string): Promise<VersionWithPast[]> {
+  const rows = await ctx.db
+    .select()
+    .from(certificateVersions)
+    .where(eq(certificateVersions.certificate_id, certificateId));
+  const second = (time: string) => Math.floor(Date.parse(time) / 1000);
+  const newest = Math.max(...rows.map((row) => second(row.created_at)));
+  return rows.map((row) => ({
+    ...row,
+    past: row.revoked_at !== null && newest > second(row.revoked_at),
+    isHeld: row.revocation_reason === "certificateHold",
+  }));
+}
+
+function serialsOf(
+  ca: VersionCa,
+  versions: readonly VersionWithPast[],
+  which: (version: VersionWithPast) => boolean,
+): string[] {
+  const own = versions.filter(({ issuer_id, ca_id }) => issuer_id === ca.issuer_id && ca_id === ca.ca_id);
+  return own.filter(which).map((version) => version.serial_number);
+}
+
 export type VersionStatus = Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">;
 
 /** What the inventory knows of certificates of one issuer. */

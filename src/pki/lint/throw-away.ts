@@ -1,12 +1,12 @@
-import type { Bytes } from "../../src/pki/bytes.ts";
-import type { Certificate } from "../../src/pki/certificate.ts";
-import { generateKeyPair, importSigner, type Signer } from "../../src/pki/keys.ts";
-import { type CertificateKind, lintErrors, lintTbsCertificate } from "../../src/pki/lint/index.ts";
+import type { Bytes } from "../bytes.ts";
+import type { Certificate } from "../parse-certificate.ts";
+import { generateKeyPair, importSigner, type Signer } from "../signing.ts";
+import { type CertificateKind, lintErrors, lintTbsCertificate } from "./index.ts";
 
 /** A key that signs only what is thrown away after the lint: one in an isolate, never stored. */
 let throwAway: Signer | null = null;
 
-/** The value is shared by all ledgers of an isolate, its making is not: two that begin at once make a key each. */
+/** The value is shared in an isolate, its making is not: two that begin at once make a key each. */
 async function throwAwaySigner(): Promise<Signer> {
   if (throwAway === null) {
     const { pkcs8 } = await generateKeyPair("ECDSA-P256");

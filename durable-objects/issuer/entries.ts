@@ -1,0 +1,164 @@
+import {
+  type Fact,
+  type Issued,
+  type LedgerEntry,
+  type Mark,
+  REVOCATION_REASONS,
+  type RevocationReason,
+} from "../../src/authority/ledger.ts";
+import type { Bytes } from "../../src/pki/bytes.ts";
+import { type Core, ledgerIdOf, nowOf, wakeAt } from "./core.ts";
+import { first, insert, numberOf } from "./storage.ts";
+
+/**
+ * The rows of serials, and the mark that ledger and inventory have in common: every fact (signed, revoked, released) takes the
+ * next number here, and the inventory writes the highest number that it has heard of in the batch that records the fact. So
+ * either side sees when the other was restored to an earlier state (issuer/restore.ts).
+ */
+
+export type EntryRow = {
+  cursor: number;
+  serial: string;
+  request_id: string;
+  digest: string;
+  kind: LedgerEntry["kind"];
+  certificate_id: string;
+  /** 0 reserved, 1 signed, 2 refused by the lint. */
+  state: number;
+  shard: number;
+  not_before: number;
+  not_after: number;
+  created_at: number;
+  spki_sha256: string;
+  tbs: ArrayBuffer | null;
+  der: ArrayBuffer | null;
+  settle: string;
+  seq: number;
+  acknowledged: number;
+  tagged: number;
+  revoked_at: number | null;
+  reason: number | null;
+};
+
+/** The inventory is told by the alarm when nobody has acknowledged until then. */
+export const SETTLE_AFTER_MS = 5_000;
+
+type Given = "serial" | "request_id" | "kind" | "certificate_id" | "not_before" | "not_after";
+type NewEntry = Pick<EntryRow, Given> &
+  Partial<Omit<EntryRow, "cursor" | "tbs" | "der">> & { tbs?: Bytes; der?: Bytes };
+
+/** Writes an entry; what is not given is that of one that is signed, and that the inventory need not be told of. */
+export function addEntry(core: Core, { tbs, der, ...entry }: NewEntry): EntryRow {
+  const row = {
+    digest: "",
+    state: 1,
+    shard: 0,
+    created_at: nowOf(core),
+    spki_sha256: "",
+    tbs: tbs?.slice().buffer ?? null,
+    der: der?.slice().buffer ?? null,
+    settle: "{}",
+    seq: 0,
+    acknowledged: 1,
+    tagged: 1,
+    revoked_at: null,
+    reason: null,
+    ...entry,
+  };
+  return { ...row, cursor: insert(core.sql, "entries", row) };
+}
+
+export function entryOf(core: Core, serial: string): EntryRow | undefined {
+  return first<EntryRow>(core.sql, "select * from entries where serial = ?", serial);
+}
+
+/** `known`: up to here the inventory has said that it recorded what it was told. */
+export function markRow(core: Core): Mark {
+  return core.sql.exec<{ seq: number; known: number }>("select seq, known from mark").one();
+}
+
+/** The number of a fact that is written in the same step. */
+export function nextSeq(core: Core): number {
+  return numberOf(core.sql, "update mark set seq = seq + 1 returning seq");
+}
+
+/** What the inventory records with a fact. */
+export function markOf(core: Core, seq: number): Mark {
+  return { seq, known: markRow(core).known };
+}
+
+/** A fact about an entry that the inventory has to hear of: its number, and its place in the outbox. */
+export function noteFact(core: Core, row: EntryRow): void {
+  const now = nowOf(core);
+  row.seq = nextSeq(core);
+  core.sql.exec(
+    `update entries set seq = ?, acknowledged = case when kind in ('leaf', 'ca') then 0 else 1 end, settle_at = ?,
+       settle_tries = 0 where cursor = ?`,
+    row.seq,
+    now,
+    row.cursor,
+  );
+  wakeAt(core, now + SETTLE_AFTER_MS);
+}
+
+/** The inventory has these: the outbox forgets them, unless something newer happened to the same serial. */
+export function acknowledge(core: Core, facts: readonly Fact[]): void {
+  for (const { serial, seq } of facts)
+    core.sql.exec("update entries set acknowledged = 1 where serial = ? and seq = ? and state = 1", serial, seq);
+  const highest = Math.max(0, ...facts.map((fact) => fact.seq));
+  core.sql.exec("update mark set known = max(known, min(seq, ?))", highest);
+}
+
+/** An entry as others see it. */
+export function described(row: EntryRow, known: number) {
+  return {
+    serial: row.serial,
+    request_id: row.request_id,
+    certificate_id: row.certificate_id,
+    kind: row.kind,
+    not_after: iso(row.not_after),
+    spki_sha256: row.spki_sha256,
+    mark: { seq: row.seq, known },
+    revoked_at: row.revoked_at === null ? null : iso(row.revoked_at),
+    reason: row.reason === null ? null : reasonName(row.reason),
+  };
+}
+
+/** A certificate as it is answered and handed to the inventory. */
+export function issuedOf(core: Core, ca: { readonly ca_id: string }, row: EntryRow): Issued {
+  const { reason, ...entry } = described(row, markRow(core).known);
+  return {
+    ok: true,
+    ...entry,
+    ledger_id: ledgerIdOf(core),
+    ca_id: ca.ca_id,
+    not_before: iso(row.not_before),
+    shard: row.shard,
+    der: new Uint8Array(row.der ?? []),
+    settle: JSON.parse(row.settle),
+    issued_at: iso(row.created_at),
+    revocation_reason: reason,
+  };
+}
+
+export function listEntries(core: Core, cursor: number, limit: number): LedgerEntry[] {
+  const { known } = markRow(core);
+  const query = "select * from entries where state = 1 and cursor > ? order by cursor limit ?";
+  return core.sql
+    .exec<EntryRow>(query, cursor, Math.min(limit, 1000))
+    .toArray()
+    .map((row) => ({ ...described(row, known), cursor: row.cursor, acknowledged: row.acknowledged === 1 }));
+}
+
+const REASON_NAMES: ReadonlyMap<number, RevocationReason> = new Map(
+  Object.entries(REVOCATION_REASONS).map(([name, code]) => [code, name as RevocationReason]),
+);
+
+/** The RFC's word for a stored reason code. */
+export function reasonName(code: number): RevocationReason {
+  return REASON_NAMES.get(code) ?? "unspecified";
+}
+
+export function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
