@@ -1,10 +1,5 @@
-import {
-  type CaDescription,
-  type CreateRoot,
-  type CreateSubordinate,
-  type ImportCa,
-  wholeSecond,
-} from "../../src/authority/ledger.ts";
+import type { CaDescription, CreateRoot, CreateSubordinate, ImportCa } from "../../src/authority/ledger.ts";
+import { wholeSecond } from "../../src/authority/ledger-places.ts";
 import { type Bytes, equal, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
 import {
   buildRootTbs,
@@ -129,7 +124,11 @@ export function createSubordinate(core: Core, request: CreateSubordinate): Promi
 }
 
 /** The certificate for a subordinate; later also a new one for the same key, name and key identifier. */
-export async function install(core: Core, ders: readonly Bytes[], force: boolean): Promise<CaDescription> {
+export async function install(
+  core: Core,
+  ders: readonly Bytes[],
+  { force = false }: { readonly force?: boolean } = {},
+): Promise<CaDescription> {
   const before = mustDescribe(core);
   if (before.chain.length === ders.length && before.chain.every((der, i) => equal(der, ders[i] ?? NO_BYTES)))
     return before;

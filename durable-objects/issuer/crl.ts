@@ -1,4 +1,5 @@
-import { type CrlState, crlKey, listModified, wholeSecond } from "../../src/authority/ledger.ts";
+import type { CrlState } from "../../src/authority/ledger.ts";
+import { crlKey, listModified, wholeSecond } from "../../src/authority/ledger-places.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import { type CrlParameters, checkedCrl, crlChunks, crlLength, planCrl, signCrl } from "../../src/pki/crl.ts";
 import { importStreamSigner } from "../../src/pki/keys.ts";
@@ -62,7 +63,7 @@ function publicNumber(core: Core, stored: number): bigint {
   return BigInt(caOf(core)?.crl_base ?? "0") + BigInt(stored);
 }
 
-export function crlStates(core: Core): CrlState[] {
+export function crls(core: Core): CrlState[] {
   return core.sql
     .exec<CrlRow & { last_error: string | null }>(
       "select *, (select error from failures where task = 'list:' || shard) as last_error from crls order by shard",

@@ -1,4 +1,5 @@
-import { crlPrefix, importPrefix, type LedgerEnd } from "../../src/authority/ledger.ts";
+import type { LedgerEnd } from "../../src/authority/ledger.ts";
+import { crlPrefix, importPrefix } from "../../src/authority/ledger-places.ts";
 import { retire } from "./ca.ts";
 import { type Core, caOf, ledgerIdOf, nowOf, refuse } from "./core.ts";
 import { iso } from "./entries.ts";

@@ -141,7 +141,7 @@ export function issuedOf(core: Core, ca: { readonly ca_id: string }, row: EntryR
   };
 }
 
-export function listEntries(core: Core, cursor: number, limit: number): LedgerEntry[] {
+export function entries(core: Core, cursor: number, limit: number): LedgerEntry[] {
   const { known } = markRow(core);
   const query = "select * from entries where state = 1 and cursor > ? order by cursor limit ?";
   return core.sql

@@ -1,12 +1,11 @@
 import {
   type ImportedEntry,
   type ImportOutcome,
-  importPrefix,
   REVOCATION_REASONS,
   type RevocationReason,
   type SerialRevoked,
-  wholeSecond,
 } from "../../src/authority/ledger.ts";
+import { importPrefix, wholeSecond } from "../../src/authority/ledger-places.ts";
 import { hasTag } from "../../src/pki/certificate.ts";
 import type { ForeignCrl } from "../../src/pki/crl.ts";
 import { randomId } from "../../src/platform/ids.ts";

@@ -1,10 +1,5 @@
-import {
-  caUrls,
-  type IssueCaRequest,
-  type Issued,
-  type IssueRequest,
-  wholeSecond,
-} from "../../src/authority/ledger.ts";
+import type { IssueCaRequest, Issued, IssueRequest } from "../../src/authority/ledger.ts";
+import { caUrls, wholeSecond } from "../../src/authority/ledger-places.ts";
 import { type Bytes, digest, sha256Hex, toBase64, toHex, utf8 } from "../../src/pki/bytes.ts";
 import {
   boundsOfSubordinate,

@@ -1,4 +1,4 @@
-import { caUrls } from "../../src/authority/ledger.ts";
+import { caUrls } from "../../src/authority/ledger-places.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import { encodeCrlEntry } from "../../src/pki/crl.ts";
 import { type Core, cached, caOf, nowOf, refuse, wakeAt } from "./core.ts";

@@ -9,7 +9,7 @@ import { addEntry, type EntryRow, entryOf, markRow } from "./entries.ts";
 import { attempt, FIRST_RETRY_MS, retryAt } from "./failures.ts";
 import { takeImportsBack } from "./imports.ts";
 import { markDirty, shardOfUrls } from "./lists.ts";
-import { handOverSince } from "./outbox.ts";
+import { handOverSince, waiting } from "./outbox.ts";
 import { setStatus } from "./revocation.ts";
 import { completeSerialKey, serialKey } from "./serials.ts";
 import { first, numberOf } from "./storage.ts";
@@ -37,6 +37,12 @@ export async function isWhole(core: Core): Promise<boolean> {
 export async function mustBeWhole(core: Core): Promise<void> {
   if (await isWhole(core)) return;
   refuse("recovering", "this CA was restored to an earlier state and takes back what it lacks: ask again");
+}
+
+/** Compares the marks once more, and hands over what the inventory lacks. */
+export async function attune(core: Core): Promise<{ ok: true; waiting: number }> {
+  await compare(core);
+  return { ok: true, waiting: waiting(core) };
 }
 
 /** Compares the marks. Never throws: what could not be found out is asked again with the next call. */
@@ -121,7 +127,8 @@ async function takeBack(core: Core, heard: number): Promise<void> {
 async function takeState(core: Core, ledgerId: string): Promise<void> {
   const ca = await core.inventory.ca(ledgerId);
   if (!ca) return;
-  if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0) await install(core, ca.chain, true);
+  if (caOf(core)?.state === "awaiting_certificate" && ca.chain.length > 0)
+    await install(core, ca.chain, { force: true });
   if (ca.state === "retiring" && caOf(core)?.state === "active") retire(core, "retiring");
   if (ca.state === "retired" && caOf(core)?.state !== "retired") retire(core, "retired");
 }

@@ -3,8 +3,8 @@ import {
   type RevocationReason,
   type RevokedEntry,
   type SerialStatus,
-  wholeSecond,
 } from "../../src/authority/ledger.ts";
+import { wholeSecond } from "../../src/authority/ledger-places.ts";
 import { type Core, nowOf, refuse } from "./core.ts";
 import { described, type EntryRow, entryOf, iso, markRow, noteFact, reasonName } from "./entries.ts";
 import { addCrlEntry, dropCrlEntry, markDirty } from "./lists.ts";

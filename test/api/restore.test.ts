@@ -1,8 +1,9 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { crlKey, ledgerOf } from "../../src/authority/ledger.ts";
+import { ledgerOf } from "../../src/authority/ledger.ts";
 import type { Inventory } from "../../src/authority/ledger-inventory.ts";
+import { crlKey } from "../../src/authority/ledger-places.ts";
 import { forgetAuthority } from "../../src/authority/public/directory.ts";
 import { attuneLedgers } from "../../src/authority/recovery.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";

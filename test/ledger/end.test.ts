@@ -1,6 +1,6 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import { crlPrefix } from "../../src/authority/ledger.ts";
+import { crlPrefix } from "../../src/authority/ledger-places.ts";
 import { NO_INVENTORY } from "../support/inventory.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, newLedger, newRoot, setClock } from "./support.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Issuer } from "../../durable-objects/issuer.ts";
-import { crlKey } from "../../src/authority/ledger.ts";
+import { crlKey } from "../../src/authority/ledger-places.ts";
 import { type CrlEntry, encodeCrlEntry, parseCrl } from "../../src/pki/crl.ts";
 import { BYTES, expectOk, inside, issueOne, newRoot, setClock } from "./support.ts";
 

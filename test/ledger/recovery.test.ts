@@ -1,6 +1,7 @@
 import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import { crlKey, type Issued } from "../../src/authority/ledger.ts";
+import type { Issued } from "../../src/authority/ledger.ts";
+import { crlKey } from "../../src/authority/ledger-places.ts";
 import { factOf } from "../../src/authority/marks.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";

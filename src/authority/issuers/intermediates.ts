@@ -16,13 +16,13 @@ import { mustBeWhole } from "../../platform/whole.ts";
 import { withdraw } from "../../platform/work/work.ts";
 import {
   type CaDescription,
-  caUrls,
   ledgerOf,
   type NameConstraintValues,
   type Refusal,
   type RevocationReason,
   type RevokedEntry,
 } from "../ledger.ts";
+import { caUrls } from "../ledger-places.ts";
 import { beginLedger, creationGivenUp, ledgerStands } from "../ledgers.ts";
 import { ownCaOf } from "../local/issuer.ts";
 import { purgeEntry } from "../local/purge.ts";

@@ -14,7 +14,8 @@ import {
 } from "../../pki/ocsp.ts";
 import { isTemporary } from "../../platform/errors.ts";
 import { describeError } from "../../platform/log.ts";
-import { REVOCATION_REASONS, type SerialStatus, wholeSecond } from "../ledger.ts";
+import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
+import { wholeSecond } from "../ledger-places.ts";
 import { AnswerMemory, type Asked, askedAt, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";

@@ -3,7 +3,7 @@ import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } 
 import { normalSerial } from "../../pki/serials.ts";
 import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
 import { readBody } from "../../platform/route.ts";
-import { crlKey, listModified } from "../ledger.ts";
+import { crlKey, listModified } from "../ledger-places.ts";
 import { AnswerMemory, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findAuthority, matching, type PublicAuthority } from "./directory.ts";
