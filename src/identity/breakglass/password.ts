@@ -1,6 +1,7 @@
 import { scrypt, timingSafeEqual } from "node:crypto";
 import type { Random } from "../../platform/context.ts";
 import { invalid, unavailable } from "../../platform/errors.ts";
+import { Room } from "../../platform/room.ts";
 import { base64url, fromBase64url, utf8 } from "../../platform/text.ts";
 
 /**
@@ -27,9 +28,8 @@ const TURN_MS = 30_000;
 const LOOK_MS = 20;
 const LOST_MS = 5_000;
 
-/** Since when somebody hashes, and when a waiting one last looked, in the order in which they came. */
-const hashing = new Map<symbol, number>();
-const waiting = new Map<symbol, number>();
+const hashing = new Room(SLOTS, TURN_MS);
+const waiting = new Room(WAITERS, LOST_MS);
 
 /** Nobody knows a password that gives this hash: verified where there is none to verify, which takes as long. */
 const NOBODYS = `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${"A".repeat(22)}$${"A".repeat(43)}`;
@@ -41,35 +41,21 @@ export async function withSlot<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } finally {
-    hashing.delete(me);
+    hashing.leave(me);
   }
 }
 
-/** Waits by looking: what one request is told by another's promise would be lost with either. */
 async function turn(me: symbol): Promise<void> {
-  dropLost();
-  // Looking and taking are one step: nobody comes in between.
-  if (waiting.size === 0 && hashing.size < SLOTS) {
-    hashing.set(me, Date.now());
-    return;
-  }
-  if (waiting.size >= WAITERS) throw unavailable("busy", "other passwords are being checked: repeat in a moment", 1);
+  if (waiting.isEmpty() && hashing.enter(me)) return;
+  if (!waiting.enter(me)) throw unavailable("busy", "other passwords are being checked: repeat in a moment", 1);
   try {
     do {
-      waiting.set(me, Date.now());
       await scheduler.wait(LOOK_MS);
-      dropLost();
-    } while (hashing.size >= SLOTS || (waiting.has(me) && waiting.keys().next().value !== me));
-    hashing.set(me, Date.now());
+      waiting.enter(me);
+    } while (!waiting.isFirst(me) || !hashing.enter(me));
   } finally {
-    waiting.delete(me);
+    waiting.leave(me);
   }
-}
-
-function dropLost(): void {
-  const now = Date.now();
-  for (const [one, since] of hashing) if (now - since > TURN_MS) hashing.delete(one);
-  for (const [one, seen] of waiting) if (now - seen > LOST_MS) waiting.delete(one);
 }
 
 /** The same password typed on another keyboard is the same (Unicode NFC). Throws 400 unless it has 12 to 256 bytes of UTF-8. */

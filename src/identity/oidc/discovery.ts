@@ -3,6 +3,7 @@ import type { JSONWebKeySet } from "jose";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { ReferenceViolation, translateDatabaseError } from "../../platform/database.ts";
 import { AppError, notFound } from "../../platform/errors.ts";
+import { Room } from "../../platform/room.ts";
 import { oidcProviderState, type oidcProviders } from "../table.ts";
 import { inspectKeySet } from "./key-set.ts";
 import { type Discovery, discoveryUrl, fetchJson, inspectMetadata } from "./metadata.ts";
@@ -101,7 +102,7 @@ export async function refetchKeys(ctx: Context, provider: Provider): Promise<Pro
  * that asks the database over and over.
  */
 async function fetchedByAnother(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
-  const wait: Wait = { since: Date.now() };
+  const me = Symbol();
   try {
     for (let waited = 0; ; waited += LOOK_MS) {
       const state = await stateOf(ctx, provider);
@@ -109,30 +110,22 @@ async function fetchedByAnother(ctx: Context, provider: Provider): Promise<Provi
       if (state.fetched_at !== null && state.fetched_at >= state.attempted_at)
         return keptDocuments(ctx, provider, state);
       if (waited >= ATTEMPT_MS || !isWithin(ctx, state.attempted_at, ATTEMPT_MS)) return null;
-      if (waited === 0) beginWaiting(wait);
+      if (waited === 0 && !waiting.enter(me)) throw crowded();
       await scheduler.wait(LOOK_MS);
     }
   } finally {
-    waiting.delete(wait);
+    waiting.leave(me);
   }
 }
 
-interface Wait {
-  /** Unix milliseconds. */
-  readonly since: number;
-}
+/** The requests that wait in this isolate. */
+const waiting = new Room(MAX_WAITING, 2 * ATTEMPT_MS);
 
-/** Who waits in this isolate. A wait whose request was cut off never comes to its end: it stops counting by its age. */
-const waiting = new Set<Wait>();
-
-function beginWaiting(wait: Wait): void {
-  for (const other of waiting) if (wait.since - other.since > 2 * ATTEMPT_MS) waiting.delete(other);
-  if (waiting.size >= MAX_WAITING)
-    throw new ProviderError(
-      "jwks_unreachable",
-      "jwks_uri: the keys are being fetched, and others wait for them already",
-    );
-  waiting.add(wait);
+function crowded(): ProviderError {
+  return new ProviderError(
+    "jwks_unreachable",
+    "jwks_uri: the keys are being fetched, and others wait for them already",
+  );
 }
 
 /** The state of this provider under its present issuer_url; null before the first attempt. */
