@@ -18,6 +18,8 @@ import { dailyAt, everyMinutes } from "../src/platform/work/schedule.ts";
 import { sweep, sweepKind } from "../src/platform/work/sweep.ts";
 import { type WorkKinds, wake } from "../src/platform/work/work.ts";
 import { alertWork } from "../src/record/alerts.ts";
+import { reactionWork } from "../src/record/reactions.ts";
+import { WIRING } from "./wiring.ts";
 
 const ATTUNE = "ledgers.attune";
 
@@ -30,9 +32,11 @@ export const workKinds: WorkKinds = {
   ...alertWork,
   ...breakglassWork,
   ...userWork,
+  ...reactionWork(WIRING.reactions),
 
   ...sweep("inventory.beat", everyMinutes(1), beatOnce),
-  ...sweep(ATTUNE, everyMinutes(1), attuneLedgers, { whenFull: true }),
+  // The beat of the minute wakes it while there is something to bring back.
+  ...sweep(ATTUNE, everyMinutes(5), attuneLedgers, { whenFull: true }),
   ...sweep("sealing.register", everyMinutes(1), registerSealing),
   ...sweep("jobs.resume", everyMinutes(1), resumeJobs),
   ...sweep("jobs.orphaned", everyMinutes(1), cancelOrphanedJobs),

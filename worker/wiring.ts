@@ -6,6 +6,7 @@ import { targetsOfAgent } from "../src/fleet/mapping.ts";
 import { profileExists } from "../src/inventory/profiles.ts";
 import { forgetTarget, isBeingSigned, lastIssuanceFailed, openIssuance, orderedFrom } from "../src/lifecycle/wiring.ts";
 import type { Wiring } from "../src/platform/context.ts";
+import { alertReaction } from "../src/record/alerts.ts";
 
 /** What is plugged into the wings. */
 export const WIRING: Wiring = {
@@ -17,4 +18,6 @@ export const WIRING: Wiring = {
   orders: { casOf: orderedFrom, areRunning: isBeingSigned },
   issuances: { open: openIssuance, lastFailed: lastIssuanceFailed },
   targetDeleted: forgetTarget,
+  /** What follows from events: a reaction is a file in its wing and a line here. */
+  reactions: [alertReaction],
 };

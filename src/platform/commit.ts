@@ -4,7 +4,7 @@ import { runBatch, type Statement, UniqueViolation } from "./database.ts";
 import { conflict } from "./errors.ts";
 import { idempotencyKeys } from "./tables.ts";
 import { utf8 } from "./text.ts";
-import { wake } from "./work/work.ts";
+import { wake, wokenBy } from "./work/work.ts";
 import { runTogether } from "./writer.ts";
 
 /** An answer as it goes out: what an Idempotency-Key repeats. */
@@ -17,7 +17,8 @@ const KEEP_HOURS = 24;
 
 /**
  * One D1 transaction for a change: its rows, its audit events, its work and, where the request carried an
- * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements.
+ * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements; reactions to its
+ * events are woken, too.
  * `together`: on a path that many walk at once, it shares its flush with theirs (platform/writer.ts).
  * Throws a guard's error, UniqueViolation, ReferenceViolation (nothing was written then).
  */
@@ -49,7 +50,7 @@ export async function commit(
     }
     throw error;
   }
-  wake(ctx, options.wakeups ?? []);
+  wake(ctx, [...(options.wakeups ?? []), ...wokenBy(all)]);
 }
 
 /** Two requests with one Idempotency-Key raced: the loser asks again for the recorded answer. */

@@ -1,10 +1,60 @@
-import { ALERT_KIND } from "../identity/breakglass/events.ts";
 import type { Context } from "../platform/context.ts";
 import { outboundFetch } from "../platform/outbound.ts";
-import type { WorkKinds } from "../platform/work/work.ts";
+import { enqueue, type WorkKinds } from "../platform/work/work.ts";
+import type { Reaction, RecordedEvent } from "./reactions.ts";
+
+/** Alerts: events that somebody should hear of at once are posted to the webhook of the settings. */
+
+const ALERT_KIND = "identity.alert";
+
+/** What is posted: no secret in it. Delivered at least once; `id` tells repetitions apart. */
+interface Alert {
+  readonly id: string;
+  readonly event: string;
+  /** Whose account it is about. */
+  readonly actor: string;
+  /** Who did it: nobody yet at a sign-in. */
+  readonly by: string;
+  readonly address: string;
+  readonly at: string;
+  readonly request_id: string;
+  readonly reason?: string;
+}
+
+/** Queues an alert for each event. Events of a time without a webhook are passed over. */
+export const alertReaction: Reaction = {
+  name: "alerts",
+  actions: [
+    "auth.breakglass.locked",
+    "auth.breakglass.login",
+    "auth.breakglass.login_failed",
+    "auth.breakglass.password_set",
+    "auth.breakglass.removed",
+    "auth.breakglass.unlocked",
+  ],
+  from: "now",
+  react(ctx, events) {
+    if (ctx.settings.auth.alertWebhook === null) return { statements: [], wakeups: [] };
+    const queued = events.map((event) => enqueue(ctx, ALERT_KIND, { ...alertOf(event) }));
+    return { statements: queued.map(({ statement }) => statement), wakeups: queued.map(({ id }) => id) };
+  },
+};
+
+function alertOf({ id, action, resource_id, actor, timestamp, request_id, details }: RecordedEvent): Alert {
+  return {
+    id: id.replace(/^audit-/, "alert-"),
+    event: action,
+    actor: resource_id,
+    by: actor,
+    address: String(details.address),
+    at: timestamp,
+    request_id,
+    ...(details.reason === undefined ? {} : { reason: String(details.reason) }),
+  };
+}
 
 /**
- * Posts an alert as JSON to the webhook of the settings. Throws unless it answers 2xx, and the outbox tries again; a setting
+ * Posts an alert as JSON to the webhook of the settings. Throws unless it answers 2xx, and the work is tried again; a setting
  * that was taken away meanwhile ends it. A redirect is no answer: what was configured is what is told.
  */
 export async function postAlert(

@@ -2,6 +2,8 @@ import { type AuditDetails, type AuditOptions, type Context, timestamp } from ".
 import type { Statement } from "../platform/database.ts";
 import { aboutOf, type EventAction } from "../platform/events.ts";
 import { randomId } from "../platform/ids.ts";
+import { waking } from "../platform/work/work.ts";
+import { reactionsTo } from "./reactions.ts";
 import { auditEvents } from "./table.ts";
 
 /** The statement that records an event. With a fixed `id` a repetition is ignored, so that a replayed effect is recorded once. */
@@ -13,7 +15,7 @@ export function auditStatement(
   { actor = ctx.actor, id, resource_type }: AuditOptions = {},
 ): Statement {
   const [resource, event_category] = aboutOf(action);
-  return ctx.db
+  const statement = ctx.db
     .insert(auditEvents)
     .values({
       id: id ?? randomId(ctx.random, "audit-"),
@@ -28,4 +30,5 @@ export function auditStatement(
       request_id: ctx.requestId,
     })
     .onConflictDoNothing({ target: auditEvents.id });
+  return waking(statement, reactionsTo(action, ctx.wiring.reactions));
 }

@@ -113,7 +113,7 @@ describe("while the disk is nearly full", () => {
       );
     const controller = { cron: "* * * * *", scheduledTime: Date.now(), noRetry: () => {} } as ScheduledController;
     await tick(controller, { ...env, ...vars }, { waitUntil: () => {} });
-    expect(await sweeps()).toEqual(["sweep.ledgers.attune"]);
+    expect(await sweeps()).toEqual(["reaction.alerts", "sweep.ledgers.attune"]);
     await tick(controller, { ...env }, { waitUntil: () => {} });
     expect((await sweeps()).length).toBeGreaterThan(5);
   });

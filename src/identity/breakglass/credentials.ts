@@ -13,7 +13,7 @@ import { type ActorRef, grantsOf, mustCover, permissionsOf } from "../grants.ts"
 import { endSession, endSessionsOf } from "../sessions/sessions.ts";
 import { sessionStore, shardOf } from "../sessions/store.ts";
 import { breakglassCredentials as table, users } from "../table.ts";
-import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
+import { type BreakglassEvent, logLoudly, recorded } from "./events.ts";
 import { attemptsAt } from "./login.ts";
 import { checkPassword, hashPassword, withSlot } from "./password.ts";
 
@@ -152,12 +152,9 @@ async function write(
   changes: readonly Statement[],
   { note, ...options }: { note?: ReturnType<typeof enqueue>; answer?: Answer } = {},
 ): Promise<void> {
-  const { statements, wakeups } = loudly(ctx, [event]);
   const noted = note ? [note] : [];
-  await commit(ctx, [...changes, ...noted.map(({ statement }) => statement), ...statements], {
-    ...options,
-    wakeups: [...wakeups, ...noted.map(({ id }) => id)],
-  });
+  const statements = [...changes, ...noted.map(({ statement }) => statement), ...recorded(ctx, [event])];
+  await commit(ctx, statements, { ...options, wakeups: noted.map(({ id }) => id) });
   logLoudly(ctx, [event]);
 }
 

@@ -9,7 +9,7 @@ import type { ActorRef } from "../grants.ts";
 import { type OnceStore, onceFor } from "../once.ts";
 import { endSession, type OpenedSession, openSession } from "../sessions/sessions.ts";
 import { breakglassCredentials as credentials, oidcProviders, users } from "../table.ts";
-import { type BreakglassEvent, logLoudly, loudly } from "./events.ts";
+import { type BreakglassEvent, logLoudly, recorded } from "./events.ts";
 import { hashPassword, isOutdated, verifyPassword, withSlot } from "./password.ts";
 
 /** From one address, right or wrong. */
@@ -94,8 +94,7 @@ async function tellOfFailure(ctx: Context, actor_id: string, reason: string, loc
 }
 
 async function tell(ctx: Context, events: readonly BreakglassEvent[]): Promise<void> {
-  const { statements, wakeups } = loudly(ctx, events);
-  await commit(ctx, statements, { wakeups });
+  await commit(ctx, recorded(ctx, events));
   logLoudly(ctx, events);
 }
 
@@ -105,22 +104,17 @@ async function tell(ctx: Context, events: readonly BreakglassEvent[]): Promise<v
  */
 async function signIn(ctx: Context, user: ActorRef, hash: string, password: string): Promise<OpenedSession> {
   const events: BreakglassEvent[] = [{ verb: "login", actor_id: user.id, by: user }];
-  const { statements, wakeups } = loudly(ctx, events);
   const renewed = isOutdated(hash) ? { password_hash: await hashPassword(ctx.random, password.normalize("NFC")) } : {};
   const session = await openSession(ctx, user, { by: "breakglass" });
   try {
-    await commit(
-      ctx,
-      [
-        guard(stillHolds(user.id, hash), refused),
-        ctx.db
-          .update(credentials)
-          .set({ last_used_at: timestamp(ctx), ...renewed })
-          .where(eq(credentials.actor_id, user.id)),
-        ...statements,
-      ],
-      { wakeups },
-    );
+    await commit(ctx, [
+      guard(stillHolds(user.id, hash), refused),
+      ctx.db
+        .update(credentials)
+        .set({ last_used_at: timestamp(ctx), ...renewed })
+        .where(eq(credentials.actor_id, user.id)),
+      ...recorded(ctx, events),
+    ]);
   } catch (error) {
     await endSession(ctx, { id: session.session_id, actor: user }, { reason: "password_changed" }, user);
     throw error;

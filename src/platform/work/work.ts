@@ -72,6 +72,28 @@ export function withdraw(ctx: Context, id: string): Statement[] {
   return [guard(rowExists(work, untouched)), ctx.db.delete(work).where(untouched)];
 }
 
+/**
+ * The statements that go with the effects of a run in one batch: they store how far it got. The batch fails (ChangedMeanwhile)
+ * when the row has been claimed again: then another run has these effects.
+ */
+export function holdsStatements(ctx: Context, { id, fence }: Claim, payload: Payload): Statement[] {
+  const held = and(eq(work.id, id), eq(work.fence, fence));
+  return [guard(rowExists(work, held)), ctx.db.update(work).set({ payload }).where(held)];
+}
+
+const wakes = new WeakMap<Statement, readonly string[]>();
+
+/** The same statement; whoever commits it wakes these rows of work afterwards. */
+export function waking<S extends Statement>(statement: S, ids: readonly string[]): S {
+  if (ids.length > 0) wakes.set(statement, ids);
+  return statement;
+}
+
+/** What these statements wake once they are committed. */
+export function wokenBy(statements: readonly Statement[]): string[] {
+  return [...new Set(statements.flatMap((statement) => wakes.get(statement) ?? []))];
+}
+
 /** Best effort: a wake-up that is lost costs at most one tick. */
 export function wake(ctx: Context, ids: readonly string[], delaySeconds = 0): void {
   if (ids.length === 0) return;
