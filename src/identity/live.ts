@@ -1,4 +1,5 @@
 import { and, eq, gt, isNull, or, type SQL, type SQLWrapper, sql } from "drizzle-orm";
+import { rowExists } from "../platform/database.ts";
 import { apiKeys, users } from "./table.ts";
 
 /** Conditions on what lets somebody in: keys that work, people who are active. */
@@ -14,8 +15,10 @@ export function liveKey(now: string): SQL | undefined {
 
 /** Who answers for a row with an owner is a user who was deactivated. */
 export function ownerIsDeactivated(of: { readonly owner_type: SQLWrapper; readonly owner_id: SQLWrapper }): SQL {
-  return sql`exists (select 1 from ${users} where ${of.owner_type} = 'User' and ${users.id} = ${of.owner_id}
-    and ${users.deactivated_at} is not null)`;
+  return rowExists(
+    users,
+    sql`${of.owner_type} = 'User' and ${users.id} = ${of.owner_id} and ${users.deactivated_at} is not null`,
+  );
 }
 
 /** The user is there and active. */

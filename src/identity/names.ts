@@ -1,5 +1,6 @@
 import { and, eq, inArray, type SQL, sql } from "drizzle-orm";
 import type { ActorType } from "../platform/context.ts";
+import { rowExists } from "../platform/database.ts";
 import { DEMO_ACTOR } from "./demo.ts";
 import { actorRoles, apiKeys } from "./table.ts";
 
@@ -23,8 +24,8 @@ export const OTHER_THAN_AGENTS: readonly ActorType[] = ACTOR_TYPES.filter((type)
 
 /** Condition: an actor of this id, of one of these types, has, or had, a key or a role. */
 export function isActor(id: string, types: readonly ActorType[] = ACTOR_TYPES): SQL {
-  return sql`(exists (select 1 from ${apiKeys} where ${ofActorId(apiKeys, id, types)})
-    or exists (select 1 from ${actorRoles} where ${ofActorId(actorRoles, id, types)}))`;
+  const keys = rowExists(apiKeys, ofActorId(apiKeys, id, types));
+  return sql`(${keys} or ${rowExists(actorRoles, ofActorId(actorRoles, id, types))})`;
 }
 
 /** Condition: the row is of an actor of this id. The types are named, as the indexes begin with them. */

@@ -1,6 +1,6 @@
-import { and, eq, isNotNull, type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { guard, type Statement, unchanged } from "../../platform/database.ts";
+import { guard, noRow, rowExists, type Statement, unchanged } from "../../platform/database.ts";
 import { certificates, certificateVersions } from "./table.ts";
 import { latestNotAfter } from "./versions.ts";
 
@@ -86,8 +86,11 @@ export function revokeStatements(
   versions: readonly RevokedVersion[],
   now: string,
 ): Statement[] {
-  const renewed = sql`exists (select 1 from certificate_versions v where v.certificate_id = ${certificateId}
-    and v.revoked_at is null and v.not_after > ${now} and v.created_at > ${of.revoked_at})`;
+  const { certificate_id, revoked_at, not_after, created_at } = certificateVersions;
+  const notRenewed = noRow(
+    certificateVersions,
+    and(eq(certificate_id, certificateId), isNull(revoked_at), gt(not_after, now), gt(created_at, of.revoked_at)),
+  );
   return [
     ...versions.map((version) =>
       ctx.db
@@ -104,7 +107,7 @@ export function revokeStatements(
           else ${certificates.revocation_noted_at} end`,
         updated_at: raisedUpdatedAt(now),
       })
-      .where(and(eq(certificates.id, certificateId), sql`not ${renewed}`)),
+      .where(and(eq(certificates.id, certificateId), notRenewed)),
     refreshStatus(ctx, certificateId, now),
   ];
 }
@@ -150,8 +153,10 @@ export function issuedStatements(
   of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string },
   now: string,
 ): Statement[] {
-  const heals = sql`(${certificates.revoked_at} is null or (${certificates.revocation_noted_at} < ${of.asked_at}
-    and exists (select 1 from certificate_versions v where v.id = ${of.version_id} and v.revoked_at is null)))`;
+  const { id, revoked_at } = certificateVersions;
+  const stands = rowExists(certificateVersions, and(eq(id, of.version_id), isNull(revoked_at)));
+  const heals = sql`(${certificates.revoked_at} is null
+    or (${certificates.revocation_noted_at} < ${of.asked_at} and ${stands}))`;
   return [
     ctx.db
       .update(certificates)
