@@ -1,9 +1,9 @@
 import { issuerWork } from "../src/authority/issuers/issuers.ts";
-import { withdrawalWork } from "../src/authority/issuers/withdrawal.ts";
-import { endLedgers, recordLedgers } from "../src/authority/ledgers.ts";
+import { endLedgers, recordLedgers } from "../src/authority/local/ledgers.ts";
 import { purgeWork } from "../src/authority/local/purge.ts";
-import { reconcileLedgers } from "../src/authority/reconcile.ts";
-import { attuneLedgers } from "../src/authority/recovery.ts";
+import { reconcileLedgers } from "../src/authority/local/reconcile.ts";
+import { attuneLedgers } from "../src/authority/local/recovery.ts";
+import { withdrawalWork } from "../src/authority/local/withdrawal.ts";
 import { breakglassWork } from "../src/identity/breakglass/credentials.ts";
 import { recordDenied } from "../src/identity/denied.ts";
 import { providerWork } from "../src/identity/oidc/providers.ts";

@@ -1,8 +1,8 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import * as inventory from "../src/authority/inventory.ts";
-import { restoreCa } from "../src/authority/issuers/restored.ts";
 import type { CaDescription, Issued } from "../src/authority/ledger.ts";
 import type { Inventory as InventoryOfLedgers, LedgerProblem } from "../src/authority/ledger-inventory.ts";
+import * as inventory from "../src/authority/local/inventory.ts";
+import { restoreCa } from "../src/authority/local/restored.ts";
 import { settleOutbox } from "../src/lifecycle/issuance.ts";
 import type { Context } from "../src/platform/context.ts";
 import { makeContext } from "./context.ts";

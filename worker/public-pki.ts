@@ -1,6 +1,6 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import type { PublicContext } from "../src/authority/public/context.ts";
-import { answerPublicPki, PUBLIC_PKI_PREFIX } from "../src/authority/public/respond.ts";
+import type { PublicContext } from "../src/authority/local/public/context.ts";
+import { answerPublicPki, PUBLIC_PKI_PREFIX } from "../src/authority/local/public/respond.ts";
 import { systemClock } from "../src/platform/context.ts";
 import { consoleLog } from "../src/platform/log.ts";
 import type { Waiter } from "./context.ts";

@@ -1,5 +1,5 @@
 import { authorityRoutes } from "../src/authority/api.ts";
-import { publicRoutes } from "../src/authority/public/api.ts";
+import { publicRoutes } from "../src/authority/local/public/api.ts";
 import { fleetRoutes } from "../src/fleet/api.ts";
 import { identityRoutes } from "../src/identity/api.ts";
 import { inventoryRoutes } from "../src/inventory/api.ts";

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isRecovering } from "../src/authority/recovery.ts";
+import { isRecovering } from "../src/authority/local/recovery.ts";
 import { unavailable } from "../src/platform/errors.ts";
 import { ok, type Route, route } from "../src/platform/route.ts";
 import { sealedUnder } from "../src/platform/sealing.ts";

@@ -1,4 +1,4 @@
-import { issuerExists } from "../src/authority/issuers/rows.ts";
+import { issuerExists } from "../src/authority/issuers/issuers.ts";
 import { genericCa } from "../src/authority/local/issuer.ts";
 import { retiredAt } from "../src/fleet/agents.ts";
 import { mayEnrol } from "../src/fleet/credentials.ts";

@@ -1,5 +1,32 @@
-import type { z } from "@hono/zod-openapi";
+import { z } from "@hono/zod-openapi";
 import { invalid } from "../platform/errors.ts";
+import { REVOCATION_REASONS, type RevocationReason } from "./ledger.ts";
+
+/** The contract's types. Those that are available are in the worker's wiring. */
+export const ISSUER_TYPES = [
+  "ACME",
+  "GenericCA",
+  "StepCA",
+  "VaultPKI",
+  "DigiCert",
+  "Sectigo",
+  "GoogleCAS",
+  "AWSACMPCA",
+  "Entrust",
+  "GlobalSign",
+  "EJBCA",
+] as const;
+
+const REASONS = Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]];
+
+/** In the RFC's words; `key_compromise` is understood too. */
+export const revocationReason = z
+  .preprocess(
+    (value) =>
+      typeof value === "string" ? value.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()) : value,
+    z.enum(REASONS),
+  )
+  .openapi("RevocationReason", { type: "string", enum: [...REASONS] });
 
 /** What a secret field of a configuration answers as; sent back, it keeps the secret. */
 export const MASK = "********";

@@ -1,8 +1,8 @@
 import { eq } from "drizzle-orm";
 import { z } from "zod";
 import type { Fact, Issued, RevocationReason } from "../authority/ledger.ts";
+import { takeOver } from "../authority/local/reconcile.ts";
 import type { Certified } from "../authority/orders.ts";
-import { takeOver } from "../authority/reconcile.ts";
 import { revokeCertificate } from "../authority/revocation.ts";
 import { findCertificate } from "../inventory/certificates/certificates.ts";
 import { type KeptRecord, recordOfNames, restoreStatements } from "../inventory/certificates/restored.ts";

@@ -1,8 +1,8 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { createIntermediate } from "../../src/authority/issuers/intermediates.ts";
-import { withdrawalWork } from "../../src/authority/issuers/withdrawal.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
+import { createIntermediate } from "../../src/authority/local/intermediates.ts";
+import { withdrawalWork } from "../../src/authority/local/withdrawal.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { parseCertificate, randomSerial, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";

@@ -1,10 +1,10 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { genericCaConfig } from "../../src/authority/issuers/config.ts";
 import { createIssuer } from "../../src/authority/issuers/issuers.ts";
 import { ledgerOf } from "../../src/authority/ledger.ts";
 import { crlPrefix } from "../../src/authority/ledger-places.ts";
-import { endLedgers, recordLedgers } from "../../src/authority/ledgers.ts";
+import { genericCaConfig } from "../../src/authority/local/config.ts";
+import { endLedgers, recordLedgers } from "../../src/authority/local/ledgers.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";

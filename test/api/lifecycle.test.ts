@@ -4,7 +4,7 @@ import { findCa } from "../../src/authority/ca.ts";
 import { approve } from "../../src/authority/gate.ts";
 import type { Issued } from "../../src/authority/ledger.ts";
 import { certificateOf } from "../../src/authority/local/ca.ts";
-import { factOf } from "../../src/authority/marks.ts";
+import { factOf } from "../../src/authority/local/marks.ts";
 import { certify } from "../../src/authority/orders.ts";
 import { writeRevocation } from "../../src/authority/revocation.ts";
 import { mustFindCertificate } from "../../src/inventory/certificates/certificates.ts";

@@ -1,8 +1,8 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Ledger, ledgerOf, type ResponderMaterial, type SerialStatus } from "../../src/authority/ledger.ts";
-import type { PublicContext } from "../../src/authority/public/context.ts";
-import { answerPublicPki } from "../../src/authority/public/respond.ts";
+import type { PublicContext } from "../../src/authority/local/public/context.ts";
+import { answerPublicPki } from "../../src/authority/local/public/respond.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { buildCertId, buildOcspRequest, parseOcspResponse } from "../../src/pki/ocsp.ts";

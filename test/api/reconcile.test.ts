@@ -2,7 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Ledger, ledgerOf } from "../../src/authority/ledger.ts";
-import { reconcileLedgers } from "../../src/authority/reconcile.ts";
+import { reconcileLedgers } from "../../src/authority/local/reconcile.ts";
 import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { contextAhead } from "../support/context.ts";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Issuer } from "../../durable-objects/issuer.ts";
 import type { LedgerProblem } from "../../src/authority/ledger-inventory.ts";
 import { crlKey } from "../../src/authority/ledger-places.ts";
-import { factOf } from "../../src/authority/marks.ts";
+import { factOf } from "../../src/authority/local/marks.ts";
 import { NO_INVENTORY } from "../support/inventory.ts";
 import { BYTES, expectOk, inside, issueOne, newRoot } from "./support.ts";
 

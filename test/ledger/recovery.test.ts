@@ -2,7 +2,7 @@ import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } fro
 import { describe, expect, it } from "vitest";
 import type { Issued } from "../../src/authority/ledger.ts";
 import { crlKey } from "../../src/authority/ledger-places.ts";
-import { factOf } from "../../src/authority/marks.ts";
+import { factOf } from "../../src/authority/local/marks.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";
 

@@ -1,7 +1,7 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { crlKey } from "../../src/authority/ledger-places.ts";
-import { factOf } from "../../src/authority/marks.ts";
+import { factOf } from "../../src/authority/local/marks.ts";
 import { type CrlEntry, parseCrl } from "../../src/pki/crl.ts";
 import { BYTES, expectOk, inside, issueOne, newRoot, setClock } from "./support.ts";
 

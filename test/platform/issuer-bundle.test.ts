@@ -48,7 +48,7 @@ it("the class that signs holds no code of the inventory, of identity or of a rou
 
 it("would be seen to hold what it must not", async () => {
   const planted = await modulesBehind(
-    `export { Issuer } from "./${CLASS}"; export { factsAfter } from "./src/authority/inventory.ts";`,
+    `export { Issuer } from "./${CLASS}"; export { factsAfter } from "./src/authority/local/inventory.ts";`,
   );
-  expect(strange(planted)).toContain("src/authority/inventory.ts");
+  expect(strange(planted)).toContain("src/authority/local/inventory.ts");
 });

@@ -1,11 +1,18 @@
-import { eq, sql } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import { forgetActors } from "../../identity/actors.ts";
 import { endScope } from "../../identity/scope-end.ts";
 import { visible } from "../../platform/access.ts";
 import { commit, IdempotencyRace } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { up } from "../../platform/cursor.ts";
-import { guard, ReferenceViolation, type Statement, UniqueViolation, unchanged } from "../../platform/database.ts";
+import {
+  guard,
+  ReferenceViolation,
+  rowExists,
+  type Statement,
+  UniqueViolation,
+  unchanged,
+} from "../../platform/database.ts";
 import { AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../platform/errors.ts";
 import type { Page, PageRequest } from "../../platform/paging.ts";
 import { ownScope } from "../../platform/resource.ts";
@@ -13,8 +20,9 @@ import { checkIfMatch, freeId, listPage, nextUpdatedAt, uniqueConflict } from ".
 import { mustBeWhole } from "../../platform/whole.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { caTypeOf, findCa, type ShownIssuer } from "../ca.ts";
-import { forgetAuthority } from "../public/directory.ts";
-import { certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { forgetAuthority } from "../local/public/directory.ts";
+import { isCaId } from "../local/rows.ts";
+import { type IssuerRow, issuers } from "../table.ts";
 
 /** Issuers of every type: what is special of one is for its CaType to say. */
 
@@ -67,6 +75,11 @@ function viewOf({ sealed_config: _, ...row }: IssuerRow, shown: ShownIssuer | un
 
 /** For routes of an issuer `{id}`: it is its own scope, as long as it exists. */
 export const issuerScope = ownScope(issuers, "issuer_id");
+
+/** Condition: the issuer exists. */
+export function issuerExists(id: string): SQL {
+  return rowExists(issuers, eq(issuers.id, id));
+}
 
 export async function mustFindIssuer(ctx: Context, id: string): Promise<IssuerRow> {
   const [row] = await ctx.db.select().from(issuers).where(eq(issuers.id, id));
@@ -197,12 +210,9 @@ export async function testIssuer(ctx: Context, id: string): Promise<void> {
 
 /** Before a key is made for nothing; the unique indexes decide in the end. A CA's id and an issuer's name the same URLs. */
 async function refuseTaken(ctx: Context, id: string, name: string): Promise<void> {
-  const [[taken], [ca]] = await ctx.db.batch([
+  const [[taken], ca] = await Promise.all([
     ctx.db.select({ id: issuers.id }).from(issuers).where(sql`${issuers.id} = ${id} or ${issuers.name} = ${name}`),
-    ctx.db
-      .select({ id: certificateAuthorities.id })
-      .from(certificateAuthorities)
-      .where(sql`${certificateAuthorities.id} = ${id} or ${certificateAuthorities.ca_id} = ${id}`),
+    isCaId(ctx, id),
   ]);
   if (taken) {
     const field = taken.id === id ? "id" : "name";

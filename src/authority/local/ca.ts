@@ -5,10 +5,11 @@ import type { Context } from "../../platform/context.ts";
 import { conflict, unavailable } from "../../platform/errors.ts";
 import type { Ca, CaCertificate, CaReference, Order, Recording, RevocationOutcome } from "../ca.ts";
 import { type Issued, type Ledger, ledgerOf, type RevokeResult } from "../ledger.ts";
-import { acknowledgeLater, type MarkedFact, markStatements } from "../marks.ts";
 import { refusalError } from "../refusals.ts";
-import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { type IssuerRow, issuers } from "../table.ts";
+import { acknowledgeLater, type MarkedFact, markStatements } from "./marks.ts";
 import { purgeEntry } from "./purge.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** CAs of our own: each has a ledger, which signs at once and keeps what was ordered. */
 

@@ -6,7 +6,11 @@ import { guard, inList, noRow } from "../../platform/database.ts";
 import { AppError, ChangedMeanwhile, conflict, invalid } from "../../platform/errors.ts";
 import { type CaType, type IssuerPart, NOTHING_TO_RECORD, type ShownIssuer } from "../ca.ts";
 import { MASK, parseConfig } from "../config.ts";
-import { caStatements, chainBelow } from "../issuers/below.ts";
+import { type CaDescription, ledgerOf, type Refusal } from "../ledger.ts";
+import { refusalError, translate } from "../refusals.ts";
+import type { IssuerRow } from "../table.ts";
+import { caStatements, chainBelow } from "./below.ts";
+import { findLocalCa, recordingOf, signingLocalCa } from "./ca.ts";
 import {
   changeableShape,
   changedGenericCaConfig,
@@ -14,16 +18,13 @@ import {
   genericCaConfig,
   originShape,
   SECRET_FIELDS,
-} from "../issuers/config.ts";
-import { makeCa, PAST_FIELDS, sameCa, subjectOf } from "../issuers/origin.ts";
-import { problemsOf } from "../issuers/problems.ts";
-import { chainOfRow, freeCaId, fromLedger, newCaRow } from "../issuers/rows.ts";
-import { type CaDescription, ledgerOf, type Refusal } from "../ledger.ts";
-import { beginLedger, endLedgersOf, ledgerStands } from "../ledgers.ts";
-import { creationOf } from "../marks.ts";
-import { refusalError, translate } from "../refusals.ts";
-import { type CaAuthorityRow, certificateAuthorities, type IssuerRow } from "../table.ts";
-import { findLocalCa, recordingOf, signingLocalCa } from "./ca.ts";
+} from "./config.ts";
+import { beginLedger, endLedgersOf, ledgerStands } from "./ledgers.ts";
+import { creationOf } from "./marks.ts";
+import { makeCa, PAST_FIELDS, sameCa, subjectOf } from "./origin.ts";
+import { problemsOf } from "./problems.ts";
+import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** Issuers whose CAs are our own, as the type GenericCA makes them. */
 export const genericCa: CaType = {

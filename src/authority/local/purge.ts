@@ -1,6 +1,6 @@
 import type { Context } from "../../platform/context.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
-import { ocspTag } from "../public/ocsp.ts";
+import { ocspTag } from "./public/ocsp.ts";
 
 /** What the edge cache is to forget of a ledger's answers. */
 

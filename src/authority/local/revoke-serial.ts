@@ -2,8 +2,8 @@ import type { Context } from "../../platform/context.ts";
 import { ledgerOf, type RevocationReason, type SerialRevoked } from "../ledger.ts";
 import { refusalError } from "../refusals.ts";
 import { record, writeRevocation } from "../revocation.ts";
-import type { CaAuthorityRow } from "../table.ts";
 import { statusRecordingOf } from "./ca.ts";
+import type { CaAuthorityRow } from "./table.ts";
 
 /**
  * Revokes by serial what no record knows, and what one knows too. Throws 404 for what this CA cannot have issued, 400 for the

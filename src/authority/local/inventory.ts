@@ -1,11 +1,11 @@
 import { and, asc, eq, inArray, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
-import { versionCertificates, versionsAfter } from "../inventory/certificates/versions.ts";
-import { certificatesFromPem } from "../pki/pem.ts";
-import { type AuditDetails, type Context, timestamp } from "../platform/context.ts";
-import { runBatch } from "../platform/database.ts";
-import type { RevocationReason } from "./ledger.ts";
-import type { InventoryCertificate, InventoryFact, LedgerProblem } from "./ledger-inventory.ts";
+import { versionCertificates, versionsAfter } from "../../inventory/certificates/versions.ts";
+import { certificatesFromPem } from "../../pki/pem.ts";
+import { type AuditDetails, type Context, timestamp } from "../../platform/context.ts";
+import { runBatch } from "../../platform/database.ts";
+import type { RevocationReason } from "../ledger.ts";
+import type { InventoryCertificate, InventoryFact, LedgerProblem } from "../ledger-inventory.ts";
 import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
 /** What a ledger asks of the inventory, and tells it (ledger-inventory.ts). */

@@ -1,5 +1,5 @@
-import { ledgerOf, type SerialStatus } from "../ledger.ts";
-import { refusalError } from "../refusals.ts";
+import { ledgerOf, type SerialStatus } from "../../ledger.ts";
+import { refusalError } from "../../refusals.ts";
 import type { PublicContext } from "./context.ts";
 import type { PublicCa } from "./directory.ts";
 import { mayHaveIssued } from "./serials.ts";

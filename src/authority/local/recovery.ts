@@ -1,10 +1,10 @@
 import { isNotNull } from "drizzle-orm";
-import type { Context } from "../platform/context.ts";
-import { describeError } from "../platform/log.ts";
-import { markWhole, recoveringSince } from "../platform/whole.ts";
-import type { Paused } from "../platform/work/sweep.ts";
-import { ledgerOf } from "./ledger.ts";
-import { CRL_PREFIX } from "./ledger-places.ts";
+import type { Context } from "../../platform/context.ts";
+import { describeError } from "../../platform/log.ts";
+import { markWhole, recoveringSince } from "../../platform/whole.ts";
+import type { Paused } from "../../platform/work/sweep.ts";
+import { ledgerOf } from "../ledger.ts";
+import { CRL_PREFIX } from "../ledger-places.ts";
 import { ledgerMarks } from "./table.ts";
 
 /** Whether the database or a ledger gets back what it lost in a restore. */

@@ -6,7 +6,7 @@ import { describeError } from "../../platform/log.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { type IssueCaRequest, ledgerOf } from "../ledger.ts";
 import { refusalError } from "../refusals.ts";
-import { certificateAuthorities } from "../table.ts";
+import { certificateAuthorities } from "./table.ts";
 
 /**
  * An intermediate is signed by its parent before its row is written. Whatever dies in between must leave no CA that nobody

@@ -3,12 +3,13 @@ import { normalSerial } from "../../pki/serials.ts";
 import { mustHold } from "../../platform/access.ts";
 import { invalid } from "../../platform/errors.ts";
 import { type Input, ok, type Route, route } from "../../platform/route.ts";
-import { revokeSerial } from "../local/revoke-serial.ts";
-import { issuedBefore, revocationReason, revokedBefore, serialNumber } from "./config.ts";
+import { revocationReason } from "../config.ts";
+import { issuerScope } from "../issuers/issuers.ts";
+import { issuedBefore, revokedBefore, serialNumber } from "./config.ts";
 import { importLines } from "./import-lines.ts";
 import type { PastKind } from "./imported.ts";
 import { caOfSerial } from "./intermediates.ts";
-import { issuerScope } from "./issuers.ts";
+import { revokeSerial } from "./revoke-serial.ts";
 
 const dateTime = z.string().openapi({ format: "date-time" });
 const tag = "Issuers";

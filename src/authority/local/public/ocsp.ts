@@ -1,4 +1,4 @@
-import { type Bytes, digest, toHex } from "../../pki/bytes.ts";
+import { type Bytes, digest, toHex } from "../../../pki/bytes.ts";
 import {
   assembleOcspResponse,
   buildCertId,
@@ -11,11 +11,11 @@ import {
   type OcspSingleResponse,
   ocspError,
   parseCertId,
-} from "../../pki/ocsp.ts";
-import { isTemporary } from "../../platform/errors.ts";
-import { describeError } from "../../platform/log.ts";
-import { REVOCATION_REASONS, type SerialStatus } from "../ledger.ts";
-import { wholeSecond } from "../ledger-places.ts";
+} from "../../../pki/ocsp.ts";
+import { isTemporary } from "../../../platform/errors.ts";
+import { describeError } from "../../../platform/log.ts";
+import { REVOCATION_REASONS, type SerialStatus } from "../../ledger.ts";
+import { wholeSecond } from "../../ledger-places.ts";
 import { AnswerMemory, type Asked, askedAt, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";

@@ -2,7 +2,7 @@ import { and, eq, isNotNull } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
 import { inList } from "../../platform/database.ts";
 import type { CaProblem } from "../ca.ts";
-import { certificateAuthorities, ledgers } from "../table.ts";
+import { certificateAuthorities, ledgers } from "./table.ts";
 
 /** What the ledgers of these issuers have reported, by issuer; issuers without a problem are not among them. */
 export async function problemsOf(

@@ -1,6 +1,6 @@
-import { type Bytes, fromHex } from "../../pki/bytes.ts";
-import { hasTag, SerialFilter } from "../../pki/certificate.ts";
-import { ledgerOf } from "../ledger.ts";
+import { type Bytes, fromHex } from "../../../pki/bytes.ts";
+import { hasTag, SerialFilter } from "../../../pki/certificate.ts";
+import { ledgerOf } from "../../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 
 /** What tells a CA's own serials without asking its ledger. */

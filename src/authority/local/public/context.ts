@@ -1,4 +1,4 @@
-import type { Context } from "../../platform/context.ts";
+import type { Context } from "../../../platform/context.ts";
 
 /** What answering relying parties needs of a context: nobody is authenticated, nothing is written. */
 export type PublicContext = Pick<Context, "clock" | "db" | "bindings" | "settings" | "sealer" | "defer" | "log">;

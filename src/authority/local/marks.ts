@@ -1,9 +1,9 @@
 import { and, eq, gte, sql } from "drizzle-orm";
-import type { Context } from "../platform/context.ts";
-import { guard, rowExists, type Statement } from "../platform/database.ts";
-import { type AppError, unavailable } from "../platform/errors.ts";
-import { describeError } from "../platform/log.ts";
-import { type CaDescription, type Fact, ledgerOf, type Mark } from "./ledger.ts";
+import type { Context } from "../../platform/context.ts";
+import { guard, rowExists, type Statement } from "../../platform/database.ts";
+import { type AppError, unavailable } from "../../platform/errors.ts";
+import { describeError } from "../../platform/log.ts";
+import { type CaDescription, type Fact, ledgerOf, type Mark } from "../ledger.ts";
 import { ledgerMarks } from "./table.ts";
 
 /** A fact with the ledger that it is of. */

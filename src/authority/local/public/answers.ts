@@ -1,4 +1,4 @@
-import type { Bytes } from "../../pki/bytes.ts";
+import type { Bytes } from "../../../pki/bytes.ts";
 import { BoundedMap } from "./context.ts";
 
 /** When the ledger was asked for what an answer says. */

@@ -1,9 +1,9 @@
-import { digest } from "../../pki/bytes.ts";
-import { parseCertificate } from "../../pki/certificate.ts";
-import { importSigner, parseSpki, type Signer } from "../../pki/keys.ts";
-import { compileOcspTemplate, type OcspTemplate } from "../../pki/ocsp.ts";
-import { describeError } from "../../platform/log.ts";
-import { ledgerOf } from "../ledger.ts";
+import { digest } from "../../../pki/bytes.ts";
+import { parseCertificate } from "../../../pki/certificate.ts";
+import { importSigner, parseSpki, type Signer } from "../../../pki/keys.ts";
+import { compileOcspTemplate, type OcspTemplate } from "../../../pki/ocsp.ts";
+import { describeError } from "../../../platform/log.ts";
+import { ledgerOf } from "../../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 
 /** What signs OCSP responses for one CA in this isolate. The key is not extractable and lives in this memory only. */

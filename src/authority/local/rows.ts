@@ -1,4 +1,4 @@
-import { eq, type SQL } from "drizzle-orm";
+import { eq, or } from "drizzle-orm";
 import { digest, toHex } from "../../pki/bytes.ts";
 import { type Certificate, parseCertificate } from "../../pki/certificate.ts";
 import { formatNameConstraints } from "../../pki/name-constraints.ts";
@@ -6,11 +6,11 @@ import type { SubjectName } from "../../pki/names.ts";
 import { subjectOf } from "../../pki/names.ts";
 import { certificatesFromPem, encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { rowExists } from "../../platform/database.ts";
 import { randomId } from "../../platform/ids.ts";
 import { freeId } from "../../platform/rows.ts";
 import type { CaDescription } from "../ledger.ts";
-import { type CaAuthorityRow, certificateAuthorities, issuers } from "../table.ts";
+import { issuers } from "../table.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** What of a CA's row follows from its ledger. */
 type FromLedger = Pick<
@@ -86,9 +86,11 @@ export function chainOfRow(row: Pick<CaAuthorityRow, "cert_pem" | "chain_pem">):
   return row.cert_pem === "" ? [] : certificatesFromPem(row.cert_pem + row.chain_pem).map(parseCertificate);
 }
 
-/** Condition: the issuer exists. */
-export function issuerExists(id: string): SQL {
-  return rowExists(issuers, eq(issuers.id, id));
+/** Whether a CA has this id, or is named by it in public URLs. */
+export async function isCaId(ctx: Context, id: string): Promise<boolean> {
+  const own = or(eq(certificateAuthorities.id, id), eq(certificateAuthorities.ca_id, id));
+  const [row] = await ctx.db.select({ id: certificateAuthorities.id }).from(certificateAuthorities).where(own);
+  return row !== undefined;
 }
 
 /** An id for a CA that no issuer has either: both stand in the same URLs. */

@@ -1,14 +1,14 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
-import { releaseStatements } from "../inventory/certificates/state.ts";
-import { versionsOfSerials } from "../inventory/certificates/versions.ts";
-import { type Context, timestamp } from "../platform/context.ts";
-import { runBatch } from "../platform/database.ts";
-import { describeError } from "../platform/log.ts";
-import { type Fact, type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "./ledger.ts";
-import { certificateOf, findCaOfLedger, statusRecordingOf } from "./local/ca.ts";
+import { releaseStatements } from "../../inventory/certificates/state.ts";
+import { versionsOfSerials } from "../../inventory/certificates/versions.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { runBatch } from "../../platform/database.ts";
+import { describeError } from "../../platform/log.ts";
+import { type Fact, type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "../ledger.ts";
+import { type Certified, certify } from "../orders.ts";
+import { writeRevocation } from "../revocation.ts";
+import { certificateOf, findCaOfLedger, statusRecordingOf } from "./ca.ts";
 import { factOf, markStatements } from "./marks.ts";
-import { type Certified, certify } from "./orders.ts";
-import { writeRevocation } from "./revocation.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /**

@@ -4,7 +4,7 @@ import { certificatesFromPem } from "../../pki/pem.ts";
 import type { Context } from "../../platform/context.ts";
 import type { Statement } from "../../platform/database.ts";
 import { ledgerOf } from "../ledger.ts";
-import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** What a new certificate of an issuer's own CA changes for the CAs below it: their chains lead through it. */
 

@@ -4,16 +4,16 @@ import { commit } from "../../platform/commit.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import type { EventAction } from "../../platform/events.ts";
 import { type Line, linesOf } from "../../platform/lines.ts";
+import { mustFindIssuer } from "../issuers/issuers.ts";
 import { type ImportedEntry, ledgerOf, type Mark } from "../ledger.ts";
-import { recordingOf } from "../local/ca.ts";
-import { purgeLedger } from "../local/purge.ts";
-import { forgetAuthority } from "../public/directory.ts";
-import { forgetSerials } from "../public/serials.ts";
 import { refusalError } from "../refusals.ts";
-import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
+import { recordingOf } from "./ca.ts";
 import { EntryError, type PastKind, readEntry } from "./imported.ts";
 import { caOfIssuer } from "./intermediates.ts";
-import { mustFindIssuer } from "./issuers.ts";
+import { forgetAuthority } from "./public/directory.ts";
+import { forgetSerials } from "./public/serials.ts";
+import { purgeLedger } from "./purge.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** What a stream of lines came to. */
 export interface ImportReport {

@@ -1,9 +1,9 @@
-import { type Bytes, digest, fromHex, toHex } from "../../pki/bytes.ts";
-import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } from "../../pki/ocsp.ts";
-import { normalSerial } from "../../pki/serials.ts";
-import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../platform/errors.ts";
-import { readBody } from "../../platform/route.ts";
-import { crlKey, listModified } from "../ledger-places.ts";
+import { type Bytes, digest, fromHex, toHex } from "../../../pki/bytes.ts";
+import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } from "../../../pki/ocsp.ts";
+import { normalSerial } from "../../../pki/serials.ts";
+import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../../platform/errors.ts";
+import { readBody } from "../../../platform/route.ts";
+import { crlKey, listModified } from "../../ledger-places.ts";
 import { AnswerMemory, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findAuthority, matching, type PublicAuthority } from "./directory.ts";

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { type Route, type RouteAnswer, route } from "../../platform/route.ts";
+import { type Route, type RouteAnswer, route } from "../../../platform/route.ts";
 
 /**
  * The public PKI endpoints as the OpenAPI document tells them. They are served before the API (worker/public-pki.ts): from

@@ -14,6 +14,7 @@ import { AppError, ChangedMeanwhile, conflict, invalid, notFound } from "../../p
 import { nextUpdatedAt, uniqueConflict } from "../../platform/rows.ts";
 import { mustBeWhole } from "../../platform/whole.ts";
 import { withdraw } from "../../platform/work/work.ts";
+import { mustFindIssuer } from "../issuers/issuers.ts";
 import {
   type CaDescription,
   ledgerOf,
@@ -23,15 +24,14 @@ import {
   type RevokedEntry,
 } from "../ledger.ts";
 import { caUrls } from "../ledger-places.ts";
-import { beginLedger, creationGivenUp, ledgerStands } from "../ledgers.ts";
-import { ownCaOf } from "../local/issuer.ts";
-import { purgeEntry } from "../local/purge.ts";
-import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "../marks.ts";
-import { forgetAuthority } from "../public/directory.ts";
 import { refusalError } from "../refusals.ts";
-import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
-import { mustFindIssuer } from "./issuers.ts";
+import { ownCaOf } from "./issuer.ts";
+import { beginLedger, creationGivenUp, ledgerStands } from "./ledgers.ts";
+import { acknowledgeLater, creationOf, type MarkedFact, markStatements } from "./marks.ts";
+import { forgetAuthority } from "./public/directory.ts";
+import { purgeEntry } from "./purge.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 import { type Creation, recordIntent, withdrawNow } from "./withdrawal.ts";
 
 export interface NewIntermediate {

@@ -8,9 +8,9 @@ import { type Context, timestamp } from "../../platform/context.ts";
 import { conflict, invalid } from "../../platform/errors.ts";
 import type { CaDescription, Ledger, Refusal } from "../ledger.ts";
 import { translate } from "../refusals.ts";
-import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import type { GenericCaConfig } from "./config.ts";
 import { crlOfConfig, entriesOfConfig } from "./imported.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** How an issuer's own CA comes to be: made inside, brought in, or a subordinate that waits for its certificate. */
 

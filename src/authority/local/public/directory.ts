@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { eq, or } from "drizzle-orm";
-import { type Bytes, fromHex } from "../../pki/bytes.ts";
-import { parseCertificate } from "../../pki/certificate.ts";
-import type { CertId, CertIdHash } from "../../pki/ocsp.ts";
-import { decodePem } from "../../pki/pem.ts";
+import { type Bytes, fromHex } from "../../../pki/bytes.ts";
+import { parseCertificate } from "../../../pki/certificate.ts";
+import type { CertId, CertIdHash } from "../../../pki/ocsp.ts";
+import { decodePem } from "../../../pki/pem.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 import { serialKeyOf } from "./serials.ts";

@@ -5,11 +5,12 @@ import { encodePem } from "../../pki/pem.ts";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
 import { type CaDescription, ledgerOf } from "../ledger.ts";
-import { keepLedger } from "../ledgers.ts";
-import { DEFAULT_VALIDITY_DAYS } from "../local/ca.ts";
-import { forgetAuthority } from "../public/directory.ts";
-import { type CaAuthorityRow, certificateAuthorities, type IssuerRow, issuers } from "../table.ts";
+import { type IssuerRow, issuers } from "../table.ts";
+import { DEFAULT_VALIDITY_DAYS } from "./ca.ts";
+import { keepLedger } from "./ledgers.ts";
+import { forgetAuthority } from "./public/directory.ts";
 import { freeCaId, newCaRow } from "./rows.ts";
+import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /**
  * A CA whose rows went when the database was restored to an earlier state comes back from its ledger, with what that knows:

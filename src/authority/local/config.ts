@@ -1,34 +1,8 @@
 import { z } from "@hono/zod-openapi";
 import { KEY_ALGORITHMS } from "../../pki/keys.ts";
-import { REVOCATION_REASONS, type RevocationReason } from "../ledger.ts";
-
-/** The contract's types. Only GenericCA is available in this version. */
-export const ISSUER_TYPES = [
-  "ACME",
-  "GenericCA",
-  "StepCA",
-  "VaultPKI",
-  "DigiCert",
-  "Sectigo",
-  "GoogleCAS",
-  "AWSACMPCA",
-  "Entrust",
-  "GlobalSign",
-  "EJBCA",
-] as const;
+import { revocationReason } from "../config.ts";
 
 export const keyAlgorithm = z.enum(KEY_ALGORITHMS as [(typeof KEY_ALGORITHMS)[number], ...typeof KEY_ALGORITHMS]);
-
-const REASONS = Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]];
-
-/** In the RFC's words; `key_compromise` is understood too. */
-export const revocationReason = z
-  .preprocess(
-    (value) =>
-      typeof value === "string" ? value.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()) : value,
-    z.enum(REASONS),
-  )
-  .openapi("RevocationReason", { type: "string", enum: [...REASONS] });
 
 const attribute = z.string().trim().min(1).max(64);
 const pem = z.string().min(1).max(262_144);

@@ -1,10 +1,10 @@
 import { and, asc, eq, gt, isNull, lte, or, type SQL } from "drizzle-orm";
-import { type Context, timestamp } from "../platform/context.ts";
-import { guard, inList, noRow, rowExists, runBatch, type Statement } from "../platform/database.ts";
-import { type AppError, unavailable } from "../platform/errors.ts";
-import { randomId } from "../platform/ids.ts";
-import { describeError } from "../platform/log.ts";
-import { ledgerOf } from "./ledger.ts";
+import { type Context, timestamp } from "../../platform/context.ts";
+import { guard, inList, noRow, rowExists, runBatch, type Statement } from "../../platform/database.ts";
+import { type AppError, unavailable } from "../../platform/errors.ts";
+import { randomId } from "../../platform/ids.ts";
+import { describeError } from "../../platform/log.ts";
+import { ledgerOf } from "../ledger.ts";
 import { isRecovering, publishedLedgers } from "./recovery.ts";
 import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
