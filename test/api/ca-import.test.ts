@@ -1,23 +1,20 @@
-import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
-import { ledgerOf } from "../../src/authority/ledger.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { integer, octetString, oid, sequence } from "../../src/pki/der.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
 import { encodePem } from "../../src/pki/pem.ts";
-import type { Bindings } from "../../src/platform/context.ts";
 import { SYSTEM_ACTOR } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr, RSA_WITHOUT_NULL } from "../support/csr.ts";
+import { issueLeaf, ledgerOfCa } from "../support/ledgers.ts";
 import { type OutsideCa, outsideCa } from "../support/outside-ca.ts";
 import { publishedCrl } from "../support/public-pki.ts";
 
 /** Who asks the gate, and for whom. */
 const asked = { actor: SYSTEM_ACTOR, holder: { type: "upload" } } as const;
 
-const bindings = env as unknown as Bindings;
 const DAY = 86_400_000;
 let api: Client;
 let n = 0;
@@ -58,25 +55,8 @@ const install = (id: string, ca: OutsideCa, above: readonly OutsideCa[] = [], mo
   });
 
 async function leafOf(caId: string, days = 90) {
-  const row = await bindings.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-    .bind(caId)
-    .first<{ ledger_id: string }>();
-  const { spki } = await generateKeyPair("ECDSA-P256");
-  const [issued] = await ledgerOf({ bindings }, row?.ledger_id ?? "").issue([
-    {
-      request_id: `job-${++n}`,
-      certificate_id: `mc-${n}`,
-      subject: { common_name: "leaf.test" },
-      sans: [{ type: "dns", value: "leaf.test" }],
-      spki,
-      ekus: ["serverAuth"],
-      must_staple: false,
-      ttl_seconds: days * 86_400,
-      settle: {},
-    },
-  ]);
-  if (!issued?.ok) throw new Error(JSON.stringify(issued));
-  return parseCertificate(issued.der);
+  const { der } = await issueLeaf(await ledgerOfCa(caId), String(++n), { ttl_seconds: days * 86_400 });
+  return parseCertificate(der);
 }
 
 describe("the CRL numbers of a CA that was brought in", () => {

@@ -1,7 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { approve } from "../../src/authority/gate.ts";
-import { type Issued, ledgerOf } from "../../src/authority/ledger.ts";
 import { parseCertificate, verifyIssued } from "../../src/pki/certificate.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
 import { parseCsr, verifyCsr } from "../../src/pki/csr.ts";
@@ -15,6 +14,7 @@ import { administrator, type Client } from "../support/api.ts";
 import { subordinateCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
+import { issueLeaf, ledgerOfCa } from "../support/ledgers.ts";
 import { outsideCa, randomSerialNumber } from "../support/outside-ca.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -57,28 +57,7 @@ async function fetchBytes(path: string): Promise<Bytes> {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-async function issueLeaf(caId: string): Promise<Issued> {
-  const row = await bindings.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-    .bind(caId)
-    .first<{ ledger_id: string }>();
-  const ledger = ledgerOf({ bindings }, row?.ledger_id ?? "");
-  const { spki } = await generateKeyPair("ECDSA-P256");
-  const [issued] = await ledger.issue([
-    {
-      request_id: "job-1",
-      certificate_id: "mc-1",
-      subject: { common_name: "leaf.test" },
-      sans: [{ type: "dns", value: "leaf.test" }],
-      spki,
-      ekus: ["serverAuth"],
-      must_staple: false,
-      ttl_seconds: 86_400,
-      settle: {},
-    },
-  ]);
-  if (!issued?.ok) throw new Error(JSON.stringify(issued));
-  return issued;
-}
+const leafOf = async (caId: string) => issueLeaf(await ledgerOfCa(caId), "1");
 
 function refusedWith(body: Record<string, unknown>, message: string) {
   return api
@@ -106,7 +85,7 @@ describe("a CA that is brought in", () => {
       },
     });
     expect(issuer.config).toMatchObject({ ca_key_pem: "********", ca_cert_pem: root.cert_pem });
-    const leaf = parseCertificate((await issueLeaf(issuer.id)).der);
+    const leaf = parseCertificate((await leafOf(issuer.id)).der);
     expect(await verifyIssued(leaf, parseCertificate(root.der))).toBe(true);
     const list = parseCrl(await fetchBytes(`/.well-known/pki/crl/${issuer.id}`));
     expect(list.number).toBeGreaterThan(BigInt(floor));
@@ -152,7 +131,7 @@ describe("a CA that is brought in", () => {
       "key_algorithm",
     );
     const made = await api.create<Issuer>("/api/v1/issuers", { name: "Leaf Source", type: "GenericCA" });
-    const leaf = await issueLeaf(made.id);
+    const leaf = await leafOf(made.id);
     await refusedWith({ ca_cert_pem: encodePem("CERTIFICATE", leaf.der), ca_key_pem: root.key_pem }, "is not a CA");
   });
 });
@@ -177,7 +156,7 @@ describe("a subordinate made inside", () => {
     expect(done, JSON.stringify(done.body)).toMatchObject({ status: 200, body: { config: { ca_cert_pem: chain } } });
     expect(done.body.config.ca_csr_pem).toBeUndefined();
     expect((await api.put<Issuer>(path, done.body)).status).toBe(200);
-    const leaf = parseCertificate((await issueLeaf(issuer.id)).der);
+    const leaf = parseCertificate((await leafOf(issuer.id)).der);
     expect(await verifyIssued(leaf, parseCertificate(sub))).toBe(true);
     expect(parseCrl(await fetchBytes(`/.well-known/pki/crl/${issuer.id}`)).entryCount).toBe(0);
     expect((await api.post(`${path}/test`)).status).toBe(200);
@@ -249,7 +228,7 @@ describe("partitions of lists", () => {
     expect((await api.put(path, { config: { crl_shards: 2 } })).status).toBe(200);
     const later = await api.create<{ id: string }>(`${path}/intermediates`, { name: "Parted Two" });
     for (const id of [issuer.id, below.id, later.id]) {
-      const [url] = parseCertificate((await issueLeaf(id)).der).crlUrls;
+      const [url] = parseCertificate((await leafOf(id)).der).crlUrls;
       expect(url).toMatch(new RegExp(`/crl/${id}/[12]$`));
     }
   });

@@ -1,14 +1,13 @@
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { actorWith, newActor, roleWith } from "../support/actors.ts";
-import type { Answer, Client } from "../support/api.ts";
+import type { Client } from "../support/api.ts";
 import { addAgent, type Fleet, makeFleet } from "../support/fleet.ts";
+import { told } from "../support/keys.ts";
 
 const KEYS = "/api/v1/auth/keys";
 
 let fleet: Fleet;
-
-const told = ({ status, body }: Answer) => [status, body.error];
 
 beforeAll(async () => {
   fleet = await makeFleet();

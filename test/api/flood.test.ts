@@ -5,12 +5,12 @@ import type { PublicContext } from "../../src/authority/local/public/context.ts"
 import { answerPublicPki } from "../../src/authority/local/public/respond.ts";
 import { fromHex, toHex } from "../../src/pki/bytes.ts";
 import { randomSerial } from "../../src/pki/certificate.ts";
-import { generateKeyPair } from "../../src/pki/keys.ts";
 import { buildCertId, buildOcspRequest, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { openDatabase } from "../../src/platform/database.ts";
 import { makeContext } from "../../worker/context.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { issueLeaf } from "../support/ledgers.ts";
 import { importedIssuer } from "../support/outside-ca.ts";
 
 /** What anybody can ask for without a credential costs neither ledger nor database. */
@@ -77,24 +77,7 @@ async function rowsOf(issuer: string): Promise<CaRow[]> {
   return (await bindings.DB.prepare(query).bind(issuer).all<CaRow>()).results;
 }
 
-async function leaf(ledger: Ledger, name: string): Promise<string> {
-  const { spki } = await generateKeyPair("ECDSA-P256");
-  const [issued] = await ledger.issue([
-    {
-      request_id: `job-${name}`,
-      certificate_id: `mc-${name}`,
-      subject: { common_name: "leaf.test" },
-      sans: [{ type: "dns", value: "leaf.test" }],
-      spki,
-      ekus: ["serverAuth"],
-      must_staple: false,
-      ttl_seconds: 86_400,
-      settle: {},
-    },
-  ]);
-  if (!issued?.ok) throw new Error(`not issued: ${JSON.stringify(issued)}`);
-  return issued.serial;
-}
+const leaf = async (ledger: Ledger, name: string) => (await issueLeaf(ledger, name)).serial;
 
 function post(issuer: string, ca: CaRow, serial: string): Promise<Response> {
   const path = `/.well-known/pki/ocsp/${issuer}`;

@@ -3,11 +3,11 @@ import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { forgetActors } from "../../src/identity/actors.ts";
 import { takeRole } from "../../src/identity/grant-changes.ts";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
-import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
+import { type Answer, auditCount, Client } from "../support/api.ts";
 import { type Browser, newUser, signIn } from "../support/browser.ts";
 import { contextAhead } from "../support/context.ts";
+import { KEYS, Keys, told } from "../support/keys.ts";
 
-const KEYS = "/api/v1/auth/keys";
 const USERS = "/api/v1/auth/users";
 const ME = "/api/v1/auth/me";
 
@@ -20,7 +20,6 @@ let profile: string;
 let issuer: string;
 let agent: Record<string, string>;
 
-const told = ({ status, body }: Answer) => [status, body.error];
 const statuses = (answers: readonly Answer[]) => answers.map(({ status }) => status).toSorted();
 
 /** A grant that a group mapping gives, as a sign-in leaves it. */
@@ -39,10 +38,7 @@ async function mapped(user: { id: string; provider_id: string }, role_id: string
 }
 
 beforeAll(async () => {
-  admin = await administrator();
-  profile = String((await admin.create("/api/v1/profiles", { name: "web" })).id);
-  const config = { ca_common_name: "Grants Root" };
-  issuer = String((await admin.create("/api/v1/issuers", { name: "grants", type: "GenericCA", config })).id);
+  ({ admin, profile, issuer } = await Keys.make());
   agent = await admin.create("/api/v1/agents", { name: "granted", hostname: "granted" });
 });
 

@@ -1,41 +1,21 @@
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { forgetActors } from "../../src/identity/actors.ts";
 import { newActor, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
-import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
+import { auditCount, Client } from "../support/api.ts";
+import { KEYS, Keys, told } from "../support/keys.ts";
 
-const KEYS = "/api/v1/auth/keys";
-
-interface Created {
-  id: string;
-  actor_id: string;
-  key_value: string;
-}
-
-interface Listed {
-  actor_id: string;
-  role_ids: string[];
-  roles: Record<string, string | null>[];
-}
-
+let keys: Keys;
 let admin: Client;
 let profile: string;
 let otherProfile: string;
 let issuer: string;
-let n = 0;
 
-const told = ({ status, body }: Answer) => [status, body.error];
-const name = () => `key-${++n}`;
-const create = (body: Record<string, unknown> = {}, by = admin) =>
-  by.create<Created>(KEYS, { name: name(), roles: [{ role_id: "r-viewer" }], ...body });
-const listed = async (actor_id: string) =>
-  (await admin.get<{ keys: Listed[] }>(KEYS)).body.keys.find((one) => one.actor_id === actor_id);
+const create = (body: Record<string, unknown> = {}, by = admin) => keys.create(body, by);
+const listed = (actor_id: string) => keys.listed(actor_id);
 
 beforeAll(async () => {
-  admin = await administrator();
-  profile = String((await admin.create("/api/v1/profiles", { name: "web" })).id);
-  otherProfile = String((await admin.create("/api/v1/profiles", { name: "mail" })).id);
-  const config = { ca_common_name: "Key Roles Root" };
-  issuer = String((await admin.create("/api/v1/issuers", { name: "keys", type: "GenericCA", config })).id);
+  keys = await Keys.make();
+  ({ admin, profile, otherProfile, issuer } = keys);
 });
 
 afterEach(() => {

@@ -1,52 +1,35 @@
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
-import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
+import { auditCount, Client } from "../support/api.ts";
+import { type CreatedKey, KEYS, Keys, told } from "../support/keys.ts";
 
-const KEYS = "/api/v1/auth/keys";
 const ME = "/api/v1/auth/me";
 const DAY = 86_400_000;
 
-interface Created {
-  id: string;
-  actor_id: string;
-  key_value: string;
+interface Created extends CreatedKey {
   prefix: string;
   expires_at: string | null;
   roles: Record<string, string>[];
   overlap_ends_at: string;
 }
 
-interface Listed {
-  actor_id: string;
-  actor_type: string;
-  role_ids: string[];
-  roles: Record<string, string | null>[];
-  keys: Record<string, unknown>[];
-}
-
+let keys: Keys;
 let admin: Client;
 let profile: string;
 let otherProfile: string;
 let issuer: string;
-let n = 0;
 
-const told = ({ status, body }: Answer) => [status, body.error];
-const name = () => `key-${++n}`;
+const name = () => keys.name();
 const works = async (key: string) => (await new Client(key).get(ME)).status;
-const create = (body: Record<string, unknown> = {}, by = admin) =>
-  by.create<Created>(KEYS, { name: name(), roles: [{ role_id: "r-viewer" }], ...body });
+const create = (body: Record<string, unknown> = {}, by = admin) => keys.create<Created>(body, by);
 const rotate = (id: string, body: Record<string, unknown> = {}, by = admin) =>
   by.post<Created & Record<string, unknown>>(`${KEYS}/${id}/rotate`, body);
-const listed = async (actor_id: string) =>
-  (await admin.get<{ keys: Listed[] }>(KEYS)).body.keys.find((one) => one.actor_id === actor_id);
+const listed = (actor_id: string) => keys.listed(actor_id);
 
 beforeAll(async () => {
-  admin = await administrator();
-  profile = String((await admin.create("/api/v1/profiles", { name: "web" })).id);
-  otherProfile = String((await admin.create("/api/v1/profiles", { name: "mail" })).id);
-  const config = { ca_common_name: "Keys Root" };
-  issuer = String((await admin.create("/api/v1/issuers", { name: "keys", type: "GenericCA", config })).id);
+  keys = await Keys.make();
+  ({ admin, profile, otherProfile, issuer } = keys);
 });
 
 afterEach(() => {

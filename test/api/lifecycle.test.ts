@@ -15,6 +15,7 @@ import { findJob } from "../../src/lifecycle/jobs.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { auditCount } from "../support/api.ts";
+import { Certificates } from "../support/certificates.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
@@ -22,45 +23,15 @@ import { ledgerOfCa } from "../support/ledgers.ts";
 
 const DAY = 86_400;
 let fleet: Fleet;
-let n = 0;
+let certificates: Certificates;
 
 beforeAll(async () => {
   fleet = await makeFleet();
+  certificates = new Certificates(fleet, "life");
 });
 
-async function record(more: Record<string, unknown> = {}) {
-  const common_name = `life-${++n}.example.com`;
-  const { id } = await fleet.admin.create("/api/v1/certificates", {
-    name: `life ${n}`,
-    common_name,
-    target_ids: [fleet.targetId],
-    ...fleet.record,
-    ...more,
-  });
-  return { id: String(id), common_name };
-}
-
-const read = async (id: string) => (await fleet.admin.get(`/api/v1/certificates/${id}`)).body;
-const job = async (id: string) => (await fleet.admin.get(`/api/v1/jobs/${id}`)).body;
-const revoke = (id: string, reason: string) => fleet.admin.post(`/api/v1/certificates/${id}/revoke`, { reason });
-
-async function trigger(id: string, query = "") {
-  const answer = await fleet.admin.post<{ job_id: string }>(`/api/v1/certificates/${id}/renew${query}`);
-  expect(answer.status, JSON.stringify(answer.body)).toBe(202);
-  return answer.body.job_id;
-}
-
-async function submit(job_id: string, common_name: string) {
-  const csr_pem = await makeCsr({ commonName: common_name });
-  return fleet.agent.post<{ version_id: string }>(`/api/v1/agents/${fleet.agentId}/csr`, { csr_pem, job_id });
-}
-
-async function issue(certificate: { id: string; common_name: string }) {
-  const job_id = await trigger(certificate.id);
-  const answer = await submit(job_id, certificate.common_name);
-  expect(answer.status, JSON.stringify(answer.body)).toBe(202);
-  return { job_id, version_id: answer.body.version_id };
-}
+const submit = async (job_id: string, commonName: string) =>
+  certificates.submit({ csr_pem: await makeCsr({ commonName }), job_id });
 
 async function version(id: string) {
   const found = await newestVersion(contextAhead(), id);
@@ -92,36 +63,39 @@ async function takenAndLeft(certificate: { id: string; common_name: string }, jo
 
 describe("a job whose agent lost the certificate", () => {
   it("is cancelled and holds up nothing; one that can be answered stays", async () => {
-    const moved = await record();
-    const kept = await record();
-    const [movedJob, keptJob] = [await trigger(moved.id), await trigger(kept.id)];
+    const moved = await certificates.record();
+    const kept = await certificates.record();
+    const [movedJob, keptJob] = [
+      (await certificates.trigger(moved.id)).job_id,
+      (await certificates.trigger(kept.id)).job_id,
+    ];
     expect((await fleet.admin.put(`/api/v1/certificates/${moved.id}`, { target_ids: [] })).status).toBe(200);
     await cancelOrphanedJobs(contextAhead(), null);
-    expect(await job(movedJob)).toMatchObject({
+    expect(await certificates.job(movedJob)).toMatchObject({
       status: "Cancelled",
       last_error: expect.stringContaining("no target"),
     });
-    expect(await read(moved.id)).toMatchObject({ status: "Pending" });
-    expect(await job(keptJob)).toMatchObject({ status: "AwaitingCSR" });
+    expect(await certificates.read(moved.id)).toMatchObject({ status: "Pending" });
+    expect(await certificates.job(keptJob)).toMatchObject({ status: "AwaitingCSR" });
     expect((await submit(keptJob, kept.common_name)).status).toBe(202);
   });
 });
 
 describe("inv 6: a job whose holder is gone", () => {
   it("is finished by the sweep once the lease is over, and not before", async () => {
-    const certificate = await record();
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record();
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     await resumeJobs(contextAhead(0), null);
-    expect(await job(job_id)).toMatchObject({ status: "Running" });
+    expect(await certificates.job(job_id)).toMatchObject({ status: "Running" });
     await resumeJobs(contextAhead(61), null);
-    expect(await job(job_id)).toMatchObject({ status: "Completed", attempts: 2 });
-    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    expect(await certificates.job(job_id)).toMatchObject({ status: "Completed", attempts: 2 });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
   });
 
   it("has the same certificate when the ledger had signed already", async () => {
-    const certificate = await record();
-    const { job_id, version_id } = await issue(certificate);
+    const certificate = await certificates.record();
+    const { job_id, version_id } = await certificates.issue(certificate);
     const { serial_number } = await version(certificate.id);
     await env.DB.batch([
       env.DB.prepare("delete from certificate_versions where certificate_id = ?").bind(certificate.id),
@@ -133,9 +107,9 @@ describe("inv 6: a job whose holder is gone", () => {
       ).bind(job_id),
     ]);
     await resumeJobs(contextAhead(0), null);
-    expect(await job(job_id)).toMatchObject({ status: "Completed", version_id });
+    expect(await certificates.job(job_id)).toMatchObject({ status: "Completed", version_id });
     expect(await version(certificate.id)).toMatchObject({ id: version_id, serial_number });
-    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
   });
 
   it("fails with the ledger's own words when the CA signs no more", async () => {
@@ -144,88 +118,97 @@ describe("inv 6: a job whose holder is gone", () => {
       type: "GenericCA",
       config: { ca_common_name: "Ending" },
     });
-    const certificate = await record({ issuer_id: issuer.id });
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record({ issuer_id: issuer.id });
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     await (await ledgerOfCa(String(issuer.id))).retire("retiring");
     await resumeJobs(contextAhead(61), null);
-    expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringMatching(/retiring/) });
-    expect(await read(certificate.id)).toMatchObject({ status: "Failed" });
+    expect(await certificates.job(job_id)).toMatchObject({
+      status: "Failed",
+      last_error: expect.stringMatching(/retiring/),
+    });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Failed" });
     expect(await auditCount("job.failed", job_id)).toBe(1);
   });
 });
 
 describe("a job that cannot be signed", () => {
   it("ends after a day of trying, and its certificate is not left behind it", async () => {
-    const certificate = await record();
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record();
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     await env.DB.prepare("update jobs set last_error = 'ledger gone' where id = ?").bind(job_id).run();
     await resumeJobs(contextAhead(DAY + 60), null);
-    expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringContaining("ledger gone") });
-    expect(await read(certificate.id)).toMatchObject({ status: "Failed" });
+    expect(await certificates.job(job_id)).toMatchObject({
+      status: "Failed",
+      last_error: expect.stringContaining("ledger gone"),
+    });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Failed" });
   });
 });
 
 describe("a job that nobody answers", () => {
   it("fails after a day, and the certificate shows what it has", async () => {
-    const never = await record();
-    const neverJob = await trigger(never.id);
-    const before = await record();
-    await issue(before);
-    const beforeJob = await trigger(before.id);
+    const never = await certificates.record();
+    const neverJob = (await certificates.trigger(never.id)).job_id;
+    const before = await certificates.record();
+    await certificates.issue(before);
+    const beforeJob = (await certificates.trigger(before.id)).job_id;
     await expireJobs(contextAhead(DAY - 60), null);
-    expect(await job(neverJob)).toMatchObject({ status: "AwaitingCSR" });
+    expect(await certificates.job(neverJob)).toMatchObject({ status: "AwaitingCSR" });
     await expireJobs(contextAhead(DAY + 1), null);
-    expect(await job(neverJob)).toMatchObject({ status: "Failed", last_error: expect.stringContaining("24 hours") });
-    expect(await read(never.id)).toMatchObject({ status: "Failed", expires_at: null });
-    expect(await job(beforeJob)).toMatchObject({ status: "Failed" });
-    expect(await read(before.id)).toMatchObject({ status: "Active" });
+    expect(await certificates.job(neverJob)).toMatchObject({
+      status: "Failed",
+      last_error: expect.stringContaining("24 hours"),
+    });
+    expect(await certificates.read(never.id)).toMatchObject({ status: "Failed", expires_at: null });
+    expect(await certificates.job(beforeJob)).toMatchObject({ status: "Failed" });
+    expect(await certificates.read(before.id)).toMatchObject({ status: "Active" });
     const late = await submit(neverJob, never.common_name);
     expect(late.status).toBe(409);
-    await issue(never);
-    expect(await read(never.id)).toMatchObject({ status: "Active" });
+    await certificates.issue(never);
+    expect(await certificates.read(never.id)).toMatchObject({ status: "Active" });
   });
 });
 
 describe("time", () => {
   it("makes a certificate Expiring within its policy's window, then Expired; one never issued neither", async () => {
-    const certificate = await record();
-    const pending = await record();
-    await issue(certificate);
+    const certificate = await certificates.record();
+    const pending = await certificates.record();
+    await certificates.issue(certificate);
     const days = async (count: number) => {
       await refreshCertificates(contextAhead(count * DAY), null);
-      return (await read(certificate.id)).status;
+      return (await certificates.read(certificate.id)).status;
     };
     expect(await days(59)).toBe("Active");
     expect(await days(61)).toBe("Expiring");
     expect(await days(61)).toBe("Expiring");
     expect(await days(91)).toBe("Expired");
     expect(await auditCount("certificate.status", certificate.id)).toBe(2);
-    expect(await read(pending.id)).toMatchObject({ status: "Pending", expires_at: null });
+    expect(await certificates.read(pending.id)).toMatchObject({ status: "Pending", expires_at: null });
   });
 
   it("shows that a certificate expired behind a renewal that goes on", async () => {
-    const certificate = await record();
-    await issue(certificate);
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record();
+    await certificates.issue(certificate);
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await refreshCertificates(contextAhead(80 * DAY), null);
-    expect(await read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
     await refreshCertificates(contextAhead(91 * DAY), null);
-    expect(await read(certificate.id)).toMatchObject({ status: "Expired" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Expired" });
     expect((await submit(job_id, certificate.common_name)).status).toBe(202);
-    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
   });
 
   it("begins the window of a short life at its last third", async () => {
     const profile = await fleet.admin.create("/api/v1/profiles", { name: "Nine hours", max_ttl_seconds: 9 * 3600 });
-    const certificate = await record({ certificate_profile_id: profile.id });
-    await issue(certificate);
-    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    const certificate = await certificates.record({ certificate_profile_id: profile.id });
+    await certificates.issue(certificate);
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
     await refreshCertificates(contextAhead(5 * 3600), null);
-    expect(await read(certificate.id)).toMatchObject({ status: "Active" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
     await refreshCertificates(contextAhead(7 * 3600), null);
-    expect(await read(certificate.id)).toMatchObject({ status: "Expiring" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Expiring" });
   });
 });
 
@@ -260,52 +243,55 @@ describe("revocation and issuance", () => {
   }
 
   it("inv 6: what the ledger hands over late or again changes nothing, also after a revocation", async () => {
-    const certificate = await record();
-    await issue(certificate);
+    const certificate = await certificates.record();
+    await certificates.issue(certificate);
     const issued = await handedOver(certificate.id);
-    const before = await read(certificate.id);
+    const before = await certificates.read(certificate.id);
     expect(await settleOutbox(contextAhead(), [issued, issued])).toEqual([factOf(issued), factOf(issued)]);
     const { updated_at: _, ...same } = before;
-    expect(await read(certificate.id)).toMatchObject(same);
+    expect(await certificates.read(certificate.id)).toMatchObject(same);
     expect(await auditCount("certificate.issue", certificate.id)).toBe(1);
 
-    expect((await revoke(certificate.id, "superseded")).status).toBe(200);
+    expect((await certificates.revoke(certificate.id, "superseded")).status).toBe(200);
     const settle = { key_algorithm: "ECDSA", key_size: 256 };
     await settleIssuance(contextAhead(), await certified({ ...issued, settle }));
-    expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "superseded" });
+    expect(await certificates.read(certificate.id)).toMatchObject({
+      status: "Revoked",
+      revocation_reason: "superseded",
+    });
     expect(await version(certificate.id)).toMatchObject({ revocation_reason: "superseded" });
   });
 
   it("inv 4: what is being signed while the certificate is revoked is revoked as well", async () => {
-    const certificate = await record();
-    await issue(certificate);
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record();
+    await certificates.issue(certificate);
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
-    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(200);
     await resumeJobs(contextAhead(61), null);
-    expect(await job(job_id)).toMatchObject({ status: "Completed" });
-    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+    expect(await certificates.job(job_id)).toMatchObject({ status: "Completed" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
     const { ca_id, serial_number, revoked_at } = await version(certificate.id);
     expect(revoked_at).not.toBeNull();
     expect(await (await ledgerOfCa(ca_id)).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
   });
 
   it("inv 4: revoking while the first one is being signed is to be repeated, and then revokes it", async () => {
-    const certificate = await record();
-    const job_id = await trigger(certificate.id);
-    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(404);
+    const certificate = await certificates.record();
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
+    expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(404);
     await takenAndLeft(certificate, job_id);
-    const early = await revoke(certificate.id, "keyCompromise");
+    const early = await certificates.revoke(certificate.id, "keyCompromise");
     expect(early).toMatchObject({ status: 503, body: { error: "issuance_in_progress" } });
     expect(early.headers.get("Retry-After")).toBe("2");
     await resumeJobs(contextAhead(61), null);
-    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
-    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+    expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
   });
 
   it("inv 4: what was signed under an issuer that the record has left since is revoked as well", async () => {
-    const certificate = await record();
-    const job_id = await trigger(certificate.id);
+    const certificate = await certificates.record();
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     const ctx = contextAhead();
     const { approved, csr_pem } = (await findJob(ctx, job_id)) ?? {};
@@ -318,24 +304,28 @@ describe("revocation and issuance", () => {
     const { id } = await fleet.admin.create("/api/v1/issuers", { name: "Moved To", type: "GenericCA" });
     const moved = await fleet.admin.put(`/api/v1/certificates/${certificate.id}`, { issuer_id: id });
     expect(moved.status, JSON.stringify(moved.body)).toBe(200);
-    expect(await revoke(certificate.id, "keyCompromise")).toMatchObject({ status: 200 });
+    expect(await certificates.revoke(certificate.id, "keyCompromise")).toMatchObject({ status: 200 });
     expect(await (await ledgerOfCa(ca.ca_id)).lookup([serial])).toMatchObject([{ status: "revoked" }]);
   });
 
   it("a job from before a revocation takes no CSR; a new renewal heals the certificate", async () => {
-    const certificate = await record();
-    const { version_id } = await issue(certificate);
-    const old = await trigger(certificate.id);
-    expect((await revoke(certificate.id, "superseded")).status).toBe(200);
-    expect(await read(certificate.id)).toMatchObject({ status: "Revoked" });
+    const certificate = await certificates.record();
+    const { version_id } = await certificates.issue(certificate);
+    const old = (await certificates.trigger(certificate.id)).job_id;
+    expect((await certificates.revoke(certificate.id, "superseded")).status).toBe(200);
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
     const refused = await submit(old, certificate.common_name);
     expect(refused.status).toBe(409);
     expect(refused.body).toMatchObject({ error: "certificate_revoked" });
-    const job_id = await trigger(certificate.id);
-    expect(await job(old)).toMatchObject({ status: "Cancelled" });
-    expect(await read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
+    const job_id = (await certificates.trigger(certificate.id)).job_id;
+    expect(await certificates.job(old)).toMatchObject({ status: "Cancelled" });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "RenewalInProgress" });
     expect((await submit(job_id, certificate.common_name)).status).toBe(202);
-    expect(await read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null, revocation_reason: null });
+    expect(await certificates.read(certificate.id)).toMatchObject({
+      status: "Active",
+      revoked_at: null,
+      revocation_reason: null,
+    });
     const versions = await fleet.admin.get<{ data: Record<string, unknown>[] }>(
       `/api/v1/certificates/${certificate.id}/versions`,
     );
@@ -346,22 +336,25 @@ describe("revocation and issuance", () => {
   });
 
   it("what is told late of a revocation before the renewal marks its version and leaves the certificate Active", async () => {
-    const certificate = await record();
-    await issue(certificate);
+    const certificate = await certificates.record();
+    await certificates.issue(certificate);
     const old = await version(certificate.id);
     // Its ledger revoked it and whoever asked was gone before the inventory knew.
     const ledger = await ledgerOfCa(old.ca_id);
     const told = await ledger.revoke([old.serial_number], "superseded");
     if (!told.ok) throw new Error(told.message);
-    await issue(certificate);
+    await certificates.issue(certificate);
     await env.DB.prepare("update certificate_versions set created_at = ? where certificate_id = ? and id <> ?")
       .bind(new Date(Date.now() + 2_000).toISOString(), certificate.id, old.id)
       .run();
     const entries = told.entries.map((entry) => ({ ...entry, issuer_id: old.issuer_id, changed: false }));
     await writeRevocation(contextAhead(3), certificate.id, entries, []);
-    expect(await read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null });
+    expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active", revoked_at: null });
     expect(await versionRevocations(certificate.id)).toEqual([null, "superseded"]);
-    expect((await revoke(certificate.id, "keyCompromise")).status).toBe(200);
-    expect(await read(certificate.id)).toMatchObject({ status: "Revoked", revocation_reason: "keyCompromise" });
+    expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(200);
+    expect(await certificates.read(certificate.id)).toMatchObject({
+      status: "Revoked",
+      revocation_reason: "keyCompromise",
+    });
   });
 });

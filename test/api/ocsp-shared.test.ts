@@ -4,12 +4,12 @@ import { type Ledger, ledgerOf, type ResponderMaterial, type SerialStatus } from
 import type { PublicContext } from "../../src/authority/local/public/context.ts";
 import { answerPublicPki } from "../../src/authority/local/public/respond.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
-import { generateKeyPair } from "../../src/pki/keys.ts";
 import { buildCertId, buildOcspRequest, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import type { LogFields } from "../../src/platform/log.ts";
 import { makeContext } from "../../worker/context.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { issueLeaf } from "../support/ledgers.ts";
 
 /** What OCSP requests of one isolate share are values: none waits for what another one asked its ledger. */
 
@@ -42,20 +42,7 @@ beforeEach(async () => {
     .first<{ ledger_id: string; name_hash_sha1: string; key_hash_sha1: string }>();
   if (!ca) throw new Error("no CA");
   ledger = ledgerOf({ bindings }, ca.ledger_id);
-  const [issued] = await ledger.issue([
-    {
-      request_id: "job-1",
-      certificate_id: "mc-1",
-      subject: { common_name: "leaf.test" },
-      sans: [{ type: "dns", value: "leaf.test" }],
-      spki: (await generateKeyPair("ECDSA-P256")).spki,
-      ekus: ["serverAuth"],
-      must_staple: false,
-      ttl_seconds: 30 * 86_400,
-      settle: {},
-    },
-  ]);
-  if (!issued?.ok) throw new Error("not issued");
+  const issued = await issueLeaf(ledger, "1", { ttl_seconds: 30 * 86_400 });
   serial = issued.serial;
   certId = buildCertId("sha1", fromHex(ca.name_hash_sha1), fromHex(ca.key_hash_sha1), serial);
 });

@@ -4,11 +4,12 @@ import { type Issued, type Ledger, ledgerOf } from "../../src/authority/ledger.t
 import { type Bytes, digest, fromHex, toBase64, toHex } from "../../src/pki/bytes.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { context, integer, octetString, oid, sequence } from "../../src/pki/der.ts";
-import { generateKeyPair, verify } from "../../src/pki/keys.ts";
+import { verify } from "../../src/pki/keys.ts";
 import { buildCertId, buildOcspRequest, type CertIdHash, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import { decodePem } from "../../src/pki/pem.ts";
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
+import { issueLeaf } from "../support/ledgers.ts";
 
 const bindings = env as unknown as Bindings;
 const NONCE = oid("1.3.6.1.5.5.7.48.1.2");
@@ -34,7 +35,7 @@ beforeAll(async () => {
   issuer = (await api.create<{ id: string }>("/api/v1/issuers", { name: "Public", type: "GenericCA" })).id;
   ca = await rowOf(issuer);
   ledger = ledgerOf({ bindings }, ca.ledger_id);
-  [good, bad] = [await leaf(ledger, "mc-good"), await leaf(ledger, "mc-bad")];
+  [good, bad] = [await issueLeaf(ledger, "good"), await issueLeaf(ledger, "bad")];
   await ledger.revoke([bad.serial], "keyCompromise");
 });
 
@@ -44,25 +45,6 @@ async function rowOf(caId: string): Promise<CaRow> {
     .first<CaRow>();
   if (!row) throw new Error("no CA");
   return row;
-}
-
-async function leaf(of: Ledger, certificate_id: string): Promise<Issued> {
-  const { spki } = await generateKeyPair("ECDSA-P256");
-  const [issued] = await of.issue([
-    {
-      request_id: `job-${certificate_id}`,
-      certificate_id,
-      subject: { common_name: "leaf.test" },
-      sans: [{ type: "dns", value: "leaf.test" }],
-      spki,
-      ekus: ["serverAuth"],
-      must_staple: false,
-      ttl_seconds: 86_400,
-      settle: {},
-    },
-  ]);
-  if (!issued?.ok) throw new Error(JSON.stringify(issued));
-  return issued;
 }
 
 function certId(serial: string, hash: CertIdHash = "sha1", of: CaRow = ca): Bytes {
@@ -81,6 +63,12 @@ async function statuses(response: Response) {
   const parsed = parseOcspResponse(new Uint8Array(await response.arrayBuffer()));
   if (!parsed.basic) return [parsed.status];
   return parsed.basic.responses.map((single) => single.status.type);
+}
+
+/** Serial and status of each single response: what was asked, and what is said of it. */
+async function about(response: Response) {
+  const { basic } = parseOcspResponse(new Uint8Array(await response.arrayBuffer()));
+  return (basic?.responses ?? []).map((single) => [single.certId.serial, single.status.type]);
 }
 
 function post(request: Bytes, headers: Record<string, string> = { "Content-Type": "application/ocsp-request" }) {
@@ -198,7 +186,7 @@ describe("OCSP", () => {
     const { id } = await api.create<{ id: string }>(`/api/v1/issuers/${issuer}/intermediates`, { name: "Below" });
     const below = await rowOf(id);
     const under = ledgerOf({ bindings }, below.ledger_id);
-    const [held, ended] = [await leaf(under, "mc-below-good"), await leaf(under, "mc-below-bad")];
+    const [held, ended] = [await issueLeaf(under, "below-good"), await issueLeaf(under, "below-bad")];
     await under.revoke([ended.serial], "superseded");
     const ids = [
       ...[
@@ -230,13 +218,19 @@ describe("OCSP", () => {
   });
 
   it("inv 4: under load each asker gets the answer to its own question", async () => {
-    const issued = await Promise.all(Array.from({ length: 40 }, (_, i) => leaf(ledger, `mc-load-${i}`)));
+    const issued = await Promise.all(Array.from({ length: 40 }, (_, i) => issueLeaf(ledger, `load-${i}`)));
     const half = issued.filter((_, i) => i % 2 === 0);
     await Promise.all(half.map((one) => ledger.revoke([one.serial], "superseded")));
-    const answers = await Promise.all(
-      issued.map(async (one) => (await statuses(await post(buildOcspRequest([certId(one.serial)]))))[0]),
-    );
-    expect(answers).toEqual(issued.map((_, i) => (i % 2 === 0 ? "revoked" : "good")));
+    const truth = issued.map((one, i) => [one.serial, i % 2 === 0 ? "revoked" : "good"]);
+    const several = issued.slice(0, 8).map((one) => certId(one.serial));
+    const [posted, got, named, together] = await Promise.all([
+      Promise.all(issued.map(async (one) => about(await post(buildOcspRequest([certId(one.serial)]))))),
+      Promise.all(issued.map(async (one) => about(await get(buildOcspRequest([certId(one.serial)]))))),
+      Promise.all(issued.map(async (one) => about(await fetch(`ocsp/${issuer}/${one.serial}`)))),
+      about(await post(buildOcspRequest(several))),
+    ]);
+    for (const answers of [posted, got, named]) expect(answers.flat()).toEqual(truth);
+    expect(together).toEqual(truth.slice(0, 8));
   });
 });
 

@@ -2,7 +2,8 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { BUILTIN_ROLES, PERMISSION_LIST } from "../../src/identity/permissions.ts";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith } from "../support/actors.ts";
-import { type Answer, administrator, auditCount, type Client } from "../support/api.ts";
+import { auditCount, type Client } from "../support/api.ts";
+import { Keys, told } from "../support/keys.ts";
 
 const ROLES = "/api/v1/auth/roles";
 
@@ -12,7 +13,6 @@ let otherProfile: string;
 let issuer: string;
 let n = 0;
 
-const told = ({ status, body }: Answer) => [status, body.error];
 const newRole = async (by = admin) => (await by.create(ROLES, { name: `role ${++n}` })).id ?? "";
 const permissionsOf = async (id: string) =>
   (await admin.get<{ permissions: Record<string, string>[] }>(`${ROLES}/${id}`)).body.permissions.map(
@@ -20,11 +20,7 @@ const permissionsOf = async (id: string) =>
   );
 
 beforeAll(async () => {
-  admin = await administrator();
-  profile = String((await admin.create("/api/v1/profiles", { name: "web" })).id);
-  otherProfile = String((await admin.create("/api/v1/profiles", { name: "mail" })).id);
-  const config = { ca_common_name: "Roles Root" };
-  issuer = String((await admin.create("/api/v1/issuers", { name: "roles", type: "GenericCA", config })).id);
+  ({ admin, profile, otherProfile, issuer } = await Keys.make());
 });
 
 describe("the catalogue", () => {

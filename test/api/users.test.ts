@@ -4,9 +4,10 @@ import { forgetActors } from "../../src/identity/actors.ts";
 import { openSession } from "../../src/identity/sessions/sessions.ts";
 import { userWork } from "../../src/identity/users.ts";
 import { actorWith, newActor, ofProfile, roleWith } from "../support/actors.ts";
-import { type Answer, administrator, auditCount, Client } from "../support/api.ts";
+import { administrator, auditCount, Client } from "../support/api.ts";
 import { Browser, context, newUser, signIn } from "../support/browser.ts";
 import { contextAhead } from "../support/context.ts";
+import { told } from "../support/keys.ts";
 import { perform } from "../support/work.ts";
 
 const KEYS = "/api/v1/auth/keys";
@@ -15,7 +16,6 @@ const ME = "/api/v1/auth/me";
 
 let admin: Client;
 
-const told = ({ status, body }: Answer) => [status, body.error];
 const deactivate = (id: string, by = admin) => by.delete(`${USERS}/${id}`);
 const reactivate = (id: string, by = admin) => by.post(`${USERS}/${id}/reactivate`);
 

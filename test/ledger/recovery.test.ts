@@ -1,9 +1,12 @@
 import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
+import { caOf, openCaKey } from "../../durable-objects/issuer/core.ts";
 import type { Issued } from "../../src/authority/ledger.ts";
 import { crlKey } from "../../src/authority/ledger-places.ts";
 import { factOf } from "../../src/authority/local/marks.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
+import { fromBase64url } from "../../src/platform/text.ts";
+import { holds } from "../support/holds.ts";
 import { BYTES, expectOk, inside, issueOne, leafRequest, ledgerById, newRoot, setClock } from "./support.ts";
 
 interface Row extends Record<string, SqlStorageValue> {
@@ -143,17 +146,45 @@ describe("the OCSP responder", () => {
   });
 });
 
+/** The private number of a P-256 key. */
+async function scalarOf(pkcs8: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const key = await crypto.subtle.importKey("pkcs8", pkcs8, { name: "ECDSA", namedCurve: "P-256" }, true, ["sign"]);
+  const { d } = (await crypto.subtle.exportKey("jwk", key)) as JsonWebKey;
+  return fromBase64url(d ?? "");
+}
+
 describe("keys", () => {
   it("inv 5: are sealed wherever they are stored, and no answer holds one", async () => {
     const { ledger, stub } = await newRoot();
-    const stored = await inside(stub, (_, state) => ({
-      ca: state.storage.sql.exec<{ sealed_key: string }>("select sealed_key from ca").one().sealed_key,
-      ocsp: state.storage.sql.exec<{ sealed_key: string }>("select sealed_key from responders").one().sealed_key,
-    }));
-    expect(stored.ca).toMatch(/^v1\.test\./);
-    expect(stored.ocsp).toMatch(/^v1\.test\./);
-    const answers = JSON.stringify([await ledger.describe(), await ledger.responder()]);
-    expect(answers).not.toContain(stored.ca);
+    const issued = await issueOne(ledger, "job-1");
+    const responder = expectOk(await ledger.responder());
+    const stored = await inside(stub, async ({ core }, state) => {
+      const ca = caOf(core);
+      if (!ca) throw new Error("no CA");
+      const { sql } = state.storage;
+      const rowsOf = (table: string) => sql.exec(`select * from "${table}"`).toArray();
+      const tables = sql.exec<{ name: string }>(
+        "select name from sqlite_master where type = 'table' and name not like '\\_%' escape '\\'",
+      );
+      return {
+        everything: tables.toArray().map(({ name }) => rowsOf(name)),
+        sealed: sql.exec<{ sealed_key: string }>("select sealed_key from ca").one().sealed_key,
+        ca: await scalarOf(await openCaKey(core, ca)),
+        ocsp: await scalarOf(await core.sealer.open(responder.sealed_key, responder.purpose)),
+      };
+    });
+    const answers = [issued, responder, await ledger.describe(), await ledger.lookup([issued.serial])];
+    // The search finds what is there: the CA's public key in its certificate, and the sealed key where it is stored.
+    const [root] = (await ledger.describe())?.chain ?? [];
+    expect(root && holds(answers, parseCertificate(root).publicKey.keyBits)).toBe(true);
+    expect(JSON.stringify(stored.everything)).toContain(stored.sealed);
+    expect(stored.sealed).toMatch(/^v1\.test\./);
+    expect(responder.sealed_key).toMatch(/^v1\.test\./);
+    for (const secret of [stored.ca, stored.ocsp]) {
+      expect(holds(stored.everything, secret)).toBe(false);
+      expect(holds(answers, secret)).toBe(false);
+    }
+    expect(JSON.stringify(answers)).not.toContain(stored.sealed);
   });
 });
 
