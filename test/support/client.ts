@@ -1,4 +1,5 @@
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { type Create, makeGround } from "./ground.ts";
 
 /** A small client of the API for end-to-end suites and the benchmark: JSON in and out, an error for what is not 2xx. */
 export interface Client {
@@ -66,26 +67,9 @@ export async function bootstrap(url: string, token: string): Promise<Client> {
 
 /** Makes a fleet of one agent; `name` keeps several apart on one server. */
 export async function makeFleet(admin: Client, name: string, issuerConfig: Json = {}): Promise<Fleet> {
-  const config = { ca_common_name: `${name} Root`, key_algorithm: "ECDSA-P256", ...issuerConfig };
-  const issuer = await admin.call("POST", "/api/v1/issuers", { id: `iss-${name}`, name, type: "GenericCA", config });
-  const team = await admin.call("POST", "/api/v1/teams", { name });
-  const owner = await admin.call("POST", "/api/v1/owners", { name, email: `${name}@example.com`, team_id: team.id });
-  const policy = await admin.call("POST", "/api/v1/renewal-policies", { name });
-  const agent = await admin.call("POST", "/api/v1/agents", { name, hostname: `${name}.example.com` });
-  const target = await admin.call("POST", "/api/v1/targets", { name, type: "NGINX", agent_id: agent.id, config: {} });
-  return {
-    admin,
-    agent: admin.as(String(agent.api_key)),
-    agentId: String(agent.id),
-    issuerId: String(issuer.id),
-    record: {
-      owner_id: owner.id,
-      team_id: team.id,
-      issuer_id: issuer.id,
-      renewal_policy_id: policy.id,
-      target_ids: [target.id],
-    },
-  };
+  const create: Create = (path, body) => admin.call("POST", path, body);
+  const { agentKey, agentId, issuerId, targetId, record } = await makeGround(create, name, issuerConfig);
+  return { admin, agent: admin.as(agentKey), agentId, issuerId, record: { ...record, target_ids: [targetId] } };
 }
 
 /** A certificate record for one name, and a job for its first certificate. */

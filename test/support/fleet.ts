@@ -1,42 +1,17 @@
 import { administrator, Client } from "./api.ts";
 import { makeCsr } from "./csr.ts";
+import { type Ground, makeGround } from "./ground.ts";
 
-export interface Fleet {
+export interface Fleet extends Omit<Ground, "agentKey"> {
   readonly admin: Client;
   readonly agent: Client;
-  readonly agentId: string;
-  readonly targetId: string;
-  readonly issuerId: string;
-  /** What a certificate record needs besides its names. */
-  readonly record: Readonly<Record<string, string>>;
 }
 
-/** Administrator, issuer, team, owner, renewal policy, and an agent with its target. */
+/** An administrator and everything around certificates. */
 export async function makeFleet(): Promise<Fleet> {
   const admin = await administrator();
-  const issuer = await admin.create("/api/v1/issuers", {
-    name: "Test CA",
-    type: "GenericCA",
-    config: { ca_common_name: "Test Root", key_algorithm: "ECDSA-P256" },
-  });
-  const team = await admin.create("/api/v1/teams", { name: "Web" });
-  const owner = await admin.create("/api/v1/owners", { name: "Alice", team_id: team.id });
-  const policy = await admin.create("/api/v1/renewal-policies", { name: "Standard" });
-  const { agent, agentId } = await addAgent(admin, "web-1");
-  const target = await admin.create("/api/v1/targets", { name: "nginx", type: "NGINX", agent_id: agentId });
-  return {
-    admin,
-    agent,
-    agentId,
-    targetId: String(target.id),
-    issuerId: String(issuer.id),
-    record: {
-      issuer_id: String(issuer.id),
-      team_id: String(team.id),
-      owner_id: String(owner.id),
-      renewal_policy_id: String(policy.id),
-    },
-  };
+  const { agentKey, ...ground } = await makeGround((path, body) => admin.create(path, body), "fleet");
+  return { admin, agent: new Client(agentKey), ...ground };
 }
 
 /** An agent and a client that holds its key. */
