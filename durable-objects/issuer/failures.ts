@@ -1,4 +1,5 @@
 import { describeError } from "../../src/platform/log.ts";
+import { pauseAfter } from "../../src/platform/work/policy.ts";
 import { type Core, nowOf } from "./core.ts";
 import { first, numberOf } from "./storage.ts";
 
@@ -38,7 +39,7 @@ export function failed(core: Core, task: Task, error: unknown): void {
     now,
     text,
   );
-  const wait = Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempts - 1, 10), LAST_RETRY_MS);
+  const wait = pauseAfter(attempts, { first: FIRST_RETRY_MS, longest: LAST_RETRY_MS });
   core.sql.exec("update failures set next_at = ? where task = ?", now + wait, task);
   core.log.error("ledger.failed", { task, attempts, error: text });
 }

@@ -1,4 +1,5 @@
 import { describeError } from "../../src/platform/log.ts";
+import { type Policy, pauseAfter } from "../../src/platform/work/policy.ts";
 import { type Core, caOf, nowOf, wakeAt } from "./core.ts";
 import { acknowledge, type EntryRow, issuedOf, SETTLE_AFTER_MS } from "./entries.ts";
 import { attempt, failed, retryAt, succeeded } from "./failures.ts";
@@ -8,7 +9,7 @@ import { numberOf } from "./storage.ts";
 /** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
 
 const BATCH = 100;
-const LAST_HAND_OVER_MS = 3_600_000;
+const HAND_OVER: Policy = { first: SETTLE_AFTER_MS, longest: 3_600_000 };
 
 /** What was acknowledged and is missing all the same goes the way of what never was. */
 export function handOverAgain(core: Core, requestIds: readonly string[]): void {
@@ -81,13 +82,15 @@ export async function settleDue(core: Core): Promise<void> {
 
 /** What was not taken of these comes again later: after 5, 10, 20, ... seconds, after an hour at most. */
 function postpone(core: Core, ids: string): void {
-  core.sql.exec(
-    `update entries set settle_tries = settle_tries + 1,
-       settle_at = ? - ${SETTLE_AFTER_MS} + min(${LAST_HAND_OVER_MS}, ${SETTLE_AFTER_MS} << min(settle_tries, 20))
-     where cursor in (select value from json_each(?)) and acknowledged = 0`,
-    nowOf(core),
-    ids,
-  );
+  const query =
+    "select cursor, settle_tries from entries where cursor in (select value from json_each(?)) and acknowledged = 0";
+  for (const { cursor, settle_tries } of core.sql
+    .exec<{ cursor: number; settle_tries: number }>(query, ids)
+    .toArray()) {
+    const tries = settle_tries + 1;
+    const settle_at = nowOf(core) - SETTLE_AFTER_MS + pauseAfter(tries, HAND_OVER);
+    core.sql.exec("update entries set settle_tries = ?, settle_at = ? where cursor = ?", tries, settle_at, cursor);
+  }
   const left = numberOf(core.sql, "select count(*) from entries where acknowledged = 0 and settle_tries > 0");
   if (left === 0) succeeded(core, "outbox");
   else failed(core, "outbox", new Error(`the inventory does not take over ${left} entries; the log says why`));
