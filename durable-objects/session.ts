@@ -1,14 +1,21 @@
 import { DurableObject } from "cloudflare:workers";
-import type { LiveSession, NewSession, Opened, SessionRow, SessionStore } from "../src/identity/sessions/store.ts";
+import type {
+  Held,
+  LiveSession,
+  NewSession,
+  Opened,
+  SessionRow,
+  SessionStore,
+} from "../src/identity/sessions/store.ts";
 import type { ActorType } from "../src/platform/context.ts";
 
 /**
  * All sessions of one actor: what a cookie names holds while its row is here.
  *
  * Protocol: the object is the actor's shard (`shardOf` of src/identity/sessions/store.ts), so every request that shows one of
- * its sessions meets this one object. Every method is one synchronous step over its SQLite tables, and the row is all there is
- * (nothing is remembered beside it): a session that `revoke` has deleted is unknown to the very next `touch`, and of callers
- * that race one is first. The caller's clock decides what holds; the alarm, on the object's own clock, only removes what has
+ * its sessions meets this one object. Every method is one synchronous step over its SQLite tables: a session that `revoke` has
+ * deleted is unknown to the very next `touch`, and of callers that race one is first. Rows that were read stay in memory until a
+ * method changes any, in the same step; nobody else writes them. The caller's clock decides what holds; the alarm, on the object's own clock, only removes what has
  * reached its absolute end, and the whole storage with the last row.
  *
  * `touch` writes only when `last_seen_at` is older than 30 seconds or a twentieth of the idle time, whichever is less: an idle
@@ -21,6 +28,9 @@ export class Session extends DurableObject implements SessionStore {
   /** The clock of the alarm; tests set it. */
   now: () => number = Date.now;
   #made: boolean;
+  /** Rows as they are in the tables; emptied by each method that changes more than one row's `last_seen_at`. */
+  readonly #rows = new Map<string, StoredRow>();
+  #actor: ActorRow | null = null;
 
   constructor(state: DurableObjectState, env: never) {
     super(state, env);
@@ -32,6 +42,7 @@ export class Session extends DurableObject implements SessionStore {
 
   async open(session: NewSession): Promise<Opened> {
     this.#make();
+    this.#forget();
     const { sql } = this.ctx.storage;
     sql.exec(
       "insert or ignore into actor (one, id, type, csrf_generation) values (1, ?, ?, 0)",
@@ -64,13 +75,16 @@ export class Session extends DurableObject implements SessionStore {
     return { csrf_generation, displaced };
   }
 
-  async touch(id: string, now: number): Promise<LiveSession | null> {
+  async touch(id: string, now: number): Promise<Held | null> {
     const row = this.#live(id, now);
     if (row === null) return null;
     const every = Math.min(WRITE_MS, row.idle_ms / WRITES_AN_IDLE_TIME);
-    if (now - row.last_seen_at < every) return this.#described(row);
-    this.ctx.storage.sql.exec("update session set last_seen_at = ? where id = ?", now, id);
-    return this.#described({ ...row, last_seen_at: now });
+    if (now - row.last_seen_at >= every) {
+      this.ctx.storage.sql.exec("update session set last_seen_at = ? where id = ?", now, id);
+      this.#rows.set(id, { ...row, last_seen_at: now });
+    }
+    const { actor_id, actor_type, csrf_generation } = this.#described(row);
+    return { actor_id, actor_type, csrf_generation, absolute_expires_at: row.absolute_expires_at };
   }
 
   async find(id: string, now: number): Promise<LiveSession | null> {
@@ -89,11 +103,13 @@ export class Session extends DurableObject implements SessionStore {
   async revoke(id: string, now: number): Promise<boolean> {
     const held = this.#live(id, now) !== null;
     if (held) this.ctx.storage.sql.exec("delete from session where id = ?", id);
+    this.#forget();
     return held;
   }
 
   async revokeAll(now: number, except: string | null): Promise<number> {
     if (!this.#made) return 0;
+    this.#forget();
     const gone = this.ctx.storage.sql
       .exec<StoredRow>("delete from session where id is not ? returning *", except)
       .toArray();
@@ -101,11 +117,13 @@ export class Session extends DurableObject implements SessionStore {
   }
 
   async rotateCsrf(): Promise<void> {
+    this.#forget();
     if (this.#made) this.ctx.storage.sql.exec("update actor set csrf_generation = csrf_generation + 1");
   }
 
   override async alarm(): Promise<void> {
     if (!this.#made) return;
+    this.#forget();
     const { sql } = this.ctx.storage;
     sql.exec("delete from session where absolute_expires_at <= ?", this.now());
     const { next } = sql.exec<{ next: number | null }>("select min(absolute_expires_at) as next from session").one();
@@ -120,20 +138,26 @@ export class Session extends DurableObject implements SessionStore {
 
   #live(id: string, now: number): StoredRow | null {
     if (!this.#made) return null;
-    const [row] = this.ctx.storage.sql
-      .exec<StoredRow>(`select * from session where id = ? and ${LIVE}`, id, now, now)
-      .toArray();
-    return row ?? null;
+    const known = this.#rows.get(id) ?? this.#read(id);
+    return known && holds(known, now) ? known : null;
+  }
+
+  #read(id: string): StoredRow | null {
+    const [row] = this.ctx.storage.sql.exec<StoredRow>("select * from session where id = ?", id).toArray();
+    if (!row) return null;
+    this.#rows.set(id, row);
+    return row;
   }
 
   #described(row: StoredRow): LiveSession {
-    const actor = this.ctx.storage.sql.exec<ActorRow>("select * from actor").one();
-    return {
-      ...publicRow(row),
-      actor_id: actor.id,
-      actor_type: actor.type as ActorType,
-      csrf_generation: actor.csrf_generation,
-    };
+    this.#actor ??= this.ctx.storage.sql.exec<ActorRow>("select * from actor").one();
+    const { id, type, csrf_generation } = this.#actor;
+    return { ...publicRow(row), actor_id: id, actor_type: type as ActorType, csrf_generation };
+  }
+
+  #forget(): void {
+    this.#rows.clear();
+    this.#actor = null;
   }
 
   #make(): void {

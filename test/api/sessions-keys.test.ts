@@ -187,7 +187,8 @@ describe("the object of an actor's sessions", () => {
     expect(await stub.find("ses-idle", HOUR - 1)).toMatchObject({ idle_expires_at: HOUR, last_seen_at: 0 });
     expect(await stub.touch("ses-idle", HOUR)).toBeNull();
     await stub.open(session("ses-absolute", { idle_ms: 24 * HOUR }));
-    expect(await stub.touch("ses-absolute", 8 * HOUR - 1)).toMatchObject({ idle_expires_at: 8 * HOUR });
+    expect(await stub.touch("ses-absolute", 8 * HOUR - 1)).toMatchObject({ absolute_expires_at: 8 * HOUR });
+    expect(await stub.find("ses-absolute", 8 * HOUR - 1)).toMatchObject({ idle_expires_at: 8 * HOUR });
     expect(await stub.touch("ses-absolute", 8 * HOUR)).toBeNull();
     expect(await stub.revoke("ses-absolute", 8 * HOUR)).toBe(false);
   });

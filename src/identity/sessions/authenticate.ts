@@ -3,7 +3,7 @@ import { AppError } from "../../platform/errors.ts";
 import { constantTimeEqual } from "../../platform/text.ts";
 import { actorOfUser } from "../actors.ts";
 import { type ActorRef, actorWith, grantsOf } from "../grants.ts";
-import { CSRF_COOKIE, csrfCookie, csrfToken, readCookie, SESSION_COOKIE, verifySessionCookie } from "./cookie.ts";
+import { CSRF_COOKIE, csrfCookie, readCookie, SESSION_COOKIE, tokenOf, verifySessionCookie } from "./cookie.ts";
 import { sessionStore } from "./store.ts";
 
 /** The header in which a page proves that it could read the CSRF cookie. */
@@ -39,16 +39,16 @@ export async function authenticateSession(ctx: LookupContext, request: Request):
   const actor = await actorOf(ctx, { id: session.actor_id, type: session.actor_type });
   if (!actor) return null;
 
-  const token = await csrfToken(signed.key, session.id, session.csrf_generation);
+  const token = await tokenOf(signed, session.csrf_generation);
   const shown = readCookie(request, CSRF_COOKIE);
   const cookies = shown === token ? [] : [csrfCookie(ctx, token, session.absolute_expires_at)];
   if (!isSafe) {
     if (isCrossSite(ctx, request)) throw csrfFailed("this request comes from another site", actor, token, cookies);
     if (!constantTimeEqual(request.headers.get(CSRF_HEADER) ?? "", token))
       throw csrfFailed(`${CSRF_HEADER}: must be the value of the cookie ${CSRF_COOKIE}`, actor, token, cookies);
-    if (!(await touch(session.id))) return null;
+    if (!(await touch(signed.session_id))) return null;
   }
-  return { actor, session_id: session.id, cookies, csrf_token: token };
+  return { actor, session_id: signed.session_id, cookies, csrf_token: token };
 }
 
 const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);

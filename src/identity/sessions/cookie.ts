@@ -70,7 +70,16 @@ export interface SignedSession {
   readonly session_id: string;
   readonly shard: string;
   readonly key: SigningKey;
+  /** The CSRF token that was asked for last. */
+  csrf: { readonly generation: number; readonly token: string } | null;
 }
+
+/**
+ * Cookies whose signature was found right, by the cookie: a signature that was right stays so for as long as its key verifies.
+ * Whether the session still holds is another question, which its object is asked each time. Emptied when full.
+ */
+const verified = new Map<string, SignedSession>();
+const MAX_VERIFIED = 4_096;
 
 /** What a session cookie says, if we signed it with a key that still verifies; null else. */
 export async function verifySessionCookie(ctx: LookupContext, value: string): Promise<SignedSession | null> {
@@ -81,8 +90,22 @@ export async function verifySessionCookie(ctx: LookupContext, value: string): Pr
     return null;
   const key = await verifyingKey(ctx, key_id);
   if (!key) return null;
+  const before = verified.get(value);
+  if (before?.key === key) return before;
   const expected = await sign(key, signedText(session_id, key_id));
-  return constantTimeEqual(mac, expected) ? { session_id, shard, key } : null;
+  if (!constantTimeEqual(mac, expected)) return null;
+  if (verified.size >= MAX_VERIFIED) verified.clear();
+  const signed = { session_id, shard, key, csrf: null };
+  verified.set(value, signed);
+  return signed;
+}
+
+/** The CSRF token of the session of a cookie that was verified. */
+export async function tokenOf(signed: SignedSession, generation: number): Promise<string> {
+  if (signed.csrf?.generation === generation) return signed.csrf.token;
+  const token = await csrfToken(signed.key, signed.session_id, generation);
+  signed.csrf = { generation, token };
+  return token;
 }
 
 /** The CSRF token of a session: derived, so that nothing secret is stored; another one after each rotation. */

@@ -23,13 +23,16 @@ export interface NewSession {
   readonly now: number;
 }
 
-/** A session that holds now, with what its CSRF token is derived from. */
-export interface LiveSession extends SessionRow {
+/** What a request must know of its session, which holds now. */
+export interface Held {
   readonly actor_id: string;
   readonly actor_type: ActorType;
-  /** Raised by each rotation of the actor's CSRF tokens. */
+  /** What the CSRF token is derived from: raised by each rotation of the actor's tokens. */
   readonly csrf_generation: number;
+  readonly absolute_expires_at: number;
 }
+
+export interface LiveSession extends SessionRow, Held {}
 
 export interface Opened {
   readonly csrf_generation: number;
@@ -41,7 +44,7 @@ export interface Opened {
 export interface SessionStore {
   open(session: NewSession): Promise<Opened>;
   /** The session, its idle time pushed on; null when unknown, revoked, idle too long or at its absolute end. */
-  touch(id: string, now: number): Promise<LiveSession | null>;
+  touch(id: string, now: number): Promise<Held | null>;
   /** The session as it stands, its idle time left alone; null when it does not hold. */
   find(id: string, now: number): Promise<LiveSession | null>;
   /** Those that hold, the newest first. */
