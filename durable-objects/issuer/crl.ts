@@ -1,5 +1,6 @@
 import type { CrlState } from "../../src/authority/ledger.ts";
 import { crlKey, listModified, wholeSecond } from "../../src/authority/ledger-places.ts";
+import { listsChanged } from "../../src/authority/ledger-publications.ts";
 import type { Bytes } from "../../src/pki/bytes.ts";
 import { type CrlParameters, checkedCrl, crlChunks, crlLength, planCrl, signCrl } from "../../src/pki/crl.ts";
 import { importStreamSigner } from "../../src/pki/keys.ts";
@@ -114,6 +115,7 @@ async function publish(core: Core, ca: CaRow, shard: number): Promise<void> {
       },
     });
     const [written, done] = await Promise.allSettled([write(chunks, pipe.writable), put]);
+    listsChanged();
     if (written.status === "rejected") throw written.reason;
     if (done.status === "rejected") throw done.reason;
     if (done.value === null) throw new Error("another list was published meanwhile");

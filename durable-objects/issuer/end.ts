@@ -1,5 +1,6 @@
 import type { LedgerEnd } from "../../src/authority/ledger.ts";
 import { crlPrefix, importPrefix } from "../../src/authority/ledger-places.ts";
+import { listsChanged } from "../../src/authority/ledger-publications.ts";
 import { retire } from "./ca.ts";
 import { type Core, caOf, ledgerIdOf, nowOf, refuse } from "./core.ts";
 import { iso } from "./entries.ts";
@@ -53,5 +54,6 @@ async function deleteBelow(core: Core, prefix: string): Promise<void> {
     const { objects } = await core.bytes.list({ prefix });
     if (objects.length === 0) return;
     await core.bytes.delete(objects.map((object) => object.key));
+    listsChanged();
   }
 }

@@ -7,8 +7,9 @@ const ALPHABET = "0123456789abcdefghijklmnopqrstuv";
 
 /** `prefix` and 26 characters of base 32: 130 random bits. */
 export function randomId(random: Random, prefix: string): string {
+  const bytes = random.bytes(26);
   let text = prefix;
-  for (const byte of random.bytes(26)) text += ALPHABET[byte & 31];
+  for (let at = 0; at < bytes.length; at++) text += ALPHABET[(bytes[at] ?? 0) & 31];
   return text;
 }
 

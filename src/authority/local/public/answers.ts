@@ -25,8 +25,8 @@ export interface OcspAnswer {
   readonly asked: Asked | null;
 }
 
-/** How long an isolate repeats an answer after it asked the ledger: so late can a revocation show (docs/revocation.md). */
-const REPEAT_MS = 2_000;
+/** How long an isolate repeats an answer after it asked for what is so: so late can a revocation show (docs/revocation.md). */
+export const REPEAT_MS = 2_000;
 const MAX_ANSWERS = 8_192;
 
 /** The answers that an isolate repeats: values, at most 8,192 of them, each for two seconds. */

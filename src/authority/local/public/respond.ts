@@ -3,10 +3,11 @@ import { decodeOcspPath, MAX_OCSP_REQUEST, type OcspRequest, parseOcspRequest } 
 import { normalSerial } from "../../../pki/serials.ts";
 import { AppError, invalid, notFound, unavailable, unsupportedMediaType } from "../../../platform/errors.ts";
 import { readBody } from "../../../platform/route.ts";
-import { crlKey, listModified } from "../../ledger-places.ts";
+import { crlKey } from "../../ledger-places.ts";
 import { AnswerMemory, type OcspAnswer } from "./answers.ts";
 import type { PublicContext } from "./context.ts";
 import { findAuthority, matching, type PublicAuthority } from "./directory.ts";
+import { type List, readList } from "./lists.ts";
 import {
   answerOcsp,
   cacheHeaders,
@@ -169,36 +170,36 @@ async function crl(ctx: PublicContext, request: Request, caId: string, tail: str
   const tags = [`ledger-${own.ledger_id}`, crlTag(own.ledger_id, shard)];
   // What may end without a body is looked at without opening one.
   if (request.method === "HEAD" || isConditional(request)) {
-    const object = await ctx.bindings.BYTES.head(key);
-    if (object && notModified(ctx, request, object.httpEtag, shownModified(ctx, object))) {
-      return new Response(null, { status: 304, headers: listHeaders(ctx, object, tags) });
+    const list = await readList(ctx, key, true);
+    if (list && notModified(ctx, request, list.etag, shownModified(ctx, list))) {
+      return new Response(null, { status: 304, headers: listHeaders(ctx, list, tags) });
     }
-    if (object && request.method === "HEAD") return new Response(null, { headers: listHeaders(ctx, object, tags) });
+    if (list && request.method === "HEAD") return new Response(null, { headers: listHeaders(ctx, list, tags) });
   }
-  const object = await ctx.bindings.BYTES.get(key);
-  if (object) return new Response(object.body, { headers: listHeaders(ctx, object, tags) });
+  const list = await readList(ctx, key, false);
+  if (list) return new Response(list.body, { headers: listHeaders(ctx, list, tags) });
   if (shard > 0) throw notFound("CRL shard", tail);
   throw unavailable("crl_not_published", "the first list of this CA is being made", 2);
 }
 
-function listHeaders(ctx: PublicContext, object: R2Object, tags: readonly string[]): Record<string, string> {
+function listHeaders(ctx: PublicContext, list: List, tags: readonly string[]): Record<string, string> {
   const now = ctx.clock.now().getTime();
   const headers = cacheHeaders({
-    etag: object.httpEtag,
+    etag: list.etag,
     now,
-    lastModified: shownModified(ctx, object),
-    nextUpdate: Date.parse(object.customMetadata?.next_update ?? "") || now,
+    lastModified: shownModified(ctx, list),
+    nextUpdate: list.nextUpdate ?? now,
     maxAge: CRL_MAX_AGE_SECONDS,
     tags,
     type: "application/pkix-crl",
   });
-  return { ...headers, "Content-Length": String(object.size) };
+  headers["Content-Length"] = String(list.size);
+  return headers;
 }
 
 /** Last-Modified, or null while that second has not come: until then a date cannot tell the list from its predecessor. */
-function shownModified(ctx: PublicContext, object: R2Object): number | null {
-  const at = listModified(object);
-  return at <= ctx.clock.now().getTime() ? at : null;
+function shownModified(ctx: PublicContext, { modified }: List): number | null {
+  return modified <= ctx.clock.now().getTime() ? modified : null;
 }
 
 /** The tag under which the edge cache holds a list. */
