@@ -9,7 +9,16 @@ import { bareCsr, bootstrap, type Fleet, makeFleet } from "../test/support/clien
 import { Connection, httpRequest } from "../test/support/connection.ts";
 import { type BenchServer, bundle, cpuMicros, migrateBench, startBench } from "./harness.ts";
 import { shown } from "./load.ts";
-import { CONNECTIONS, checkCertificate, type Issue, type KeyRequest, measure, printRate, type Rate } from "./rate.ts";
+import {
+  CONNECTIONS,
+  checkCertificate,
+  type Issue,
+  type KeyRequest,
+  measure,
+  printRate,
+  type Rate,
+  WARM_UP,
+} from "./rate.ts";
 import { benchStep } from "./step-ca.ts";
 
 const WORKER = fileURLToPath(new URL("issuance-worker.ts", import.meta.url));
@@ -69,7 +78,7 @@ async function benchOurs(server: BenchServer, requests: readonly KeyRequest[], s
     { what: "one request: the CSR for a record without a target", issue: oneRequest(fleet, unmapped, connections) },
   ];
   for (const { what, issue } of cases) {
-    await measure(issue, requests, 1);
+    await measure(issue, requests, 1, WARM_UP);
     await server.get("/bench/counts");
     const before = JSON.parse(await server.get("/bench/bytes")) as { database: number; ledger: number };
     const cpu = cpuMicros(server.runtime.workerd.pid);

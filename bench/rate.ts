@@ -20,13 +20,21 @@ export interface Rate {
 /** Issues one certificate; throws unless it is a certificate for `request`'s key. `turn` counts from 0. */
 export type Issue = (request: KeyRequest, turn: number) => Promise<void>;
 
-/** Runs `issue` on all connections at once. */
-export async function measure(issue: Issue, requests: readonly KeyRequest[], seconds: number): Promise<Rate> {
+/** So many certificates until the code is compiled. */
+export const WARM_UP = 1_000;
+
+/** Runs `issue` on all connections at once, for so long and so often at least. */
+export async function measure(
+  issue: Issue,
+  requests: readonly KeyRequest[],
+  seconds: number,
+  atLeast = 0,
+): Promise<Rate> {
   const times: number[] = [];
   const began = performance.now();
   const until = began + seconds * 1000;
   const worker = async (_: unknown, connection: number) => {
-    for (let round = 0; performance.now() < until; round++) {
+    for (let round = 0; performance.now() < until || round * CONNECTIONS < atLeast; round++) {
       const turn = connection + round * CONNECTIONS;
       const request = requests[(turn + Math.floor(began)) % requests.length];
       if (!request) throw new Error("no request to send");

@@ -7,7 +7,16 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { PROJECT } from "../scripts/local/settings.ts";
 import { freePort } from "./openssl.ts";
-import { CONNECTIONS, checkCertificate, type Issue, type KeyRequest, measure, printRate, type Rate } from "./rate.ts";
+import {
+  CONNECTIONS,
+  checkCertificate,
+  type Issue,
+  type KeyRequest,
+  measure,
+  printRate,
+  type Rate,
+  WARM_UP,
+} from "./rate.ts";
 
 const MODULE = "github.com/smallstep/certificates/cmd/step-ca@v0.30.2";
 const NAME = "bench.example.com";
@@ -34,7 +43,7 @@ export async function benchStep(requests: readonly KeyRequest[], seconds: number
       checkCertificate((JSON.parse(answer.text) as { crt: string }).crt, request);
     };
     await comesUp(() => issue(requests[0] ?? { csr: "", spki: Buffer.alloc(0) }, 0));
-    await measure(issue, requests, 1);
+    await measure(issue, requests, 1, WARM_UP);
     let best: Rate | null = null;
     for (let round = 0; round < 3; round++) {
       const rate = await measure(issue, requests, seconds);

@@ -1,4 +1,5 @@
-import { eq } from "drizzle-orm";
+import { eq, type SQL } from "drizzle-orm";
+import type { BatchItem } from "drizzle-orm/batch";
 import type { Bytes } from "../pki/bytes.ts";
 import type { GeneralName } from "../pki/general-names.ts";
 import type { AuditDetails, Context } from "../platform/context.ts";
@@ -47,8 +48,10 @@ export type CaReference = Pick<Ca, "issuer_id" | "ca_id"> & { readonly ca_key?: 
 
 /** What there is to know of one type of issuer: its CAs, and what its issuers are made of. */
 export interface CaType {
-  /** The CA that signs for the issuer now. Throws AppError 409 where it has none that can. */
-  signing(ctx: Context, issuer: IssuerRow): Promise<Ca>;
+  /** What `signing` needs to know of an issuer's CAs, one statement for a read in company; absent where it needs nothing. */
+  query?(ctx: Context, issuerId: string | SQL): BatchItem<"sqlite">;
+  /** The CA that signs for the issuer now; `rows` are what `query` found. Throws AppError 409 where it has none that can. */
+  signing(ctx: Context, issuer: IssuerRow, rows: readonly unknown[]): Promise<Ca>;
   /** The CA of a reference, whatever its state; null where it is gone. */
   find(ctx: Context, issuer: IssuerRow, ca: CaReference): Promise<Ca | null>;
 
@@ -230,10 +233,23 @@ export async function findCa(ctx: Context, ca: CaReference): Promise<Ca | null> 
   return issuer ? caTypeOf(ctx, issuer.type).find(ctx, issuer, ca) : null;
 }
 
-/** The CA that signs for this issuer now. Throws 400 for an issuer that is absent or disabled, 409 where no CA can sign. */
-export async function findSigningCa(ctx: Context, issuerId: string): Promise<Ca> {
-  const [issuer] = await ctx.db.select().from(issuers).where(eq(issuers.id, issuerId));
+/** What `signingCa` needs to know, for a read in company. */
+export function signingQueries(ctx: Context, issuerId: string | SQL): BatchItem<"sqlite">[] {
+  const ofTypes = Object.values(ctx.wiring.cas).flatMap((type) => type.query?.(ctx, issuerId) ?? []);
+  return [ctx.db.select().from(issuers).where(eq(issuers.id, issuerId)), ...ofTypes];
+}
+
+/**
+ * The CA that signs for this issuer now, by what `signingQueries` found. Throws 400 for an issuer that is absent or disabled, 409
+ * where no CA can sign.
+ */
+export async function signingCa(ctx: Context, issuerId: string, found: readonly unknown[]): Promise<Ca> {
+  const [[issuer] = [], ...ofTypes] = found as readonly [IssuerRow[], ...unknown[][]];
   if (!issuer) throw invalid("issuer_id", `issuer ${JSON.stringify(issuerId)} does not exist`, "reference_not_found");
   if (!issuer.enabled) throw invalid("issuer_id", `issuer ${issuer.id} is disabled`, "issuer_disabled");
-  return caTypeOf(ctx, issuer.type).signing(ctx, issuer);
+  const type = caTypeOf(ctx, issuer.type);
+  const at = Object.values(ctx.wiring.cas)
+    .filter(({ query }) => query)
+    .indexOf(type);
+  return type.signing(ctx, issuer, ofTypes[at] ?? []);
 }

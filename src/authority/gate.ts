@@ -1,5 +1,6 @@
-import { eq } from "drizzle-orm";
-import { allowsKey, allowsName, type Profile, profiles } from "../inventory/profiles.ts";
+import { eq, type SQL } from "drizzle-orm";
+import type { BatchItem } from "drizzle-orm/batch";
+import { allowsKey, allowsName, type Profile, profileQuery } from "../inventory/profiles.ts";
 import { type Bytes, sha256Hex, toHex } from "../pki/bytes.ts";
 import { excludedEku, type Certificate as ParsedCertificate, parseCertificate } from "../pki/certificate.ts";
 import { type Csr, parseCsr, verifyCsr } from "../pki/csr.ts";
@@ -12,7 +13,8 @@ import { certificatesFromPem, encodePem } from "../pki/pem.ts";
 import { mustHold } from "../platform/access.ts";
 import type { Actor, Context } from "../platform/context.ts";
 import { invalid } from "../platform/errors.ts";
-import { type Approved, type Ca, findSigningCa } from "./ca.ts";
+import { readTogether } from "../platform/writer.ts";
+import { type Approved, type Ca, signingCa, signingQueries } from "./ca.ts";
 import { translate, translated } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
@@ -63,18 +65,21 @@ const DEFAULT_EKUS: readonly string[] = ["serverAuth", "clientAuth"];
 /**
  * Checks a request: who asks, proof of possession, key, names, extensions. Signs nothing. Answers what may be signed and the CA
  * that is to sign it. Throws AppError 400 that names what is wrong, 403 for whoever may not ask, 409 when the CA cannot sign.
+ * `known`: what `gateQueries` found, where the caller has read that in company.
  */
 export async function approve(
   ctx: Context,
   request: RequestToIssue,
+  known?: readonly unknown[],
 ): Promise<{ readonly approved: Approved; readonly csr_pem: string; readonly ca: Ca }> {
   mustMayAsk(request);
   const { names } = request;
-  const ca = await findSigningCa(ctx, request.issuer_id);
-  const profile = await profileOf(ctx, request.profile_id);
+  const [profiles, blocked, ...signing] = (known ?? (await readFacts(ctx, request))) as GateFacts;
+  const ca = await signingCa(ctx, request.issuer_id, signing);
+  const profile = usableProfile(request.profile_id, profiles[0]);
   const csr = await provenCsr(request.csr);
   const key = csr.publicKey;
-  await checkKey(ctx, key, profile);
+  checkKey(key, profile, blocked[0]);
   const sans = allowedNames(names, profile);
   checkRequestedNames(csr, sans, names);
   checkRequestedExtensions(csr, profile);
@@ -110,9 +115,37 @@ export function mustMayAsk(request: Omit<RequestToIssue, "csr">): void {
   mustHold(actor, "cert.issue", { issuer_id, profile_id });
 }
 
-async function profileOf(ctx: Context, id: string | null): Promise<Profile | null> {
+type GateFacts = readonly [Profile[], { reason: string }[], ...unknown[]];
+
+/** What `approve` needs to know, for a read in company. Issuer and profile may be expressions that lead to their ids. */
+export function gateQueries(
+  ctx: Context,
+  of: { readonly issuer_id: string | SQL; readonly profile_id: string | SQL | null; readonly spki_sha256: string },
+): BatchItem<"sqlite">[] {
+  const blocked = ctx.db
+    .select({ reason: blockedKeys.reason })
+    .from(blockedKeys)
+    .where(eq(blockedKeys.spki_sha256, of.spki_sha256));
+  return [profileQuery(ctx, of.profile_id), blocked, ...signingQueries(ctx, of.issuer_id)];
+}
+
+async function readFacts(ctx: Context, request: RequestToIssue): Promise<readonly unknown[]> {
+  const { issuer_id, profile_id } = request;
+  return readTogether(ctx, ...gateQueries(ctx, { issuer_id, profile_id, spki_sha256: await keyHash(request.csr) }));
+}
+
+/** Empty for what is no request: that is refused after what is read has been looked at. */
+async function keyHash(request: string | Bytes): Promise<string> {
+  try {
+    return await sha256Hex(parseCsr(request).publicKey.spki);
+  } catch (error) {
+    if (error instanceof PkiError) return "";
+    throw error;
+  }
+}
+
+function usableProfile(id: string | null, profile: Profile | undefined): Profile | null {
   if (id === null) return null;
-  const profile = await profiles.find(ctx, id);
   if (!profile) throw invalid("certificate_profile_id", `profile ${id} does not exist`);
   if (!profile.enabled) {
     throw invalid("certificate_profile_id", `profile ${profile.id} is disabled`, "profile_disabled");
@@ -138,7 +171,7 @@ async function provenCsr(text: string | Bytes): Promise<Csr> {
   return csr;
 }
 
-async function checkKey(ctx: Context, key: PublicKeyInfo, profile: Profile | null): Promise<void> {
+function checkKey(key: PublicKeyInfo, profile: Profile | null, blocked: { reason: string } | undefined): void {
   translate("csr_pem", "weak_key", () => assertStrongKey(key));
   if (profile && !allowsKey(profile, key)) {
     const allowed = profile.allowed_key_algorithms.map((rule) => `${rule.algorithm} from ${rule.min_size} bits`);
@@ -148,10 +181,6 @@ async function checkKey(ctx: Context, key: PublicKeyInfo, profile: Profile | nul
       "key_not_allowed",
     );
   }
-  const [blocked] = await ctx.db
-    .select({ reason: blockedKeys.reason })
-    .from(blockedKeys)
-    .where(eq(blockedKeys.spki_sha256, await sha256Hex(key.spki)));
   if (blocked) {
     throw invalid(
       "csr_pem",

@@ -14,7 +14,11 @@ export interface MappedAgent {
  * The agents of a certificate: those of its mapped targets, each once. `served`: a condition on an agent's id, of which each
  * row tells whether it holds.
  */
-export function agentsOfCertificate(ctx: Context, certificateId: string, served: (agentId: SQL) => SQL = () => sql`0`) {
+export function agentsOfCertificate(
+  ctx: Context,
+  certificateId: string | SQL,
+  served: (agentId: SQL) => SQL = () => sql`0`,
+) {
   return ctx.db.all<MappedAgent>(sql`
     select distinct a.id, a.retired_at, ${served(sql`a.id`)} as served
     from ${targets} t join ${agents} a on a.id = t.agent_id

@@ -1,8 +1,9 @@
 import { z } from "@hono/zod-openapi";
-import { eq, type SQL } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import { forgetActors } from "../identity/actors.ts";
 import { endScope } from "../identity/scope-end.ts";
 import { LEAF_EKUS } from "../pki/certificate.ts";
+import type { Context } from "../platform/context.ts";
 import { rowExists } from "../platform/database.ts";
 import { invalid } from "../platform/errors.ts";
 import { resource } from "../platform/resource.ts";
@@ -129,6 +130,14 @@ function checkKeyRule(field: string, { algorithm, min_size }: KeyAlgorithmRule):
   if (algorithm === "ECDSA" && ![256, 384, 521].includes(min_size))
     throw invalid(field, "an ECDSA curve has 256, 384 or 521 bits");
   if (algorithm === "Ed25519" && min_size !== 256) throw invalid(field, "an Ed25519 key has 256 bits");
+}
+
+/** The profile, or null. */
+export function profileQuery(ctx: Context, id: string | SQL | null) {
+  return ctx.db
+    .select()
+    .from(table)
+    .where(id === null ? sql`0` : eq(table.id, id));
 }
 
 /** Whether the profile allows a key of this family and size (bits). */

@@ -189,8 +189,7 @@ const agentRoutes = [
     },
     errors: [409, 410, 501, 503],
     handler: async (ctx, input) => {
-      const agent = await agentAtWork(ctx, input.params.id);
-      return accepted(await submitCsr(ctx, agent, input.body));
+      return accepted(await submitCsr(ctx, input.params.id, input.body));
     },
   }),
   route({

@@ -1,4 +1,4 @@
-import { eq } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { z } from "zod";
 import type { Fact, Issued, RevocationReason } from "../authority/ledger.ts";
 import { takeOver } from "../authority/local/reconcile.ts";
@@ -6,19 +6,25 @@ import type { Certified } from "../authority/orders.ts";
 import { revokeCertificate } from "../authority/revocation.ts";
 import { findCertificate } from "../inventory/certificates/certificates.ts";
 import { type KeptRecord, recordOfNames, restoreStatements } from "../inventory/certificates/restored.ts";
-import { issuedStatements, revocationOf } from "../inventory/certificates/state.ts";
-import { addVersion } from "../inventory/certificates/versions.ts";
+import { issuedStatements, standing } from "../inventory/certificates/state.ts";
+import { addVersion, isCurrent, type Version } from "../inventory/certificates/versions.ts";
 import { type Context, timestamp } from "../platform/context.ts";
-import { runBatch, type Statement } from "../platform/database.ts";
+import type { Statement } from "../platform/database.ts";
 import { sha256Hex } from "../platform/text.ts";
-import { findJob, type Job, transition } from "./jobs.ts";
-import { jobs } from "./table.ts";
+import { runTogether } from "../platform/writer.ts";
+import { completed, createdAt, digestOfJob, JOB_TYPES } from "./jobs.ts";
 
 /** What travels with an order, so that the version row can be written without the request that asked for it. */
 const settlement = z.object({
   job_id: z.string().nullable().default(null),
   agent_id: z.string().nullable().default(null),
   csr_pem: z.string().nullable().default(null),
+  csr_digest: z.string().nullable().default(null),
+  /** Of a job that is made with its certificate. */
+  job: z
+    .object({ type: z.enum(JOB_TYPES), created_at: z.string() })
+    .nullable()
+    .default(null),
   key_algorithm: z.string(),
   key_size: z.number(),
   /** What the certificate record said, should the database lose it in a restore. */
@@ -28,8 +34,13 @@ const settlement = z.object({
 export type Settlement = z.input<typeof settlement>;
 
 export interface Settled {
-  readonly version_id: string;
-  readonly certificate_id: string;
+  readonly version: Version;
+  /** It was revoked while it was being signed, and so is the version. */
+  readonly revoked: boolean;
+  /** The newest of its certificate and agent. */
+  readonly current: boolean;
+  /** Which CSR the job has had signed; null where there is no job, or nobody told. */
+  readonly csr_digest: string | null;
 }
 
 /**
@@ -39,50 +50,58 @@ export interface Settled {
 export async function settleIssuance(
   ctx: Context,
   certified: Certified,
-  known: Job | null = null,
   lost: readonly Statement[] = [],
 ): Promise<Settled> {
-  const { certificate_id, certificate, issued_at } = certified;
+  const { certificate_id, issued_at } = certified;
   const of = settlement.parse(certified.settle);
-  const version_id = `ver-${(await sha256Hex(certified.key)).slice(0, 32)}`;
-  const job = known ?? (of.job_id === null ? null : await findJob(ctx, of.job_id));
-  const now = timestamp(ctx);
-  const results = await runBatch(ctx.db, [
+  const version = versionOf(certified, of, `ver-${(await sha256Hex(certified.key)).slice(0, 32)}`);
+  const { id: version_id } = version;
+  const { job_id, csr_digest, job: born } = of;
+  const made = born?.created_at ?? (job_id === null ? null : createdAt(job_id));
+  const times = { version_id, issued_at, asked_at: made === null ? issued_at : sql`coalesce(${made}, ${issued_at})` };
+  const results = await runTogether(ctx, [
     ...lost,
-    addVersion(ctx, versionOf(certified, of, version_id)),
-    ...(job ? completed(ctx, job, version_id) : []),
-    ...issuedStatements(ctx, certificate_id, { version_id, issued_at, asked_at: job?.created_at ?? issued_at }, now),
-    ctx.audit(
-      "certificate.issue",
-      certificate_id,
-      {
-        version_id,
-        serial_number: certificate.serial,
-        issuer_id: certified.issuer_id,
-        ca_id: certified.ca_id,
-        job_id: of.job_id,
-        agent_id: of.agent_id,
-        not_after: certificate.notAfter.toISOString(),
-      },
-      { id: `audit-${version_id}` },
-    ),
+    addVersion(ctx, version),
+    ...(job_id === null ? [] : completed(ctx, { job_id, certificate_id, version_id, csr_digest, born })),
+    ...issuedStatements(ctx, certificate_id, times, timestamp(ctx)),
+    issueEvent(ctx, certified, of, version_id),
     ...certified.recording.statements,
-    revocationOf(ctx, certificate_id),
+    standing(ctx, certificate_id, {
+      current: isCurrent(version_id),
+      csr_digest: job_id === null ? sql`null` : digestOfJob(job_id),
+    }),
   ]);
+  const [now] = results.at(-1) as {
+    revoked: 0 | 1;
+    reason: RevocationReason | null;
+    current: 0 | 1;
+    csr_digest: string | null;
+  }[];
   // Revoked while this was being signed: then this version is revoked as well.
-  const [revocation] = results.at(-1) as { reason: string | null }[];
-  if (revocation) await revokeCertificate(ctx, certificate_id, revocation.reason as RevocationReason | null);
-  return { version_id, certificate_id };
+  if (now?.revoked === 1) await revokeCertificate(ctx, certificate_id, now.reason);
+  return { version, revoked: now?.revoked === 1, current: now?.current === 1, csr_digest: now?.csr_digest ?? null };
 }
 
-/** A job that ended some other way stays ended, and knows what came of it all the same. */
-function completed(ctx: Context, job: Job, version_id: string): Statement[] {
-  // After a restore of the database the job may stand where it was before it was signed.
-  if (job.completed_at === null) return transition(ctx, job, "Completed", { version_id, last_error: null }, true);
-  return [ctx.db.update(jobs).set({ version_id }).where(eq(jobs.id, job.id))];
+function issueEvent(
+  ctx: Context,
+  certified: Certified,
+  of: z.output<typeof settlement>,
+  version_id: string,
+): Statement {
+  const { certificate_id, certificate, issuer_id, ca_id } = certified;
+  const details = {
+    version_id,
+    serial_number: certificate.serial,
+    issuer_id,
+    ca_id,
+    job_id: of.job_id,
+    agent_id: of.agent_id,
+    not_after: certificate.notAfter.toISOString(),
+  };
+  return ctx.audit("certificate.issue", certificate_id, details, { id: `audit-${version_id}` });
 }
 
-function versionOf({ certificate, ...certified }: Certified, of: z.output<typeof settlement>, id: string) {
+function versionOf({ certificate, ...certified }: Certified, of: z.output<typeof settlement>, id: string): Version {
   return {
     id,
     certificate_id: certified.certificate_id,
@@ -107,7 +126,7 @@ function versionOf({ certificate, ...certified }: Certified, of: z.output<typeof
 /** What a ledger hands over because nobody acknowledged it. Answers the facts that the inventory has now. */
 export function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<Fact[]> {
   return takeOver(ctx, issued, async (_, certified) => {
-    await settleIssuance(ctx, certified, null, await lostRecord(ctx, certified));
+    await settleIssuance(ctx, certified, await lostRecord(ctx, certified));
   });
 }
 

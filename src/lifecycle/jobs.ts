@@ -1,4 +1,5 @@
-import { and, asc, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
+import { and, asc, desc, eq, inArray, or, type SQL, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { placeOfCertificate, visibleByCertificate } from "../inventory/certificates/scope.ts";
 import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
@@ -25,19 +26,17 @@ const NEXT: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
 
 export const OPEN: readonly JobStatus[] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
 
-type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "version_id" | "last_error" | "lease_until">>;
+type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "last_error" | "lease_until">>;
 
 /**
  * The one way a job moves: a compare-and-set on its status and fence, with the audit event of it. The batch fails
- * (ChangedMeanwhile) when somebody else moved the job first. `settling` instead moves whatever fence holds it, or nothing: who
- * else works on it writes the same, and the event of the issuance tells of it.
+ * (ChangedMeanwhile) when somebody else moved the job first.
  */
-export function transition(ctx: Context, job: Job, to: JobStatus, change: Change = {}, settling = false): Statement[] {
+export function transition(ctx: Context, job: Job, to: JobStatus, change: Change = {}): Statement[] {
   if (!NEXT[job.status].includes(to)) throw new Error(`a job does not go from ${job.status} to ${to}`);
   const now = timestamp(ctx);
   const ends = !OPEN.includes(to);
-  const still = and(eq(jobs.id, job.id), eq(jobs.status, job.status));
-  const same = and(still, eq(jobs.fence, job.fence));
+  const same = and(eq(jobs.id, job.id), eq(jobs.status, job.status), eq(jobs.fence, job.fence));
   const set = {
     ...change,
     status: to,
@@ -46,25 +45,94 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
     ...(to === "Running" ? { attempts: job.attempts + 1, started_at: job.started_at ?? now } : {}),
     ...(ends ? { completed_at: now, lease_until: null } : {}),
   };
-  if (settling) return [ctx.db.update(jobs).set(set).where(still)];
   const event = ctx.audit(`job.${to.toLowerCase() as Lowercase<JobStatus>}`, job.id, {
     from: job.status,
     certificate_id: job.certificate_id,
     ...(change.last_error ? { error: change.last_error } : {}),
-    ...(change.version_id ? { version_id: change.version_id } : {}),
   });
   return [guard(rowExists(jobs, same)), ctx.db.update(jobs).set(set).where(same), event];
 }
 
-/** A new job that waits for a CSR of its agent, or of whoever brings one. */
+/** A certificate that was issued for a job. */
+export interface Outcome {
+  readonly job_id: string;
+  readonly certificate_id: string;
+  readonly version_id: string;
+  readonly csr_digest: string | null;
+  /** Of a job that is made with its certificate. */
+  readonly born: Pick<Job, "type" | "created_at"> | null;
+}
+
+/**
+ * The certificate of a job is stored: the job is Completed, whoever works on it, without an event beside that of the issuance. A
+ * job that ended some other way stays ended, and knows what came of it all the same. A second time nothing happens.
+ */
+export function completed(
+  ctx: Context,
+  { job_id, certificate_id, version_id, csr_digest, born }: Outcome,
+): Statement[] {
+  const now = timestamp(ctx);
+  const ifOpen = (value: unknown, otherwise: SQLiteColumn) =>
+    sql`case when ${jobs.completed_at} is null then ${value} else ${otherwise} end`;
+  const set = {
+    version_id,
+    csr_digest: sql`coalesce(${jobs.csr_digest}, ${csr_digest})`,
+    status: ifOpen("Completed", jobs.status),
+    last_error: ifOpen(null, jobs.last_error),
+    attempts: ifOpen(sql`max(${jobs.attempts}, 1)`, jobs.attempts),
+    started_at: ifOpen(sql`coalesce(${jobs.started_at}, ${now})`, jobs.started_at),
+    completed_at: sql`coalesce(${jobs.completed_at}, ${now})`,
+    // Both stand in the version and in the CA's own books.
+    approved: null,
+    csr_pem: null,
+    lease_until: null,
+    fence: sql`${jobs.fence} + 1`,
+    updated_at: now,
+  };
+  const news = sql`${jobs.version_id} is not ${version_id}`;
+  if (born === null)
+    return [
+      ctx.db
+        .update(jobs)
+        .set(set)
+        .where(and(eq(jobs.id, job_id), news)),
+    ];
+  const job = newJob(born.created_at, { ...born, id: job_id, certificate_id, agent_id: null, max_attempts: 1 });
+  const ended = { status: "Completed", attempts: 1, started_at: born.created_at, completed_at: now } as const;
+  return [
+    ctx.db
+      .insert(jobs)
+      .values({ ...job, ...ended, version_id, csr_digest, updated_at: now })
+      .onConflictDoUpdate({ target: jobs.id, set, setWhere: news }),
+    createEvent(ctx, job),
+  ];
+}
+
+interface NewJob {
+  readonly id: string;
+  readonly type: JobType;
+  readonly certificate_id: string;
+  readonly agent_id: string | null;
+  readonly max_attempts: number;
+}
+
+/** A new job that waits for a CSR of its agent, or of whoever brings one; under a random id unless told. */
 export function newCsrJob(
   ctx: Context,
-  of: { type: JobType; certificate_id: string; agent_id: string | null; max_attempts: number },
+  of: Omit<NewJob, "id"> & { id?: string },
 ): { job: Job; statements: Statement[] } {
-  const now = timestamp(ctx);
-  const job: Job = {
+  const job = newJob(timestamp(ctx), { id: randomId(ctx.random, "job-"), ...of });
+  return { job, statements: [ctx.db.insert(jobs).values(job), createEvent(ctx, job)] };
+}
+
+/** With an id of its own, as a job may be made by whoever comes first. */
+function createEvent(ctx: Context, { id, type, certificate_id, agent_id }: Job): Statement {
+  return ctx.audit("job.create", id, { type, certificate_id, agent_id }, { id: `audit-${id}` });
+}
+
+function newJob(now: string, of: NewJob): Job {
+  return {
     ...of,
-    id: randomId(ctx.random, "job-"),
     target_id: null,
     status: "AwaitingCSR",
     attempts: 0,
@@ -82,12 +150,6 @@ export function newCsrJob(
     lease_until: null,
     fence: 0,
   };
-  const event = ctx.audit("job.create", job.id, {
-    type: of.type,
-    certificate_id: of.certificate_id,
-    agent_id: of.agent_id,
-  });
-  return { job, statements: [ctx.db.insert(jobs).values(job), event] };
 }
 
 /** Keeps under which reference the CA of a job that goes on answers later. */
@@ -112,13 +174,33 @@ export async function noteError(ctx: Context, job: Job, last_error: string): Pro
 }
 
 export async function findJob(ctx: Context, id: string): Promise<Job | null> {
-  const [row] = await ctx.db.select().from(jobs).where(eq(jobs.id, id));
+  const [row] = await jobQuery(ctx, id);
   return row ?? null;
+}
+
+/** The job, if it exists, for a read in company. */
+export function jobQuery(ctx: Context, id: string) {
+  return ctx.db.select().from(jobs).where(eq(jobs.id, id));
+}
+
+/** Expression: the certificate of a job. */
+export function certificateOfJob(id: string): SQL {
+  return sql`(select ${jobs.certificate_id} from ${jobs} where ${jobs.id} = ${id})`;
+}
+
+/** Expression: when a job was made. */
+export function createdAt(id: string): SQL<string> {
+  return sql`(select ${jobs.created_at} from ${jobs} where ${jobs.id} = ${id})`;
+}
+
+/** Expression: which CSR a job has. */
+export function digestOfJob(id: string): SQL<string | null> {
+  return sql`(select ${jobs.csr_digest} from ${jobs} where ${jobs.id} = ${id})`;
 }
 
 /** For routes of a job `{id}`: where its certificate is; null when there is no such job. */
 export function jobScope(ctx: Context, { id = "" }: Readonly<Record<string, string>>): Promise<ObjectScope | null> {
-  return placeOfCertificate(ctx, sql`(select ${jobs.certificate_id} from ${jobs} where ${jobs.id} = ${id})`);
+  return placeOfCertificate(ctx, certificateOfJob(id));
 }
 
 /** Jobs that issue and are not ended. */
@@ -127,6 +209,15 @@ export function openJobs(ctx: Context, certificateId: string) {
     .select()
     .from(jobs)
     .where(and(eq(jobs.certificate_id, certificateId), issuing(), inArray(jobs.status, [...OPEN])));
+}
+
+/** The same, and the job of this id, an expression. */
+export function openOrNamed(ctx: Context, certificateId: string, id: SQL) {
+  const open = and(issuing(), inArray(jobs.status, [...OPEN]));
+  return ctx.db
+    .select()
+    .from(jobs)
+    .where(and(eq(jobs.certificate_id, certificateId), or(open, eq(jobs.id, id))));
 }
 
 /** Every job of an agent that is not ended, the oldest first. */
@@ -144,7 +235,7 @@ function openOf(agentId: string): SQL | undefined {
 }
 
 /** The jobs that issue of one certificate and agent, the newest first. */
-export function jobsOfAgent(ctx: Context, certificateId: string, agentId: string): Promise<Job[]> {
+export function jobsOfAgent(ctx: Context, certificateId: string, agentId: string) {
   return ctx.db
     .select()
     .from(jobs)

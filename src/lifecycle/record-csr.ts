@@ -1,22 +1,24 @@
-import { sql } from "drizzle-orm";
-import type { Ca } from "../authority/ca.ts";
-import { agentsOfCertificate } from "../fleet/mapping.ts";
-import { type Certificate, mustFindCertificate, unchangedSince } from "../inventory/certificates/certificates.ts";
+import { gateQueries } from "../authority/gate.ts";
+import { agentsOfCertificate, type MappedAgent } from "../fleet/mapping.ts";
+import { type Certificate, certificateQuery, referenceOf } from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
-import { refreshStatus, renewing } from "../inventory/certificates/state.ts";
-import { findVersion, newestVersion, type VersionView } from "../inventory/certificates/versions.ts";
+import { findVersion, newestJobOf, newestVersionQuery, type VersionView } from "../inventory/certificates/versions.ts";
 import { mustHold } from "../platform/access.ts";
-import { type Context, timestamp } from "../platform/context.ts";
-import { guard, runBatch } from "../platform/database.ts";
-import { conflict } from "../platform/errors.ts";
+import type { Context } from "../platform/context.ts";
+import { ChangedMeanwhile, conflict, notFound } from "../platform/errors.ts";
 import { repeatedly } from "../platform/race.ts";
-import { changeOf, digestOf, finish, finishAgain, type Ordered, readCsr, type Signed } from "./csr.ts";
-import { findJob, type Job, newCsrJob, openJobs, transition } from "./jobs.ts";
+import { sha256Hex } from "../platform/text.ts";
+import { readTogether } from "../platform/writer.ts";
+import { approveFor, type ReadCsr, readCsr } from "./csr.ts";
+import { type Job, newCsrJob, openOrNamed } from "./jobs.ts";
+import { type Approval, begin, finish, finishAgain, type Ordered, type Signed, signAtOnce } from "./signing.ts";
 
 /** What came of it, with the version as it is shown. */
 export interface CertifiedCsr extends Signed {
   readonly version: VersionView;
 }
+
+type Outcome = { readonly answer: Signed | Ordered; readonly version?: VersionView };
 
 /**
  * A CSR for a certificate without a target: no agent makes its key, so whoever may issue brings one. The same key and names
@@ -24,64 +26,77 @@ export interface CertifiedCsr extends Signed {
  * has targets, for an archived one, and while another CSR is being signed.
  */
 export async function certifyCsr(ctx: Context, certificateId: string, pem: string): Promise<CertifiedCsr | Ordered> {
-  const csr = readCsr(pem);
-  const digest = await digestOf(csr);
-  const outcome = await repeatedly(async () => {
-    const certificate = await mustFindCertificate(ctx, certificateId);
-    mustHold(ctx.actor, "cert.issue", placeOf(certificate));
-    await mustHaveNoTarget(ctx, certificateId);
-    const [under] = await openJobs(ctx, certificateId);
-    if (under) {
-      if (under.csr_digest === digest) return finishAgain(ctx, under);
-      throw conflict(
-        "another_csr",
-        `another CSR of this certificate is being signed (job ${under.id}): repeat this one`,
-      );
-    }
-    const newest = await newestVersion(ctx, certificateId);
-    const made = newest?.job_id ? await findJob(ctx, newest.job_id) : null;
-    if (certificate.status === "Active" && made?.csr_digest === digest && made.version_id === newest?.id)
-      return finish(ctx, made);
-    const { job, ca } = await beginAlone(ctx, certificate, newest !== null, pem, digest);
-    return finish(ctx, job, ca);
-  });
-  const told = csr.ignored.length > 0 ? { ignored: csr.ignored } : {};
-  if (outcome.version_id === null) return { ...outcome, ...told };
-  const version = await findVersion(ctx, outcome.version_id);
-  if (!version) throw new Error(`version ${outcome.version_id} was stored and is not there`);
-  return { ...outcome, version, ...told };
+  const read = await readCsr(pem);
+  const { answer, version } = await repeatedly(() => certify(ctx, certificateId, read));
+  const { ignored } = read.csr;
+  const told = ignored.length > 0 ? { ...answer, ignored } : answer;
+  if (told.version_id === null) return told;
+  const shown = version ?? (await findVersion(ctx, told.version_id));
+  if (!shown) throw new Error(`version ${told.version_id} was stored and is not there`);
+  return { ...told, version: shown };
 }
 
-async function mustHaveNoTarget(ctx: Context, certificateId: string): Promise<void> {
-  const [agent] = await agentsOfCertificate(ctx, certificateId);
+async function certify(ctx: Context, id: string, read: ReadCsr): Promise<Outcome> {
+  const [[certificate], mapped, [newest], jobs, ...facts] = await readTogether(
+    ctx,
+    certificateQuery(ctx, id),
+    agentsOfCertificate(ctx, id),
+    newestVersionQuery(ctx, id),
+    openOrNamed(ctx, id, newestJobOf(id)),
+    ...gateQueries(ctx, {
+      issuer_id: referenceOf(id, "issuer_id"),
+      profile_id: referenceOf(id, "certificate_profile_id"),
+      spki_sha256: read.spki_sha256,
+    }),
+  );
+  if (!certificate) throw notFound("certificate", id);
+  mustHold(ctx.actor, "cert.issue", placeOf(certificate));
+  mustHaveNoTarget(id, mapped);
+  const under = jobs.find(({ completed_at }) => completed_at === null);
+  if (under) {
+    if (under.csr_digest === read.digest) return { answer: await finishAgain(ctx, under) };
+    throw anotherCsr(under);
+  }
+  const made = jobs.find((job) => job.id === newest?.job_id);
+  if (certificate.status === "Active" && made?.csr_digest === read.digest && made.version_id === newest?.id)
+    return { answer: await finish(ctx, made) };
+  const { job, statements } = newCsrJob(ctx, {
+    id: await jobIdOf(certificate),
+    type: newest ? "Renewal" : "Issuance",
+    certificate_id: id,
+    agent_id: null,
+    max_attempts: 1,
+  });
+  return sign(ctx, { ...(await approveFor(ctx, certificate, job, read, facts)), birth: statements });
+}
+
+async function sign(ctx: Context, approval: Approval): Promise<Outcome> {
+  if (approval.ca.keepsOrders) {
+    const { answer, settled } = await signAtOnce(ctx, approval);
+    const { version, current } = settled;
+    return settled.revoked ? { answer } : { answer, version: { ...version, current } };
+  }
+  const begun = await begin(ctx, approval);
+  if (!begun) throw new ChangedMeanwhile();
+  return { answer: await finish(ctx, begun, approval.ca) };
+}
+
+/**
+ * One job for each state of a record, whoever comes first: of many CSRs at once, a CA that keeps its orders signs one, and gives
+ * the same certificate to whoever brings the same key.
+ */
+async function jobIdOf({ id, updated_at }: Certificate): Promise<string> {
+  return `job-${(await sha256Hex(JSON.stringify([id, updated_at]))).slice(0, 32)}`;
+}
+
+function anotherCsr({ id }: Pick<Job, "id">) {
+  return conflict("another_csr", `another CSR of this certificate is being signed (job ${id}): repeat this one`);
+}
+
+function mustHaveNoTarget(certificateId: string, [agent]: readonly MappedAgent[]): void {
   if (agent)
     throw conflict(
       "certificate_has_targets",
       `target_ids: agent ${agent.id} makes the key of this certificate; POST /api/v1/certificates/${certificateId}/renew asks it`,
     );
-}
-
-/** A job that nobody waits for: it begins with its CSR. ChangedMeanwhile when somebody was faster. */
-async function beginAlone(
-  ctx: Context,
-  certificate: Certificate,
-  renews: boolean,
-  pem: string,
-  digest: string,
-): Promise<{ readonly job: Job; readonly ca: Ca }> {
-  const { job, statements } = newCsrJob(ctx, {
-    type: renews ? "Renewal" : "Issuance",
-    certificate_id: certificate.id,
-    agent_id: null,
-    max_attempts: 1,
-  });
-  const { change, ca } = await changeOf(ctx, certificate, job, pem, digest);
-  await runBatch(ctx.db, [
-    guard(unchangedSince(certificate)),
-    guard(sql`not ${renewing(ctx, certificate.id)}`),
-    ...statements,
-    ...transition(ctx, job, "Running", change),
-    refreshStatus(ctx, certificate.id, timestamp(ctx)),
-  ]);
-  return { job: { ...job, ...change, status: "Running", fence: job.fence + 1 }, ca };
 }

@@ -1,4 +1,4 @@
-import { findSigningCa } from "../authority/ca.ts";
+import { signingCa, signingQueries } from "../authority/ca.ts";
 import { isAtWork } from "../fleet/agents.ts";
 import { agentsOfCertificate, type MappedAgent } from "../fleet/mapping.ts";
 import {
@@ -6,6 +6,7 @@ import {
   certificateQuery,
   mustFindCertificate,
   policyQuery,
+  referenceOf,
   unchangedSince,
 } from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
@@ -34,18 +35,19 @@ export interface Triggered {
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
   return repeatedly(async () => {
-    const [[certificate], mapped, open, [policy]] = await readTogether(
+    const [[certificate], mapped, open, [policy], ...signing] = await readTogether(
       ctx,
       certificateQuery(ctx, id),
       agentsOfCertificate(ctx, id, (agentId) => hasVersion(id, agentId)),
       openJobs(ctx, id),
       policyQuery(ctx, id),
+      ...signingQueries(ctx, referenceOf(id, "issuer_id")),
     );
     if (!certificate) throw notFound("certificate", id);
     mustHold(ctx.actor, "cert.issue", placeOf(certificate));
     checkRenewable(ctx, certificate, force);
     const agents = agentsToAsk(certificate, mapped);
-    await findSigningCa(ctx, certificate.issuer_id);
+    await signingCa(ctx, certificate.issuer_id, signing);
     const created = agents.map((agent) =>
       newCsrJob(ctx, {
         type: agent.served ? "Renewal" : "Issuance",

@@ -6,8 +6,8 @@ import { type Context, timestamp } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
 import { ifUnchanged } from "../platform/race.ts";
 import type { SweepStep } from "../platform/work/sweep.ts";
-import { fail, resume } from "./csr.ts";
 import { issuing, type Job, transition } from "./jobs.ts";
+import { fail, resume } from "./signing.ts";
 import { jobs } from "./table.ts";
 
 const SLICE = 50;

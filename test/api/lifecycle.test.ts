@@ -47,13 +47,17 @@ async function versionRevocations(id: string) {
   return body.data.map((row) => row.revocation_reason);
 }
 
-/** Leaves the job as a crash between taking it and asking the ledger does. */
-async function takenAndLeft(certificate: { id: string; common_name: string }, job_id: string) {
+/** What the gate approves for the agent's CSR. */
+async function approvedFor(certificateId: string, csr: string) {
   const ctx = contextAhead();
-  const csr = await makeCsr({ commonName: certificate.common_name });
-  const of = { agent_id: fleet.agentId };
-  const request = recordRequest(ctx, await mustFindCertificate(ctx, certificate.id), of, csr);
-  const { approved, csr_pem } = await approve(ctx, request);
+  const certificate = await mustFindCertificate(ctx, certificateId);
+  return approve(ctx, recordRequest(ctx, certificate, { agent_id: fleet.agentId }, csr));
+}
+
+/** Leaves the job as a crash between taking it and asking the ledger does. */
+async function takenAndLeft(certificate: { id: string; common_name: string }, job_id: string, csr?: string) {
+  const asked = csr ?? (await makeCsr({ commonName: certificate.common_name }));
+  const { approved, csr_pem } = await approvedFor(certificate.id, asked);
   await env.DB.prepare(
     "update jobs set status = 'Running', approved = ?, csr_pem = ?, csr_digest = 'd', lease_until = ?, attempts = 1, started_at = created_at where id = ?",
   )
@@ -96,14 +100,15 @@ describe("inv 6: a job whose holder is gone", () => {
   it("has the same certificate when the ledger had signed already", async () => {
     const certificate = await certificates.record();
     const { job_id, version_id } = await certificates.issue(certificate);
-    const { serial_number } = await version(certificate.id);
+    const { serial_number, csr_pem } = await version(certificate.id);
+    await takenAndLeft(certificate, job_id, csr_pem ?? "");
     await env.DB.batch([
       env.DB.prepare("delete from certificate_versions where certificate_id = ?").bind(certificate.id),
       env.DB.prepare("update certificates set status = 'RenewalInProgress', expires_at = null where id = ?").bind(
         certificate.id,
       ),
       env.DB.prepare(
-        "update jobs set status = 'Running', version_id = null, completed_at = null, lease_until = created_at where id = ?",
+        "update jobs set version_id = null, completed_at = null, lease_until = created_at where id = ?",
       ).bind(job_id),
     ]);
     await resumeJobs(contextAhead(0), null);
@@ -215,9 +220,8 @@ describe("time", () => {
 describe("revocation and issuance", () => {
   /** What the ledger hands over for a version, as its outbox would. */
   async function handedOver(id: string) {
-    const { ca_id, job_id } = await version(id);
-    const { approved } = (await findJob(contextAhead(), job_id ?? "")) ?? {};
-    if (!approved) throw new Error("no approved request");
+    const { ca_id, job_id, csr_pem } = await version(id);
+    const { approved } = await approvedFor(id, csr_pem ?? "");
     const [issued] = await (await ledgerOfCa(ca_id)).issue([
       {
         request_id: job_id ?? "",

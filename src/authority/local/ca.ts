@@ -1,4 +1,4 @@
-import { and, eq, isNull } from "drizzle-orm";
+import { and, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import { releasableSerials, revocableSerials } from "../../inventory/certificates/versions.ts";
 import { fromHex } from "../../pki/bytes.ts";
 import type { Context } from "../../platform/context.ts";
@@ -18,8 +18,9 @@ export const DEFAULT_VALIDITY_DAYS = 90;
 const DAY = 86_400;
 
 /** As `CaType.signing`. */
-export async function signingLocalCa(ctx: Context, issuer: IssuerRow): Promise<Ca> {
-  const row = await issuingRow(ctx, issuer);
+export async function signingLocalCa(ctx: Context, issuer: IssuerRow, rows: readonly unknown[]): Promise<Ca> {
+  const [row] = rows as CaAuthorityRow[];
+  if (!row) throw conflict("ca_absent", `issuer ${issuer.id} has no CA to sign with`);
   if (row.state !== "active")
     throw conflict("ca_not_active", `CA ${row.id} of issuer ${issuer.id} is ${row.state}: it signs no leaves`);
   return localCa(ctx, row, issuer);
@@ -36,17 +37,15 @@ export async function findLocalCa(ctx: Context, issuer: IssuerRow, { ca_id, ca_k
   return localCa(ctx, row, issuer);
 }
 
-/** The row of the CA that an issuer's `issuing_ca_id` names: its own where it names none. */
-async function issuingRow(ctx: Context, issuer: IssuerRow): Promise<CaAuthorityRow> {
-  const chosen = issuer.config.issuing_ca_id;
-  const which =
-    typeof chosen === "string" ? eq(certificateAuthorities.id, chosen) : isNull(certificateAuthorities.parent_ca_id);
-  const [row] = await ctx.db
-    .select()
+/** As `CaType.query`: the row of the CA that an issuer's `issuing_ca_id` names, its own where it names none. */
+export function issuingQuery(ctx: Context, issuerId: string | SQL) {
+  const { id, issuer_id, parent_ca_id } = certificateAuthorities;
+  const chosen = sql`json_extract(${issuers.config}, '$.issuing_ca_id')`;
+  return ctx.db
+    .select(getTableColumns(certificateAuthorities))
     .from(certificateAuthorities)
-    .where(and(eq(certificateAuthorities.issuer_id, issuer.id), which));
-  if (!row) throw conflict("ca_absent", `issuer ${issuer.id} has no CA to sign with`);
-  return row;
+    .innerJoin(issuers, eq(issuers.id, issuer_id))
+    .where(and(eq(issuers.id, issuerId), sql`${id} = ${chosen} or (${chosen} is null and ${parent_ca_id} is null)`));
 }
 
 function localCa(ctx: Context, row: CaAuthorityRow, issuer: IssuerRow): Ca {

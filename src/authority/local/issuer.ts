@@ -10,7 +10,7 @@ import { type CaDescription, ledgerOf, type Refusal } from "../ledger.ts";
 import { refusalError, translate } from "../refusals.ts";
 import type { IssuerRow } from "../table.ts";
 import { caStatements, chainBelow } from "./below.ts";
-import { findLocalCa, recordingOf, signingLocalCa } from "./ca.ts";
+import { findLocalCa, issuingQuery, recordingOf, signingLocalCa } from "./ca.ts";
 import {
   changeableShape,
   changedGenericCaConfig,
@@ -28,6 +28,7 @@ import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /** Issuers whose CAs are our own, as the type GenericCA makes them. */
 export const genericCa: CaType = {
+  query: issuingQuery,
   signing: signingLocalCa,
   find: findLocalCa,
 

@@ -46,16 +46,21 @@ export interface CertificateFields {
 }
 
 /** The record, if it exists, for a read in company. */
-export function certificateQuery(ctx: Context, id: string) {
+export function certificateQuery(ctx: Context, id: string | SQL) {
   return ctx.db.select().from(certificates).where(eq(certificates.id, id));
+}
+
+/** Expression: what the record refers to. */
+export function referenceOf(
+  id: string | SQL,
+  column: "issuer_id" | "certificate_profile_id" | "renewal_policy_id",
+): SQL {
+  return sql`(select ${certificates[column]} from ${certificates} where ${certificates.id} = ${id})`;
 }
 
 /** The renewal policy of the record. */
 export function policyQuery(ctx: Context, id: string) {
-  const policy = ctx.db
-    .select({ id: certificates.renewal_policy_id })
-    .from(certificates)
-    .where(eq(certificates.id, id));
+  const policy = referenceOf(id, "renewal_policy_id");
   return ctx.db.select().from(renewalPolicies).where(eq(renewalPolicies.id, policy));
 }
 

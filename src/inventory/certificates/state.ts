@@ -1,4 +1,4 @@
-import { and, eq, gt, isNotNull, isNull, type SQL, sql } from "drizzle-orm";
+import { and, eq, gt, isNull, type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
 import { guard, noRow, rowExists, type Statement, unchanged } from "../../platform/database.ts";
 import { certificates, certificateVersions } from "./table.ts";
@@ -150,7 +150,7 @@ export function archiveStatement(ctx: Context, certificateId: string, now: strin
 export function issuedStatements(
   ctx: Context,
   certificateId: string,
-  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string },
+  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string | SQL },
   now: string,
 ): Statement[] {
   const { id, revoked_at } = certificateVersions;
@@ -173,12 +173,17 @@ export function issuedStatements(
   ];
 }
 
-/** Answers `[{reason}]` while the certificate is revoked, else `[]`. */
-export function revocationOf(ctx: Context, certificateId: string): Statement {
+/** One row that says whether and why the certificate is revoked, after the statements before it; `also` is told along with it. */
+export function standing<Also extends Readonly<Record<string, SQL>>>(ctx: Context, certificateId: string, also: Also) {
+  const named = Object.entries(also).map(([name, value]) => [name, value.as(name)]);
   return ctx.db
-    .select({ reason: certificates.revocation_reason })
+    .select({
+      revoked: sql<0 | 1>`${certificates.revoked_at} is not null`.as("revoked"),
+      reason: certificates.revocation_reason,
+      ...Object.fromEntries(named),
+    })
     .from(certificates)
-    .where(and(eq(certificates.id, certificateId), isNotNull(certificates.revoked_at)));
+    .where(eq(certificates.id, certificateId));
 }
 
 export interface StatusChange {

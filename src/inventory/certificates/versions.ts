@@ -32,6 +32,13 @@ export function newestVersionQuery(ctx: Context, certificateId: string, agentId?
     .limit(1);
 }
 
+/** Expression: the job of the newest version of a certificate. */
+export function newestJobOf(certificateId: string): SQL {
+  const { certificate_id, job_id, created_at, id } = certificateVersions;
+  return sql`(select ${job_id} from ${certificateVersions} where ${certificate_id} = ${certificateId}
+    order by ${created_at} desc, ${id} desc limit 1)`;
+}
+
 /** Condition: the agent, an expression of the outer query, has had a version of the certificate. */
 export function hasVersion(certificateId: string, agentId: SQL): SQL {
   const { certificate_id, agent_id } = certificateVersions;
@@ -70,6 +77,13 @@ async function currentIds(ctx: Context, certificateId: string): Promise<Set<stri
       ),
     );
   return new Set(rows.map((row) => row.id));
+}
+
+/** Condition: the version is the newest of its certificate and agent. */
+export function isCurrent(id: string): SQL {
+  return sql`not exists (select 1 from certificate_versions own join certificate_versions newer
+    on newer.certificate_id = own.certificate_id and newer.agent_id is own.agent_id
+      and (newer.created_at, newer.id) > (own.created_at, own.id) where own.id = ${id})`;
 }
 
 /** Adds a version; a second time nothing happens (an issuer uses a serial once). */
