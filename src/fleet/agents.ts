@@ -45,7 +45,7 @@ export function agentQuery(ctx: Context, id: string) {
   return ctx.db.select().from(agents).where(eq(agents.id, id));
 }
 
-/** Retired agents, who retired last first. */
+/** Retired agents, most recently retired first. */
 export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
   return listPage(ctx, agents, page, {
     where: isNotNull(agents.retired_at),
@@ -176,7 +176,7 @@ export function retiredAt(id: string | SQLiteColumn): SQL {
   return sql`(select ${agents.retired_at} from ${agents} where ${agents.id} = ${id})`;
 }
 
-/** Condition: the agent is there and not retired. */
+/** Condition: the agent exists and is not retired. */
 export function isAtWork(id: string): SQL {
   return rowExists(agents, and(eq(agents.id, id), isNull(agents.retired_at)));
 }

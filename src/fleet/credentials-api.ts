@@ -27,7 +27,7 @@ const answer = z
   })
   .openapi("AgentCredential");
 
-/** Bootstrap credentials of agents. Whoever may register agents may see them: never the token, which no row has. */
+/** Bootstrap credentials of agents, shown to actors that may register agents. The token is not stored, so it is never shown. */
 export const credentialRoutes: Route[] = [
   route({
     operationId: "createAgentCredential",

@@ -36,7 +36,7 @@ const DAY_MS = 86_400_000;
 const DEFAULT_LIFE_MS = DAY_MS;
 const MAX_LIFE_MS = 90 * DAY_MS;
 
-/** From one address, in a minute: whoever guesses gets no further, and nobody needs more to notice a wrong token. */
+/** Failed attempts from one address in a minute: too few for guessing, enough to notice a wrong token. */
 const FAILURES = 10;
 const FAILURE_WINDOW_MS = 60_000;
 
@@ -57,7 +57,7 @@ export function shown({ token_hash: _, updated_at: __, ...credential }: AgentCre
 
 /**
  * A new credential; its token is in this answer only. 403 when the caller lacks a right of the agents that it would make, 400
- * for a life that is over or longer than 90 days.
+ * for an expiry that has passed or is more than 90 days ahead.
  */
 export async function createCredential(
   ctx: Context,
@@ -152,7 +152,7 @@ export const bootstrapCredential: Credential = {
 };
 
 /**
- * The actor that a bootstrap credential stands for: an agent to be, without rights. One that is used up is let in, for the
+ * The actor behind a bootstrap credential: a future agent, without rights. A credential that is used up is let in, because the
  * last enrolment may be repeated by its Idempotency-Key; `useStatements` refuses it. Throws 401 for a token that does not
  * hold, and 429 to an address that has shown too many of these.
  */
@@ -199,7 +199,7 @@ function flawOf(credential: AgentCredential | null, stopped: boolean, now: strin
   return null;
 }
 
-/** The statements that count one use of a credential; the batch fails, saying why, when it holds no more. */
+/** The statements that count one use of a credential. When it is used up or no longer valid, the batch fails and says why. */
 export function useStatements(ctx: Context, id: string): Statement[] {
   const now = timestamp(ctx);
   const holds = and(

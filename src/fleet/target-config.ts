@@ -197,7 +197,7 @@ export const TARGET_TYPES = {
 export type TargetTypeName = keyof typeof TARGET_TYPES;
 export const TARGET_TYPE_NAMES = Object.keys(TARGET_TYPES) as [TargetTypeName, ...TargetTypeName[]];
 
-/** What stands for a stored secret in an answer, and in a body for "keep it". */
+/** Shown in place of a stored secret. In a request body it means: keep the stored one. */
 export const MASK = "********";
 
 type Config = Record<string, unknown>;

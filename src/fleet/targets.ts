@@ -55,7 +55,7 @@ const targets = resource({
   show: ({ sealed_secrets: _, ...shown }) => shown,
 });
 
-/** The agent must be there to do the work; secrets go into an envelope; a secret moves neither to another type nor agent. */
+/** The agent must exist and be at work. Secrets are sealed, and are dropped when the type or the agent changes. */
 async function prepare(ctx: Context, { row, before }: Change<Target>): Promise<Prepared<Target>> {
   if (row === null) return { statements: ctx.wiring.targetDeleted(ctx, before.id) };
   if (before && before.retired_at !== null)

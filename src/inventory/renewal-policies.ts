@@ -27,7 +27,7 @@ const renewalPolicyAnswer = z
   })
   .openapi("RenewalPolicy");
 
-/** When certificates are renewed, how often it is tried again, and when somebody is told. */
+/** When certificates are renewed, how often a failed renewal is retried, and when alerts are sent. */
 export const renewalPolicies = resource({
   name: "RenewalPolicy",
   plural: "RenewalPolicies",

@@ -192,7 +192,7 @@ async function updateOnce(
   return viewOf(ctx, row);
 }
 
-/** An open job follows the record: who moves it to where they may not issue would have it signed there all the same. */
+/** An open job follows the record, so moving the record would sign the job under the new issuer, without the right to issue there. */
 async function moveGuards(ctx: Context, before: Certificate, after: Certificate): Promise<Statement[]> {
   const moves = before.issuer_id !== after.issuer_id || before.certificate_profile_id !== after.certificate_profile_id;
   if (!moves || may(ctx.actor, "cert.issue", placeOf(after))) return [];
@@ -227,7 +227,7 @@ async function save(
   }
 }
 
-/** Common name and SANs in canonical form, the SANs each once; 400 for what is no name. */
+/** Common name and SANs in canonical form, without duplicates; 400 for an invalid name. */
 function canonicalNames(fields: Partial<CertificateFields>): { common_name?: string; sans?: string[] } {
   const result: { common_name?: string; sans?: string[] } = {};
   if (fields.common_name !== undefined) result.common_name = canonical("common_name", fields.common_name);

@@ -12,7 +12,7 @@ import {
   certificateVersions,
 } from "./table.ts";
 
-/** What a list of certificates can be asked for. Times are RFC 3339 UTC with milliseconds, as rows have them. */
+/** Filters of a list of certificates. Times are RFC 3339 UTC with milliseconds, as rows have them. */
 export interface CertificateFilter {
   readonly status?: CertificateStatus | undefined;
   readonly environment?: string | undefined;
@@ -27,12 +27,12 @@ export interface CertificateFilter {
   readonly updated_after?: string | undefined;
   /** Seconds from now. */
   readonly expiring_within?: number | undefined;
-  /** Hex in any case; colons and leading zeros say nothing. */
+  /** Hex in any case; colons and leading zeros are ignored. */
   readonly serial_number?: string | undefined;
   readonly fingerprint_sha256?: string | undefined;
   /** One whole name. */
   readonly san?: string | undefined;
-  /** Part of the record's name, id or one of its certificate's names. */
+  /** A substring of the record's name, its id or one of the certificate's names. */
   readonly q?: string | undefined;
 }
 
@@ -87,7 +87,7 @@ function ofNames(condition: SQL): SQL {
   return sql`${certificates.id} in (select ${certificateNames.certificate_id} from ${certificateNames} where ${condition})`;
 }
 
-/** Upper and lower case are the same in ASCII; `%` and `_` stand for themselves. */
+/** ASCII case is ignored; `%` and `_` match themselves. */
 function containing(text: string): SQL {
   const pattern = `%${text.trim().replaceAll(/[\\%_]/g, "\\$&")}%`;
   const like = (column: SQL) => sql`${column} like ${pattern} escape '\\'`;
@@ -99,7 +99,7 @@ function plainHex(text: string): string {
   return text.replaceAll(/[:\s]/g, "").toLowerCase();
 }
 
-/** A name in canonical form; 400 that names the field for what is none. */
+/** A name in canonical form; for an invalid name, a 400 that names the field. */
 export function canonical(field: string, text: string): string {
   try {
     return parseSan(text).value;

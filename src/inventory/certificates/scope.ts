@@ -11,7 +11,7 @@ import { certificates } from "./table.ts";
 
 const COLUMNS = { profile_id: certificates.certificate_profile_id, issuer_id: certificates.issuer_id };
 
-/** The place of a record as it is or is to be. */
+/** The place of a record, as stored or as requested. */
 export function placeOf(record: {
   readonly certificate_profile_id: string | null;
   readonly issuer_id: string;

@@ -193,7 +193,7 @@ export interface StatusChange {
   readonly to: string;
 }
 
-/** Certificates whose status is no longer what the facts give, by expiry. */
+/** Certificates whose stored status no longer follows from the facts, ordered by expiry. */
 export function dueForStatus(ctx: Context, now: string, limit: number): Promise<StatusChange[]> {
   const { id, status, expires_at, updated_at } = certificates;
   return ctx.db.all<StatusChange>(sql`

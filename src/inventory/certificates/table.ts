@@ -16,7 +16,7 @@ export const CERTIFICATE_STATUSES = [
 
 export type CertificateStatus = (typeof CERTIFICATE_STATUSES)[number];
 
-/** What is to be certified for whom: the record. What was issued for it are its versions. */
+/** A certificate record: which names are certified, and for which owner. Each certificate issued for it is a version. */
 export const certificates = sqliteTable(
   "certificates",
   {
