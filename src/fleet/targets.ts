@@ -55,7 +55,7 @@ const targets = resource({
   show: ({ sealed_secrets: _, ...shown }) => shown,
 });
 
-/** The agent must exist and be at work. Secrets are sealed, and are dropped when the type or the agent changes. */
+/** The agent must exist and be at work. Secrets are sealed, and are not carried over to another type or agent. */
 async function prepare(ctx: Context, { row, before }: Change<Target>): Promise<Prepared<Target>> {
   if (row === null) return { statements: ctx.wiring.targetDeleted(ctx, before.id) };
   if (before && before.retired_at !== null)

@@ -3,7 +3,7 @@ import { outboundFetch } from "../platform/outbound.ts";
 import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import type { Reaction, RecordedEvent } from "./reactions.ts";
 
-/** Alerts: events that somebody should hear of at once are posted to the webhook of the settings. */
+/** Alerts: urgent events are posted to the webhook of the settings. */
 
 const ALERT_KIND = "identity.alert";
 
@@ -54,8 +54,8 @@ function alertOf({ id, action, resource_id, actor, timestamp, request_id, detail
 }
 
 /**
- * Posts an alert as JSON to the webhook of the settings. Throws unless it answers 2xx, and the work is tried again; a setting
- * that was taken away meanwhile ends it. A redirect is no answer: what was configured is what is told.
+ * Posts an alert as JSON to the webhook of the settings. Throws unless the webhook answers 2xx, so the work is retried; without
+ * a webhook in the settings the alert is dropped. Redirects are not followed: alerts go only to the configured address.
  */
 export async function postAlert(
   ctx: Pick<Context, "settings">,
