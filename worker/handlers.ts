@@ -10,7 +10,8 @@ import { providerWork } from "../src/identity/oidc/providers.ts";
 import { pruneSignIns } from "../src/identity/sessions/sessions.ts";
 import { rotateSigningKeys } from "../src/identity/sessions/signing-keys.ts";
 import { userWork } from "../src/identity/users.ts";
-import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../src/lifecycle/sweeps.ts";
+import { jobWork } from "../src/lifecycle/signing.ts";
+import { cancelOrphanedJobs, expireJobs, refreshCertificates } from "../src/lifecycle/sweeps.ts";
 import { pruneIdempotencyKeys } from "../src/platform/commit.ts";
 import type { Context } from "../src/platform/context.ts";
 import { beat } from "../src/platform/whole.ts";
@@ -32,13 +33,13 @@ export const workKinds: WorkKinds = {
   ...alertWork,
   ...breakglassWork,
   ...userWork,
+  ...jobWork,
   ...reactionWork(WIRING.reactions),
 
   ...sweep("inventory.beat", everyMinutes(1), beatOnce),
   // The beat of the minute wakes it while there is something to bring back.
   ...sweep(ATTUNE, everyMinutes(5), attuneLedgers, { whenFull: true }),
   ...sweep("sealing.register", everyMinutes(1), registerSealing),
-  ...sweep("jobs.resume", everyMinutes(1), resumeJobs),
   ...sweep("jobs.orphaned", everyMinutes(1), cancelOrphanedJobs),
   ...sweep("certificates.status", everyMinutes(1), refreshCertificates),
   ...sweep("denied.record", everyMinutes(1), recordDenied),

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, inArray, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, desc, eq, inArray, isNull, or, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { placeOfCertificate, visibleByCertificate } from "../inventory/certificates/scope.ts";
 import type { ObjectScope } from "../platform/access.ts";
@@ -26,7 +26,7 @@ const NEXT: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
 
 export const OPEN: readonly JobStatus[] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
 
-type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "last_error" | "lease_until">>;
+type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "last_error">>;
 
 /**
  * The one way a job moves: a compare-and-set on its status and fence, with the audit event of it. The batch fails
@@ -43,7 +43,7 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
     updated_at: now,
     fence: sql`${jobs.fence} + 1`,
     ...(to === "Running" ? { attempts: job.attempts + 1, started_at: job.started_at ?? now } : {}),
-    ...(ends ? { completed_at: now, lease_until: null } : {}),
+    ...(ends ? { completed_at: now } : {}),
   };
   const event = ctx.audit(`job.${to.toLowerCase() as Lowercase<JobStatus>}`, job.id, {
     from: job.status,
@@ -85,7 +85,6 @@ export function completed(
     // Both stand in the version and in the CA's own books.
     approved: null,
     csr_pem: null,
-    lease_until: null,
     fence: sql`${jobs.fence} + 1`,
     updated_at: now,
   };
@@ -147,22 +146,14 @@ function newJob(now: string, of: NewJob): Job {
     approved: null,
     order_reference: null,
     version_id: null,
-    lease_until: null,
     fence: 0,
   };
 }
 
-/** Keeps under which reference the CA of a job that goes on answers later. */
-export async function keepOrder(
-  ctx: Context,
-  job: Job,
-  order_reference: string,
-  change: Pick<Change, "lease_until">,
-): Promise<void> {
-  await ctx.db
-    .update(jobs)
-    .set({ order_reference, ...change })
-    .where(and(eq(jobs.id, job.id), eq(jobs.status, "Running")));
+/** Keeps under which reference the CA of a job answers later; ChangedMeanwhile where the job has ended or has one. */
+export function keepOrder(ctx: Context, { id }: Job, order_reference: string): Statement[] {
+  const waits = and(eq(jobs.id, id), eq(jobs.status, "Running"), isNull(jobs.order_reference));
+  return [guard(rowExists(jobs, waits)), ctx.db.update(jobs).set({ order_reference }).where(waits)];
 }
 
 /** Writes down why a job that goes on has not got further. */

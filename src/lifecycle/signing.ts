@@ -8,20 +8,25 @@ import { guard, runBatch, type Statement } from "../platform/database.ts";
 import { AppError, conflict, unavailable } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
 import { ifUnchanged, repeatedly } from "../platform/race.ts";
+import { enqueue, type Payload, type Rest, type WorkKinds, wake } from "../platform/work/work.ts";
 import { type Settled, type Settlement, settleIssuance } from "./issuance.ts";
 import { findJob, type Job, keepOrder, noteError, transition } from "./jobs.ts";
 
 /** Has signed what was approved for a job, and stores what came of it. */
 
-/** Who begins to sign holds the job for so long; then the sweep takes it up. */
-const LEASE_MS = 60_000;
-const MAX_LEASE_MS = 3_600_000;
+/** Finishes what a request began to sign. */
+const SIGN = "job.sign";
+/** Asks for what a CA answers later. */
+const POLL = "job.poll";
+/** A request that stored the order has so long to finish it by itself. */
+const FIRST_SECONDS = 60;
 /** What could not be signed in a day ends; should the ledger have signed it all the same, its outbox still brings it. */
 const GIVE_UP_MS = 24 * 3_600_000;
 /** A CA that took an order may let people look at it. */
 const ORDER_GIVE_UP_MS = 30 * GIVE_UP_MS;
-/** The soonest that a CA is asked again for what it answers later. */
-const MIN_POLL_MS = 5_000;
+/** The soonest and the latest that a CA is asked again for what it answers later. */
+const MIN_POLL_SECONDS = 5;
+const MAX_POLL_SECONDS = 3_600;
 
 export interface Signed {
   readonly status: "csr_signed";
@@ -78,7 +83,7 @@ export async function signAtOnce(ctx: Context, approval: Approval): Promise<{ an
   }
 }
 
-/** The order is stored, so that the sweep goes on with it; the error that tells of that. */
+/** The order is stored, so that queued work goes on with it; the error that tells of that. */
 async function keptForLater(ctx: Context, approval: Approval, error: unknown): Promise<AppError> {
   const { job } = approval;
   const last_error = describeError(error);
@@ -96,15 +101,17 @@ async function refused(ctx: Context, { job, birth }: Approval, error: AppError):
 /** Stores the order of a job that begins to sign; null when somebody was faster or the record changed meanwhile. */
 export async function begin(ctx: Context, approval: Approval, last_error: string | null = null): Promise<Job | null> {
   const { certificate, job, approved, csr_pem, csr_digest, birth = [] } = approval;
-  const lease_until = new Date(ctx.clock.now().getTime() + LEASE_MS).toISOString();
-  const change = { approved, csr_pem, csr_digest, lease_until, last_error };
+  const change = { approved, csr_pem, csr_digest, last_error };
+  const signing = enqueue(ctx, SIGN, { job_id: job.id }, FIRST_SECONDS);
   const statements = [
     guard(unchangedSince(certificate)),
     ...birth,
     ...transition(ctx, job, "Running", change),
+    signing.statement,
     ...(birth.length > 0 ? [refreshStatus(ctx, certificate.id, timestamp(ctx))] : []),
   ];
   if (!(await ifUnchanged(() => runBatch(ctx.db, statements)))) return null;
+  wake(ctx, [signing.id], FIRST_SECONDS);
   return { ...job, ...change, status: "Running", fence: job.fence + 1 };
 }
 
@@ -138,11 +145,9 @@ export async function finish(ctx: Context, job: Job, ca?: Ca): Promise<Signed | 
   }
 }
 
-/** The same for a submission that comes again: the CA of an order is asked when that is due, not at every submission. */
+/** The same for a submission that comes again: queued work asks the CA of an order when that is due. */
 export async function finishAgain(ctx: Context, job: Job): Promise<Signed | Ordered> {
-  const { status, order_reference, lease_until } = job;
-  const waits = status === "Running" && order_reference !== null && (lease_until ?? "") > timestamp(ctx);
-  return waits ? ordered(job) : finish(ctx, job);
+  return job.status === "Running" && job.order_reference !== null ? ordered(job) : finish(ctx, job);
 }
 
 function signed({ id }: Job, version_id: string): Signed {
@@ -180,11 +185,12 @@ async function caOf(ctx: Context, approved: Approved): Promise<Ca> {
   throw conflict("ca_absent", `the CA ${approved.ca_id} of issuer ${approved.issuer_id} is gone: renew again`);
 }
 
-/** Keeps what the CA calls the order, and when it is to be asked. */
+/** Keeps what the CA calls the order, and the work that asks for it. */
 async function noteOrder(ctx: Context, job: Job, order: Extract<OrderOutcome, { reference: string }>): Promise<void> {
-  const pause = Math.min(MAX_LEASE_MS, Math.max(MIN_POLL_MS, (order.retry_seconds ?? 0) * 1000));
-  const lease_until = new Date(ctx.clock.now().getTime() + pause).toISOString();
-  await keepOrder(ctx, job, order.reference, order.retry_seconds === undefined ? {} : { lease_until });
+  const seconds = Math.min(MAX_POLL_SECONDS, Math.max(MIN_POLL_SECONDS, order.retry_seconds ?? FIRST_SECONDS));
+  const polling = enqueue(ctx, POLL, { job_id: job.id }, seconds);
+  const statements = [...keepOrder(ctx, job, order.reference), polling.statement];
+  if (await ifUnchanged(() => runBatch(ctx.db, statements))) wake(ctx, [polling.id], seconds);
 }
 
 /** Ends a job in failure; the certificate shows what that leaves it with. Nothing happens when the job has ended already. */
@@ -203,26 +209,54 @@ function failed(ctx: Context, job: Job, why: string): Statement[] {
   ];
 }
 
-const limitOf = (job: Job): number => (job.order_reference === null ? GIVE_UP_MS : ORDER_GIVE_UP_MS);
-const reasonOf = (job: Job): string =>
-  job.order_reference === null
-    ? "its holder was gone each time"
-    : `the CA has not answered order ${job.order_reference}`;
+/** Work for jobs that a request has begun and not finished. */
+export const jobWork: WorkKinds = {
+  [SIGN]: { run: (ctx, { job_id }) => signLater(ctx, String(job_id)), dead: endJob, attempts: 60 },
+  [POLL]: { run: (ctx, { job_id }) => pollLater(ctx, String(job_id)), dead: endJob, attempts: 1_000 },
+};
 
-/** Takes up a job whose holder is gone, or whose CA answers later. The next one may do so after a pause that doubles with each attempt. */
-export async function resume(ctx: Context, job: Job): Promise<void> {
-  const now = ctx.clock.now().getTime();
-  if (job.started_at !== null && now - Date.parse(job.started_at) > limitOf(job))
-    return fail(ctx, job.id, `not signed within ${limitOf(job) / 3_600_000} hours: ${job.last_error ?? reasonOf(job)}`);
-  const pause = Math.min(MAX_LEASE_MS, LEASE_MS * 2 ** Math.min(job.attempts, 10));
-  const lease_until = new Date(now + pause).toISOString();
-  if (!(await ifUnchanged(() => runBatch(ctx.db, transition(ctx, job, "Running", { lease_until }))))) return;
-  const mine = await findJob(ctx, job.id);
-  if (mine?.status !== "Running") return;
-  try {
-    await finish(ctx, mine);
-  } catch (error) {
-    // A refusal ended the job; what is pending is tried again when the lease is over.
-    if (!(error instanceof AppError)) throw error;
+/** The same order under the same id, so that nothing is signed twice. */
+async function signLater(ctx: Context, jobId: string): Promise<undefined> {
+  const job = await findJob(ctx, jobId);
+  if (job?.status !== "Running" || job.order_reference !== null) return;
+  if (runningMs(ctx, job) > GIVE_UP_MS) {
+    await fail(ctx, job.id, `not signed within 24 hours: ${job.last_error ?? "its holder was gone each time"}`);
+    return;
   }
+  await runBatch(ctx.db, transition(ctx, job, "Running"));
+  await unlessRefused(finish(ctx, job));
+}
+
+/** Asks again after as long as the order has taken so far. */
+async function pollLater(ctx: Context, jobId: string): Promise<Rest | undefined> {
+  const job = await findJob(ctx, jobId);
+  if (job?.status !== "Running" || job.order_reference === null) return undefined;
+  const running = runningMs(ctx, job);
+  if (running > ORDER_GIVE_UP_MS) {
+    await fail(ctx, job.id, `not signed within 30 days: the CA has not answered order ${job.order_reference}`);
+    return undefined;
+  }
+  const answer = await unlessRefused(finish(ctx, job));
+  if (answer?.status !== "csr_ordered") return undefined;
+  const inSeconds = Math.min(MAX_POLL_SECONDS, Math.max(FIRST_SECONDS, Math.floor(running / 1000)));
+  return { payload: { job_id: jobId }, inSeconds };
+}
+
+/** Null where the CA refused: that has ended the job. What is pending is thrown, and tried again. */
+async function unlessRefused(finishing: Promise<Signed | Ordered>): Promise<Signed | Ordered | null> {
+  try {
+    return await finishing;
+  } catch (error) {
+    if (error instanceof AppError && error.status < 500) return null;
+    throw error;
+  }
+}
+
+async function endJob(ctx: Context, { job_id }: Payload, error: string): Promise<void> {
+  const job = await findJob(ctx, String(job_id));
+  await fail(ctx, String(job_id), `not signed: ${job?.last_error ?? error}`);
+}
+
+function runningMs(ctx: Context, { started_at, created_at }: Job): number {
+  return ctx.clock.now().getTime() - Date.parse(started_at ?? created_at);
 }

@@ -7,24 +7,12 @@ import { runBatch } from "../platform/database.ts";
 import { ifUnchanged } from "../platform/race.ts";
 import type { SweepStep } from "../platform/work/sweep.ts";
 import { issuing, type Job, transition } from "./jobs.ts";
-import { fail, resume } from "./signing.ts";
+import { fail } from "./signing.ts";
 import { jobs } from "./table.ts";
 
 const SLICE = 50;
 /** An agent that has not answered a job in a day will not. */
 const AWAIT_CSR_MS = 24 * 3_600_000;
-
-/** Jobs that were being signed when whoever held them went away: the same request id, so nothing is signed twice. */
-export const resumeJobs: SweepStep = async (ctx) => {
-  const due = await ctx.db
-    .select()
-    .from(jobs)
-    .where(and(eq(jobs.status, "Running"), lte(jobs.lease_until, timestamp(ctx)), issuing()))
-    .orderBy(asc(jobs.lease_until))
-    .limit(SLICE);
-  for (const job of due) await resume(ctx, job);
-  return due.length < SLICE ? null : "more";
-};
 
 /** Jobs that nobody answered. */
 export const expireJobs: SweepStep = async (ctx) => {

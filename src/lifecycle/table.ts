@@ -46,8 +46,7 @@ export const jobs = sqliteTable(
     /** Under which the CA answers later what was ordered; null: it was not ordered yet, or is answered at once. */
     order_reference: text(),
     version_id: text(),
-    /** Until then whoever holds `fence` works on it. */
-    lease_until: text(),
+    /** Rises with every move. */
     fence: integer().notNull(),
   },
   (table) => [
@@ -56,7 +55,6 @@ export const jobs = sqliteTable(
     index("jobs_certificate").on(table.certificate_id, table.created_at),
     index("jobs_agent").on(table.agent_id, table.status),
     index("jobs_target").on(table.target_id),
-    index("jobs_lease").on(table.status, table.lease_until),
     uniqueIndex("jobs_open")
       .on(table.certificate_id, table.agent_id)
       .where(

@@ -12,8 +12,12 @@ import { newestVersion } from "../../src/inventory/certificates/versions.ts";
 import { recordRequest } from "../../src/lifecycle/csr.ts";
 import { settleIssuance, settleOutbox } from "../../src/lifecycle/issuance.ts";
 import { findJob } from "../../src/lifecycle/jobs.ts";
-import { cancelOrphanedJobs, expireJobs, refreshCertificates, resumeJobs } from "../../src/lifecycle/sweeps.ts";
+import { jobWork } from "../../src/lifecycle/signing.ts";
+import { cancelOrphanedJobs, expireJobs, refreshCertificates } from "../../src/lifecycle/sweeps.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
+import { runBatch } from "../../src/platform/database.ts";
+import { runDue } from "../../src/platform/work/engine.ts";
+import { enqueue } from "../../src/platform/work/work.ts";
 import { auditCount } from "../support/api.ts";
 import { Certificates } from "../support/certificates.ts";
 import { contextAhead } from "../support/context.ts";
@@ -59,10 +63,12 @@ async function takenAndLeft(certificate: { id: string; common_name: string }, jo
   const asked = csr ?? (await makeCsr({ commonName: certificate.common_name }));
   const { approved, csr_pem } = await approvedFor(certificate.id, asked);
   await env.DB.prepare(
-    "update jobs set status = 'Running', approved = ?, csr_pem = ?, csr_digest = 'd', lease_until = ?, attempts = 1, started_at = created_at where id = ?",
+    "update jobs set status = 'Running', approved = ?, csr_pem = ?, csr_digest = 'd', attempts = 1, started_at = created_at where id = ?",
   )
-    .bind(JSON.stringify(approved), csr_pem, new Date(Date.now() + 60_000).toISOString(), job_id)
+    .bind(JSON.stringify(approved), csr_pem, job_id)
     .run();
+  const ctx = contextAhead();
+  await runBatch(ctx.db, [enqueue(ctx, "job.sign", { job_id }, 60).statement]);
 }
 
 describe("a job whose agent lost the certificate", () => {
@@ -86,13 +92,13 @@ describe("a job whose agent lost the certificate", () => {
 });
 
 describe("inv 6: a job whose holder is gone", () => {
-  it("is finished by the sweep once the lease is over, and not before", async () => {
+  it("is finished by queued work after a minute, and not before", async () => {
     const certificate = await certificates.record();
     const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
-    await resumeJobs(contextAhead(0), null);
+    await runDue(contextAhead(0), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({ status: "Running" });
-    await resumeJobs(contextAhead(61), null);
+    await runDue(contextAhead(61), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({ status: "Completed", attempts: 2 });
     expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
   });
@@ -107,11 +113,9 @@ describe("inv 6: a job whose holder is gone", () => {
       env.DB.prepare("update certificates set status = 'RenewalInProgress', expires_at = null where id = ?").bind(
         certificate.id,
       ),
-      env.DB.prepare(
-        "update jobs set version_id = null, completed_at = null, lease_until = created_at where id = ?",
-      ).bind(job_id),
+      env.DB.prepare("update jobs set version_id = null, completed_at = null where id = ?").bind(job_id),
     ]);
-    await resumeJobs(contextAhead(0), null);
+    await runDue(contextAhead(61), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({ status: "Completed", version_id });
     expect(await version(certificate.id)).toMatchObject({ id: version_id, serial_number });
     expect(await certificates.read(certificate.id)).toMatchObject({ status: "Active" });
@@ -127,7 +131,7 @@ describe("inv 6: a job whose holder is gone", () => {
     const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     await (await ledgerOfCa(String(issuer.id))).retire("retiring");
-    await resumeJobs(contextAhead(61), null);
+    await runDue(contextAhead(61), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({
       status: "Failed",
       last_error: expect.stringMatching(/retiring/),
@@ -143,7 +147,7 @@ describe("a job that cannot be signed", () => {
     const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     await env.DB.prepare("update jobs set last_error = 'ledger gone' where id = ?").bind(job_id).run();
-    await resumeJobs(contextAhead(DAY + 60), null);
+    await runDue(contextAhead(DAY + 60), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({
       status: "Failed",
       last_error: expect.stringContaining("ledger gone"),
@@ -272,7 +276,7 @@ describe("revocation and issuance", () => {
     const job_id = (await certificates.trigger(certificate.id)).job_id;
     await takenAndLeft(certificate, job_id);
     expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(200);
-    await resumeJobs(contextAhead(61), null);
+    await runDue(contextAhead(61), jobWork);
     expect(await certificates.job(job_id)).toMatchObject({ status: "Completed" });
     expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
     const { ca_id, serial_number, revoked_at } = await version(certificate.id);
@@ -288,7 +292,7 @@ describe("revocation and issuance", () => {
     const early = await certificates.revoke(certificate.id, "keyCompromise");
     expect(early).toMatchObject({ status: 503, body: { error: "issuance_in_progress" } });
     expect(early.headers.get("Retry-After")).toBe("2");
-    await resumeJobs(contextAhead(61), null);
+    await runDue(contextAhead(61), jobWork);
     expect((await certificates.revoke(certificate.id, "keyCompromise")).status).toBe(200);
     expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
   });

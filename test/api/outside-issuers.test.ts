@@ -1,9 +1,10 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { CaType } from "../../src/authority/ca.ts";
-import { resumeJobs } from "../../src/lifecycle/sweeps.ts";
+import { jobWork } from "../../src/lifecycle/signing.ts";
 import { toHex } from "../../src/pki/bytes.ts";
 import { generateKeyPair } from "../../src/pki/keys.ts";
+import { runDue } from "../../src/platform/work/engine.ts";
 import { WIRING } from "../../worker/wiring.ts";
 import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
@@ -61,7 +62,7 @@ async function ordered() {
 async function issued() {
   const certificate = await ordered();
   late.ready = true;
-  await resumeJobs(contextAhead(31), null);
+  await runDue(contextAhead(31), jobWork);
   expect(await job(certificate.job_id)).toMatchObject({ status: "Completed" });
   return certificate;
 }
@@ -75,13 +76,13 @@ describe("an order that is answered late", () => {
     expect(await read(id)).toMatchObject({ status: "RenewalInProgress" });
     // The same CSR again orders nothing and asks nothing before that is due.
     expect((await send()).body).toMatchObject({ status: "csr_ordered" });
-    await resumeJobs(contextAhead(0), null);
+    await runDue(contextAhead(0), jobWork);
     expect(late.calls).toEqual(["order"]);
-    await resumeJobs(contextAhead(31), null);
+    await runDue(contextAhead(31), jobWork);
     expect(late.calls).toEqual(["order", "poll"]);
     expect(await job(job_id)).toMatchObject({ status: "Running" });
     late.ready = true;
-    await resumeJobs(contextAhead(3_700), null);
+    await runDue(contextAhead(3_700), jobWork);
     expect(late.calls).toEqual(["order", "poll", "poll", "certificate"]);
     expect(await job(job_id)).toMatchObject({ status: "Completed" });
     expect(await read(id)).toMatchObject({ status: "Active" });
@@ -97,7 +98,7 @@ describe("an order that is answered late", () => {
     const first = await fleet.admin.post<{ job_id: string }>(`/api/v1/certificates/${id}/csr`, { csr_pem });
     expect(first, JSON.stringify(first.body)).toMatchObject({ status: 202, body: { status: "csr_ordered" } });
     late.ready = true;
-    await resumeJobs(contextAhead(31), null);
+    await runDue(contextAhead(31), jobWork);
     const again = await fleet.admin.post(`/api/v1/certificates/${id}/csr`, { csr_pem });
     expect(again, JSON.stringify(again.body)).toMatchObject({ status: 201, body: { certificate_id: id } });
   });
@@ -105,10 +106,10 @@ describe("an order that is answered late", () => {
   it("whose reference was lost in a crash is placed again under the same id", async () => {
     const { job_id } = await ordered();
     await env.DB.prepare("update jobs set order_reference = null where id = ?").bind(job_id).run();
-    await resumeJobs(contextAhead(61), null);
+    await runDue(contextAhead(61), jobWork);
     expect(late.calls).toEqual(["order", "order"]);
     late.ready = true;
-    await resumeJobs(contextAhead(3_700), null);
+    await runDue(contextAhead(3_700), jobWork);
     expect(await job(job_id)).toMatchObject({ status: "Completed" });
   });
 });
@@ -171,7 +172,7 @@ describe("inv 8: a certificate that differs from what was approved", () => {
     const { id, job_id } = await ordered();
     await prepare();
     late.ready = true;
-    await resumeJobs(contextAhead(31), null);
+    await runDue(contextAhead(31), jobWork);
     expect(await job(job_id)).toMatchObject({ status: "Failed", last_error: expect.stringMatching(difference) });
     expect(await read(id)).toMatchObject({ status: "Failed" });
     expect(await auditCount("certificate.refuse", id)).toBe(1);
