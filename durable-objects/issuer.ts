@@ -12,7 +12,7 @@ import { issueCa, issueLeaf } from "./issuer/issue.ts";
 import { handOverAgain, unsettled } from "./issuer/outbox.ts";
 import { responder } from "./issuer/responder.ts";
 import { attune, isWhole, mustBeWhole } from "./issuer/restore.ts";
-import { lookup, release, revoke } from "./issuer/revocation.ts";
+import { release, revoke, status } from "./issuer/revocation.ts";
 import { serials } from "./issuer/serials.ts";
 import { migrate } from "./issuer/storage.ts";
 
@@ -29,7 +29,7 @@ const ALWAYS = {
 } satisfies Calls;
 
 /** They depend on all that was signed and revoked: refused while this ledger takes back what it lacks. */
-const WHEN_WHOLE = { importEntries, lookup, revoke, revokeSerial, release, unsettled, attune } satisfies Calls;
+const WHEN_WHOLE = { importEntries, status, revoke, revokeSerial, release, unsettled, attune } satisfies Calls;
 
 /** An object with those methods; they are put on its prototype below the class. */
 const LedgerObject = DurableObject as unknown as new (

@@ -8,18 +8,17 @@ import { wholeSecond } from "../../src/authority/ledger-places.ts";
 import { type Core, nowOf, refuse } from "./core.ts";
 import { described, type EntryRow, entryOf, iso, markRow, noteFact, reasonName } from "./entries.ts";
 import { addCrlEntry, dropCrlEntry, markDirty } from "./lists.ts";
+import { first } from "./storage.ts";
 
 const HOLD = REVOCATION_REASONS.certificateHold;
 
-/** Status of each serial, in order. Survives the certificate's end. */
-export function lookup(core: Core, serials: readonly string[]): SerialStatus[] {
+/** The status of a serial, which the certificate's end does not change. */
+export function status(core: Core, serial: string): SerialStatus {
   const query = "select state, revoked_at, reason from entries where serial = ?";
-  return serials.map((serial) => {
-    const row = core.sql.exec<Pick<EntryRow, "state" | "revoked_at" | "reason">>(query, serial).toArray()[0];
-    if (row?.state !== 1) return { status: "unknown" };
-    if (row.revoked_at === null) return { status: "good" };
-    return { status: "revoked", revoked_at: iso(row.revoked_at), reason: reasonName(row.reason ?? 0) };
-  });
+  const row = first<Pick<EntryRow, "state" | "revoked_at" | "reason">>(core.sql, query, serial);
+  if (row?.state !== 1) return "unknown";
+  if (row.revoked_at === null) return "good";
+  return { revoked_at: iso(row.revoked_at), reason: reasonName(row.reason ?? 0) };
 }
 
 interface Changed {

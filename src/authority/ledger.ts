@@ -47,8 +47,8 @@ export interface Ledger {
    */
   attune(): Promise<{ readonly ok: true; readonly waiting: number } | Refusal>;
 
-  /** In the order of the serials. `unknown` is what was never issued, also when it is reserved and not signed yet. */
-  lookup(serials: readonly string[]): Promise<SerialStatus[] | Refusal>;
+  /** A certificate's end changes nothing of it. Every OCSP answer that is signed asks: the usual answer is one word. */
+  status(serial: string): Promise<SerialStatus | Refusal>;
   /**
    * Revokes these; no reason: unspecified, and no objection to the reason of an earlier revocation. What expired without
    * being revoked stays as it is.
@@ -287,9 +287,13 @@ export const REVOCATION_REASONS = {
 /** RFC 5280 section 5.3.1, in its own words. */
 export type RevocationReason = keyof typeof REVOCATION_REASONS;
 
-export type SerialStatus =
-  | { readonly status: "good" | "unknown" }
-  | { readonly status: "revoked"; readonly revoked_at: string; readonly reason: RevocationReason };
+/** `unknown`: never issued, or reserved and not signed yet. */
+export type SerialStatus = "good" | "unknown" | RevokedStatus;
+
+export interface RevokedStatus {
+  readonly revoked_at: string;
+  readonly reason: RevocationReason;
+}
 
 export interface RevokedEntry {
   readonly serial: string;

@@ -281,7 +281,7 @@ describe("revocation and issuance", () => {
     expect(await certificates.read(certificate.id)).toMatchObject({ status: "Revoked" });
     const { ca_id, serial_number, revoked_at } = await version(certificate.id);
     expect(revoked_at).not.toBeNull();
-    expect(await (await ledgerOfCa(ca_id)).lookup([serial_number])).toMatchObject([{ status: "revoked" }]);
+    expect(await (await ledgerOfCa(ca_id)).status(serial_number)).toHaveProperty("revoked_at");
   });
 
   it("inv 4: revoking while the first one is being signed is to be repeated, and then revokes it", async () => {
@@ -313,7 +313,7 @@ describe("revocation and issuance", () => {
     const moved = await fleet.admin.put(`/api/v1/certificates/${certificate.id}`, { issuer_id: id });
     expect(moved.status, JSON.stringify(moved.body)).toBe(200);
     expect(await certificates.revoke(certificate.id, "keyCompromise")).toMatchObject({ status: 200 });
-    expect(await (await ledgerOfCa(ca.ca_id)).lookup([serial])).toMatchObject([{ status: "revoked" }]);
+    expect(await (await ledgerOfCa(ca.ca_id)).status(serial)).toHaveProperty("revoked_at");
   });
 
   it("a job from before a revocation takes no CSR; a new renewal heals the certificate", async () => {

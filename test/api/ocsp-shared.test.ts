@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { type Ledger, ledgerOf, type ResponderMaterial, type SerialStatus } from "../../src/authority/ledger.ts";
+import { type Ledger, ledgerOf, type ResponderMaterial } from "../../src/authority/ledger.ts";
 import type { PublicContext } from "../../src/authority/local/public/context.ts";
 import { answerPublicPki } from "../../src/authority/local/public/respond.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
@@ -14,7 +14,7 @@ import { issueLeaf } from "../support/ledgers.ts";
 /** What OCSP requests of one isolate share are values: none waits for what another one asked its ledger. */
 
 const bindings = env as unknown as Bindings;
-type Call = "lookup" | "responder";
+type Call = "status" | "responder";
 
 let api: Client;
 /** Milliseconds that the clock is ahead. */
@@ -67,7 +67,7 @@ async function responderAhead(): Promise<ResponderMaterial> {
 function context(): PublicContext {
   const real = makeContext({ ...env }, { waitUntil: (work) => deferred.push(work) });
   const slowLedger: Pick<Ledger, Call> = {
-    lookup: (serials) => slow("lookup", ledger.lookup(serials) as Promise<SerialStatus[]>),
+    status: (of) => slow("status", ledger.status(of)),
     responder: () => slow("responder", responderAhead()),
   };
   return {
@@ -103,7 +103,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
   it("inv 4: a status that was read before a revocation does not hide the one that was read after it", async () => {
     await ask();
     ahead = 10_000;
-    held = new Set<Call>(["lookup"]);
+    held = new Set<Call>(["status"]);
     calls = [];
     const before = ask();
     await arrived(1);
@@ -121,7 +121,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
   it("inv 4: an answer is repeated for two seconds from when the ledger was asked, however long signing took", async () => {
     await ask();
     ahead = 10_000;
-    held = new Set<Call>(["lookup"]);
+    held = new Set<Call>(["status"]);
     calls = [];
     const late = ask();
     await arrived(1);
@@ -136,7 +136,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
   it("each request without an answer in memory asks the ledger once, by itself", async () => {
     await ask();
     ahead = 10_000;
-    held = new Set<Call>(["lookup"]);
+    held = new Set<Call>(["status"]);
     calls = [];
     const asked = [ask(), ask(), ask()];
     await arrived(3);
@@ -148,7 +148,7 @@ describe.each(Object.entries(FORMS))("OCSP by %s, from the memory of an isolate"
   });
 
   it("a ledger that is overloaded or restarts gives tryLater, and no error in the log", async () => {
-    held = new Set<Call>(["lookup"]);
+    held = new Set<Call>(["status"]);
     const asked = ask();
     await arrived(1);
     calls[0]?.go(Object.assign(new Error("too many requests queued"), { overloaded: true }));

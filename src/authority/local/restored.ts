@@ -82,9 +82,8 @@ async function issuerRow(ctx: Context, ca: CaDescription, name: string): Promise
 }
 
 async function revocationOf(ctx: Context, parent: CaAuthorityRow, { serial_number }: CaAuthorityRow) {
-  const statuses = await ledgerOf(ctx, parent.ledger_id).lookup([serial_number ?? ""]);
-  const [status] = "ok" in statuses ? [] : statuses;
-  if (!status) throw new Error(`the CA ${parent.id} does not say yet whether ${serial_number} is revoked`);
-  if (status.status !== "revoked") return {};
+  const status = await ledgerOf(ctx, parent.ledger_id).status(serial_number ?? "");
+  if (typeof status === "string") return {};
+  if ("ok" in status) throw new Error(`the CA ${parent.id} does not say yet whether ${serial_number} is revoked`);
   return { revoked_at: status.revoked_at, revocation_reason: status.reason };
 }

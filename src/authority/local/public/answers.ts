@@ -20,9 +20,8 @@ export function askedAt(now: number): Asked {
 export interface OcspAnswer {
   readonly body: Bytes;
   readonly headers: Record<string, string>;
-  readonly etag: string;
   /** Null: signed for one request, never to be repeated. */
-  readonly asked: Asked | null;
+  readonly repeatable: { readonly asked: Asked; readonly etag: string } | null;
 }
 
 /** How long an isolate repeats an answer after it asked for what is so: so late can a revocation show (docs/revocation.md). */
@@ -36,7 +35,8 @@ export class AnswerMemory {
   /** An answer that still stands at `now`; one from the future was kept before the clock was set back. */
   recall(key: string, now: number): OcspAnswer | null {
     const answer = this.kept.get(key);
-    return answer?.asked && answer.asked.at <= now && now < answer.asked.at + REPEAT_MS ? answer : null;
+    const at = answer?.repeatable?.asked.at ?? Number.NaN;
+    return answer && at <= now && now < at + REPEAT_MS ? answer : null;
   }
 
   /**
@@ -44,6 +44,7 @@ export class AnswerMemory {
    * a revocation, the first may be the last to sign.
    */
   keep(key: string, answer: OcspAnswer): void {
-    if (answer.asked && (this.kept.get(key)?.asked?.order ?? 0) <= answer.asked.order) this.kept.set(key, answer);
+    const before = this.kept.get(key)?.repeatable?.asked.order ?? 0;
+    if (answer.repeatable && before <= answer.repeatable.asked.order) this.kept.set(key, answer);
   }
 }

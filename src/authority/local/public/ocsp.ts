@@ -20,12 +20,11 @@ import { AnswerMemory, type Asked, askedAt, type OcspAnswer } from "./answers.ts
 import type { PublicContext } from "./context.ts";
 import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./directory.ts";
 import { NoResponder, responderOf } from "./responders.ts";
-import { statusesOf, statusOf } from "./statuses.ts";
+import { statusOf } from "./statuses.ts";
 
 /** How long an answer stands for itself, and how long a cache may keep it: the bound on how late a revocation shows there. */
 const VALIDITY_MS = 3_600_000;
 const MAX_AGE_SECONDS = 300;
-const UNKNOWN: SerialStatus = { status: "unknown" };
 
 /** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
 const answers = new AnswerMemory();
@@ -38,11 +37,12 @@ export interface Question {
 
 export const OCSP_TYPE = "application/ocsp-response";
 
-/** The unsigned answer of an error status; never cached (RFC 9919 section 6). */
+/** Of errors, and of answers to one request alone: never cached (RFC 9919 section 6). */
+const UNCACHED = { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" };
+
+/** The unsigned answer of an error status. */
 export function errorAnswer(status: OcspErrorStatus): Response {
-  return new Response(ocspError(status), {
-    headers: { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" },
-  });
+  return new Response(ocspError(status), { headers: UNCACHED });
 }
 
 /** The error status that tells a client what happened; what is ours and unexpected is logged. */
@@ -76,30 +76,11 @@ export async function answerOcsp(
   // Not our certificates at all: nobody here could sign for them.
   if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
   const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
-  const statuses = read ? [read.status] : await statusesBy(ctx, cas, request.certIds);
+  const ask = ({ serial }: CertId, i: number) => (cas[i] ? statusOf(ctx, cas[i], serial) : "unknown");
+  const statuses = read ? [read.status] : await Promise.all(request.certIds.map(ask));
   const answer = await sign(ctx, signing, request, statuses, { asked, repeatable: key !== null });
   if (key !== null) answers.keep(key, answer);
   return answer;
-}
-
-/** The status of each CertID from the ledger of its CA; `unknown` where that is none of ours. */
-async function statusesBy(
-  ctx: PublicContext,
-  cas: readonly (PublicCa | null)[],
-  certIds: readonly CertId[],
-): Promise<SerialStatus[]> {
-  const statuses: SerialStatus[] = certIds.map(() => UNKNOWN);
-  const ask = async (ca: PublicCa) => {
-    const places = [...cas.keys()].filter((i) => cas[i] === ca);
-    const found = await statusesOf(
-      ctx,
-      ca,
-      places.map((i) => certIds[i]?.serial ?? ""),
-    );
-    for (const [at, i] of places.entries()) statuses[i] = found[at] ?? UNKNOWN;
-  };
-  await Promise.all([...new Set(cas)].map((ca) => ca && ask(ca)));
-  return statuses;
 }
 
 /** The question that a canonical CertID (hex of its DER) stands for. */
@@ -133,16 +114,16 @@ async function issuerOf(ctx: PublicContext, authority: PublicAuthority, caId: st
   const found = await holderOf(ctx, authority, serial);
   if (found) return found;
   const fresh = await reloaded(ctx, authority, caId);
-  return (fresh && (await holderOf(ctx, fresh, serial))) ?? { ca: authority.own, status: UNKNOWN };
+  return (fresh && (await holderOf(ctx, fresh, serial))) ?? { ca: authority.own, status: "unknown" };
 }
 
 /** The CA whose ledger has the serial, the one of that name first; null when none has. */
 async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<Holder | null> {
   const ask = async (ca: PublicCa): Promise<Holder> => ({ ca, status: await statusOf(ctx, ca, serial) });
   const first = await ask(own);
-  if (first.status.status !== "unknown") return first;
+  if (first.status !== "unknown") return first;
   const others = await Promise.all(all.filter((other) => other !== own).map(ask));
-  return others.find(({ status }) => status.status !== "unknown") ?? null;
+  return others.find(({ status }) => status !== "unknown") ?? null;
 }
 
 /**
@@ -158,19 +139,16 @@ async function sign(
 ): Promise<OcspAnswer> {
   const { template, signer, notAfter } = await responderOf(ctx, ca.ledger_id);
   // An answer that knows of a revocation cannot be older than it.
-  const revoked = statuses.map((status) => (status.status === "revoked" ? Date.parse(status.revoked_at) : 0));
+  const revoked = statuses.map((status) => (typeof status === "object" ? Date.parse(status.revoked_at) : 0));
   const thisUpdate = wholeSecond(Math.max(asked.at, ...revoked));
   const nextUpdate = Math.min(thisUpdate + VALIDITY_MS, wholeSecond(notAfter));
   const [from, until] = [new Date(thisUpdate), new Date(nextUpdate)];
-  const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? UNKNOWN, from, until));
+  const responses = request.certIds.map((id, i) => single(id, statuses[i] ?? "unknown", from, until));
   const { nonce, bareNonce } = request;
   const tbs = buildOcspTbs(template, { producedAt: from, responses, nonce, bareNonce });
   const body = assembleOcspResponse(template, tbs, await signer.sign(tbs));
+  if (!repeatable) return { body, headers: UNCACHED, repeatable: null };
   const etag = `"${toHex(await digest("SHA-256", body))}"`;
-  if (!repeatable) {
-    const headers = { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" };
-    return { body, etag, asked: null, headers };
-  }
   const tags = [`ledger-${ca.ledger_id}`, ...request.certIds.map((id) => ocspTag(ca.ledger_id, id.serial))];
   const headers = cacheHeaders({
     etag,
@@ -181,11 +159,11 @@ async function sign(
     tags,
     type: OCSP_TYPE,
   });
-  return { body, etag, asked, headers };
+  return { body, headers, repeatable: { asked, etag } };
 }
 
 function single({ der: certId }: CertId, status: SerialStatus, thisUpdate: Date, nextUpdate: Date): OcspSingleResponse {
-  if (status.status !== "revoked") return { certId, status: { type: status.status }, thisUpdate, nextUpdate };
+  if (typeof status === "string") return { certId, status: { type: status }, thisUpdate, nextUpdate };
   const reason = REVOCATION_REASONS[status.reason];
   return { certId, status: { type: "revoked", at: new Date(status.revoked_at), reason }, thisUpdate, nextUpdate };
 }

@@ -154,7 +154,7 @@ async function askedByBody(request: Request): Promise<Question> {
  * fetch says nothing of an answer that a cache had kept until then.
  */
 function respond(ctx: PublicContext, request: Request, answer: OcspAnswer): Response {
-  if (answer.asked && notModified(ctx, request, answer.etag, null)) {
+  if (answer.repeatable && notModified(ctx, request, answer.repeatable.etag, null)) {
     return new Response(null, { status: 304, headers: answer.headers });
   }
   return new Response(request.method === "HEAD" ? null : answer.body, { headers: answer.headers });
