@@ -20,7 +20,7 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
-          include: ["test/{pki,platform,scripts}/**/*.test.ts"],
+          include: ["test/{inventory,pki,platform,scripts}/**/*.test.ts"],
           testTimeout: 60_000,
         },
       },

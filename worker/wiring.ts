@@ -4,7 +4,13 @@ import { retiredAt } from "../src/fleet/agents.ts";
 import { mayEnrol } from "../src/fleet/credentials.ts";
 import { targetsOfAgent } from "../src/fleet/mapping.ts";
 import { profileExists } from "../src/inventory/profiles.ts";
-import { forgetTarget, isBeingSigned, lastIssuanceFailed, openIssuance, orderedFrom } from "../src/lifecycle/wiring.ts";
+import {
+  forgetTarget,
+  isBeingSigned,
+  lastIssuanceFailed,
+  newestOpenIssuance,
+  orderedFrom,
+} from "../src/lifecycle/wiring.ts";
 import type { Wiring } from "../src/platform/context.ts";
 import { alertReaction } from "../src/record/alerts.ts";
 
@@ -16,7 +22,7 @@ export const WIRING: Wiring = {
   agents: { retiredAt, mayEnrol },
   targetsOfAgent,
   orders: { casOf: orderedFrom, areRunning: isBeingSigned },
-  issuances: { open: openIssuance, lastFailed: lastIssuanceFailed },
+  issuances: { askedAt: newestOpenIssuance, lastFailed: lastIssuanceFailed },
   targetDeleted: forgetTarget,
   /** What follows from events: a reaction is a file in its wing and a line here. */
   reactions: [alertReaction],

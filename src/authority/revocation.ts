@@ -9,6 +9,7 @@ import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { AppError, unavailable } from "../platform/errors.ts";
+import { repeatedly, UNTIL_WRITTEN } from "../platform/race.ts";
 import { sha256Hex } from "../platform/text.ts";
 import {
   type Ca,
@@ -60,12 +61,10 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
   const outcome = await atEachCa(ctx, id, cas, (ca, of) => ca.release(of));
   const versions = entriesOrThrow(outcome).map(versionOf);
   const recording = merged(outcome.recordings);
-  const statements = [
-    ...releaseStatements(ctx, id, versions, timestamp(ctx)),
+  await record(ctx, recording, async () => [
+    ...(await releaseStatements(ctx, id, versions)),
     ctx.audit("certificate.release_hold", id, { serial_numbers: versions.map((version) => version.serial_number) }),
-    ...recording.statements,
-  ];
-  await record(ctx, statements, recording);
+  ]);
 }
 
 /** Brings the inventory to what CAs say of revoked versions of one certificate, with `more` in the batch. May be repeated. */
@@ -92,9 +91,9 @@ export async function writeRevocation(
   }));
   // The same facts are one event, however often they are written down.
   const facts = versions.map((version) => Object.values(version).join("|")).sort();
-  const recording = merged(recordings);
-  const statements: Statement[] = [
-    ...revokeStatements(ctx, id, { revoked_at: first.revoked_at, reason: first.reason }, versions, timestamp(ctx)),
+  const event = `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}`;
+  await record(ctx, merged(recordings), async () => [
+    ...(await revokeStatements(ctx, id, { revoked_at: first.revoked_at, reason: first.reason }, versions)),
     ...revoked.filter((entry) => entry.reason === "keyCompromise").map((entry) => blockKey(ctx, id, entry)),
     ctx.audit(
       "certificate.revoke",
@@ -104,17 +103,18 @@ export async function writeRevocation(
         revoked_at: first.revoked_at,
         serial_numbers: versions.map((version) => version.serial_number),
       },
-      { id: `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}` },
+      { id: event },
     ),
-    ...recording.statements,
     ...more,
-  ];
-  await record(ctx, statements, recording);
+  ]);
 }
 
-/** The batch for what CAs said. */
-export async function record(ctx: Context, statements: readonly Statement[], recording: Recording): Promise<void> {
-  await commit(ctx, statements, { wakeups: recording.wakeups });
+/** The batch for what CAs said; `decide` reads and decides again while others write the same certificate. */
+export async function record(ctx: Context, recording: Recording, decide: () => Promise<Statement[]>): Promise<void> {
+  await repeatedly(async () => {
+    const statements = [...(await decide()), ...recording.statements];
+    await commit(ctx, statements, { wakeups: recording.wakeups });
+  }, UNTIL_WRITTEN);
   recording.done();
 }
 

@@ -6,13 +6,15 @@ import type { Certified } from "../authority/orders.ts";
 import { revokeCertificate } from "../authority/revocation.ts";
 import { findCertificate } from "../inventory/certificates/certificates.ts";
 import { type KeptRecord, recordOfNames, restoreStatements } from "../inventory/certificates/restored.ts";
-import { issuedStatements, standing } from "../inventory/certificates/state.ts";
+import { issuedQueries, issuedStatements, standing } from "../inventory/certificates/state.ts";
 import { addVersion, isCurrent, type Version } from "../inventory/certificates/versions.ts";
-import { type Context, timestamp } from "../platform/context.ts";
-import type { Statement } from "../platform/database.ts";
+import type { Context } from "../platform/context.ts";
+import { runBatch, type Statement } from "../platform/database.ts";
+import { ChangedMeanwhile, unavailable } from "../platform/errors.ts";
+import { repeatedly, UNTIL_WRITTEN } from "../platform/race.ts";
 import { sha256Hex } from "../platform/text.ts";
-import { runTogether } from "../platform/writer.ts";
-import { completed, createdAt, digestOfJob, JOB_TYPES } from "./jobs.ts";
+import { readTogether, runTogether } from "../platform/writer.ts";
+import { completed, digestOfJob, JOB_TYPES, jobQuery } from "./jobs.ts";
 
 /** What travels with an order, so that the version row can be written without the request that asked for it. */
 const settlement = z.object({
@@ -47,23 +49,42 @@ export interface Settled {
  * Writes what a CA issued into the inventory: version, certificate, job, audit event, in one transaction. Right however
  * often and late it comes: a serial has one version row, the status is computed from facts, a job that ended stays ended.
  */
-export async function settleIssuance(
-  ctx: Context,
-  certified: Certified,
-  lost: readonly Statement[] = [],
-): Promise<Settled> {
-  const { certificate_id, issued_at } = certified;
+export async function settleIssuance(ctx: Context, certified: Certified): Promise<Settled> {
   const of = settlement.parse(certified.settle);
   const version = versionOf(certified, of, `ver-${(await sha256Hex(certified.key)).slice(0, 32)}`);
-  const { id: version_id } = version;
+  const now = await untilWritten(() => store(ctx, certified, of, version));
+  // Revoked while this was being signed: then this version is revoked as well.
+  if (now?.revoked === 1) await revokeCertificate(ctx, version.certificate_id, now.reason);
+  return { version, revoked: now?.revoked === 1, current: now?.current === 1, csr_digest: now?.csr_digest ?? null };
+}
+
+/** What there is of a certificate after one of its versions was stored. */
+interface Standing {
+  readonly revoked: 0 | 1;
+  readonly reason: RevocationReason | null;
+  readonly current: 0 | 1;
+  readonly csr_digest: string | null;
+}
+
+/** One attempt: reads, and writes unless somebody else has written the certificate meanwhile. */
+async function store(
+  ctx: Context,
+  certified: Certified,
+  of: z.output<typeof settlement>,
+  version: Version,
+): Promise<Standing | undefined> {
+  const { id: version_id, certificate_id } = version;
   const { job_id, csr_digest, job: born } = of;
-  const made = born?.created_at ?? (job_id === null ? null : createdAt(job_id));
-  const times = { version_id, issued_at, asked_at: made === null ? issued_at : sql`coalesce(${made}, ${issued_at})` };
+  const [[job], ...found] = await readTogether(
+    ctx,
+    jobQuery(ctx, job_id ?? ""),
+    ...issuedQueries(ctx, version, job_id),
+  );
+  const asked_at = born?.created_at ?? job?.created_at ?? version.created_at;
   const results = await runTogether(ctx, [
-    ...lost,
+    ...issuedStatements(ctx, found, version, { asked_at, more: job?.completed_at === null }),
     addVersion(ctx, version),
     ...(job_id === null ? [] : completed(ctx, { job_id, certificate_id, version_id, csr_digest, born })),
-    ...issuedStatements(ctx, certificate_id, times, timestamp(ctx)),
     issueEvent(ctx, certified, of, version_id),
     ...certified.recording.statements,
     standing(ctx, certificate_id, {
@@ -71,15 +92,18 @@ export async function settleIssuance(
       csr_digest: job_id === null ? sql`null` : digestOfJob(job_id),
     }),
   ]);
-  const [now] = results.at(-1) as {
-    revoked: 0 | 1;
-    reason: RevocationReason | null;
-    current: 0 | 1;
-    csr_digest: string | null;
-  }[];
-  // Revoked while this was being signed: then this version is revoked as well.
-  if (now?.revoked === 1) await revokeCertificate(ctx, certificate_id, now.reason);
-  return { version, revoked: now?.revoked === 1, current: now?.current === 1, csr_digest: now?.csr_digest ?? null };
+  const [now] = results.at(-1) as Standing[];
+  return now;
+}
+
+/** The CA has signed it: that others write the same certificate is no reason to refuse it. */
+async function untilWritten<T>(attempt: () => Promise<T>): Promise<T> {
+  try {
+    return await repeatedly(attempt, UNTIL_WRITTEN);
+  } catch (error) {
+    if (!(error instanceof ChangedMeanwhile)) throw error;
+    throw unavailable("changed_meanwhile", "the certificate record changes all the time", 5, error);
+  }
 }
 
 function issueEvent(
@@ -126,7 +150,9 @@ function versionOf({ certificate, ...certified }: Certified, of: z.output<typeof
 /** What a ledger hands over because nobody acknowledged it. Answers the facts that the inventory has now. */
 export function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<Fact[]> {
   return takeOver(ctx, issued, async (_, certified) => {
-    await settleIssuance(ctx, certified, await lostRecord(ctx, certified));
+    // A record without its version is harmless: until that is acknowledged, it is handed over again.
+    await runBatch(ctx.db, await lostRecord(ctx, certified));
+    await settleIssuance(ctx, certified);
   });
 }
 

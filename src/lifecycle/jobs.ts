@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, inArray, isNull, or, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import { placeOfCertificate, visibleByCertificate } from "../inventory/certificates/scope.ts";
+import { changeStatements, factsOf } from "../inventory/certificates/state.ts";
 import type { ObjectScope } from "../platform/access.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { up } from "../platform/cursor.ts";
@@ -51,6 +52,23 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
     ...(change.last_error ? { error: change.last_error } : {}),
   });
   return [guard(rowExists(jobs, same)), ctx.db.update(jobs).set(set).where(same), event];
+}
+
+/** Ends jobs; the certificates show what that leaves them with. The batch fails where a job or certificate was written meanwhile. */
+export async function endStatements(
+  ctx: Context,
+  ending: readonly Job[],
+  to: "Failed" | "Cancelled",
+  last_error: string,
+): Promise<Statement[]> {
+  const certificates = await factsOf(ctx, [...new Set(ending.map((job) => job.certificate_id))], {
+    jobs: ending.map((job) => job.id),
+    failed: to === "Failed",
+  });
+  return [
+    ...ending.flatMap((job) => transition(ctx, job, to, { last_error })),
+    ...certificates.flatMap((facts) => changeStatements(ctx, facts)),
+  ];
 }
 
 /** A certificate that was issued for a job. */
@@ -177,11 +195,6 @@ export function jobQuery(ctx: Context, id: string) {
 /** Expression: the certificate of a job. */
 export function certificateOfJob(id: string): SQL {
   return sql`(select ${jobs.certificate_id} from ${jobs} where ${jobs.id} = ${id})`;
-}
-
-/** Expression: when a job was made. */
-export function createdAt(id: string): SQL<string> {
-  return sql`(select ${jobs.created_at} from ${jobs} where ${jobs.id} = ${id})`;
 }
 
 /** Expression: which CSR a job has. */

@@ -10,7 +10,7 @@ import {
   unchangedSince,
 } from "../inventory/certificates/certificates.ts";
 import { placeOf } from "../inventory/certificates/scope.ts";
-import { archiveStatement, refreshStatus } from "../inventory/certificates/state.ts";
+import { archiveStatement, changeStatements, factsQuery } from "../inventory/certificates/state.ts";
 import { hasVersion } from "../inventory/certificates/versions.ts";
 import { mustHold } from "../platform/access.ts";
 import { commit } from "../platform/commit.ts";
@@ -35,15 +35,16 @@ export interface Triggered {
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
   return repeatedly(async () => {
-    const [[certificate], mapped, open, [policy], ...signing] = await readTogether(
+    const [[certificate], [facts], mapped, open, [policy], ...signing] = await readTogether(
       ctx,
       certificateQuery(ctx, id),
+      factsQuery(ctx, id),
       agentsOfCertificate(ctx, id, (agentId) => hasVersion(id, agentId)),
       openJobs(ctx, id),
       policyQuery(ctx, id),
       ...signingQueries(ctx, referenceOf(id, "issuer_id")),
     );
-    if (!certificate) throw notFound("certificate", id);
+    if (!certificate || !facts) throw notFound("certificate", id);
     mustHold(ctx.actor, "cert.issue", placeOf(certificate));
     checkRenewable(ctx, certificate, force);
     const agents = agentsToAsk(certificate, mapped);
@@ -57,12 +58,16 @@ export async function triggerRenewal(ctx: Context, id: string, force: boolean): 
       }),
     );
     const job_ids = created.map(({ job }) => job.id);
+    const asked_at =
+      created
+        .map(({ job }) => job.created_at)
+        .sort()
+        .at(-1) ?? null;
     const statements = [
-      guard(unchangedSince(certificate)),
+      ...changeStatements(ctx, facts, { asked_at }),
       ...agents.map((agent) => guard(isAtWork(agent.id))),
       ...cancelled(ctx, open, "another renewal took its place"),
       ...created.flatMap(({ statements }) => statements),
-      refreshStatus(ctx, id, timestamp(ctx)),
       ctx.audit("certificate.renew", id, { force, job_ids }),
     ];
     await commit(ctx, statements, { together: true });
@@ -118,7 +123,7 @@ export async function archiveCertificate(ctx: Context, id: string, ifMatch: stri
     if (certificate.status === "Archived") return;
     await commit(ctx, [
       guard(unchangedSince(certificate)),
-      archiveStatement(ctx, id, timestamp(ctx)),
+      archiveStatement(ctx, certificate),
       ...cancelled(ctx, await openJobs(ctx, id), "the certificate was archived"),
       ctx.audit("certificate.archive", id, { name: certificate.name, from: certificate.status }),
     ]);

@@ -1,13 +1,12 @@
 import { type Agent, findAgent } from "../fleet/agents.ts";
 import { dependenciesOf, retireStatements } from "../fleet/retirement.ts";
 import { forgetActors } from "../identity/actors.ts";
-import { refreshStatus } from "../inventory/certificates/state.ts";
 import { commit } from "../platform/commit.ts";
 import { type Context, timestamp } from "../platform/context.ts";
 import { guard, type Statement } from "../platform/database.ts";
 import { notFound } from "../platform/errors.ts";
 import { repeatedly } from "../platform/race.ts";
-import { hasNoOpenJobs, type Job, openJobsOfAgent, transition } from "./jobs.ts";
+import { endStatements, hasNoOpenJobs, type Job, openJobsOfAgent } from "./jobs.ts";
 
 export interface DependencyCounts {
   readonly active_targets: number;
@@ -29,7 +28,7 @@ export type RetirementOutcome =
   | { readonly kind: "blocked"; readonly counts: DependencyCounts };
 
 /** So many jobs of one agent end in one transaction; where there are more, the others end before the agent does. */
-const JOBS_AT_ONCE = 100;
+const JOBS_AT_ONCE = 80;
 
 /**
  * Retires an agent for good: each of its routes is a 410 from then on. While it has targets, certificates or open jobs that is
@@ -53,11 +52,11 @@ export function retireAgent(
     const cascade = targets.length + active_certificates + jobs.length > 0;
     if (cascade && !force) return { kind: "blocked", counts };
     for (let at = JOBS_AT_ONCE; at < jobs.length; at += JOBS_AT_ONCE)
-      await commit(ctx, cancelled(ctx, agent, jobs.slice(at, at + JOBS_AT_ONCE)));
+      await commit(ctx, await cancelled(ctx, agent, jobs.slice(at, at + JOBS_AT_ONCE)));
     const retired_at = timestamp(ctx);
     await commit(ctx, [
       ...retireStatements(ctx, agent, targets, { retired_at, retired_reason: reason }),
-      ...cancelled(ctx, agent, jobs.slice(0, JOBS_AT_ONCE)),
+      ...(await cancelled(ctx, agent, jobs.slice(0, JOBS_AT_ONCE))),
       guard(hasNoOpenJobs(id)),
       ctx.audit("agent.retire", id, { name: agent.name, reason, force, ...counts }),
     ]);
@@ -66,9 +65,6 @@ export function retireAgent(
   });
 }
 
-function cancelled(ctx: Context, agent: Agent, jobs: readonly Job[]): Statement[] {
-  return jobs.flatMap((job) => [
-    ...transition(ctx, job, "Cancelled", { last_error: `agent ${agent.id} was retired` }),
-    refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
-  ]);
+function cancelled(ctx: Context, agent: Agent, jobs: readonly Job[]): Promise<Statement[]> {
+  return endStatements(ctx, jobs, "Cancelled", `agent ${agent.id} was retired`);
 }

@@ -2,15 +2,15 @@ import { type Approved, type Ca, findCa, type Order } from "../authority/ca.ts";
 import { collect, type OrderOutcome, place } from "../authority/orders.ts";
 import { type Certificate, unchangedSince } from "../inventory/certificates/certificates.ts";
 import type { KeptRecord } from "../inventory/certificates/restored.ts";
-import { refreshStatus } from "../inventory/certificates/state.ts";
-import { type Context, timestamp } from "../platform/context.ts";
+import { changeStatements, factsOf } from "../inventory/certificates/state.ts";
+import type { Context } from "../platform/context.ts";
 import { guard, runBatch, type Statement } from "../platform/database.ts";
 import { AppError, conflict, unavailable } from "../platform/errors.ts";
 import { describeError } from "../platform/log.ts";
-import { ifUnchanged, repeatedly } from "../platform/race.ts";
+import { ifUnchanged, repeatedly, UNTIL_WRITTEN } from "../platform/race.ts";
 import { enqueue, type Payload, type Rest, type WorkKinds, wake } from "../platform/work/work.ts";
 import { type Settled, type Settlement, settleIssuance } from "./issuance.ts";
-import { findJob, type Job, keepOrder, noteError, transition } from "./jobs.ts";
+import { endStatements, findJob, type Job, keepOrder, noteError, transition } from "./jobs.ts";
 
 /** Has signed what was approved for a job, and stores what came of it. */
 
@@ -27,6 +27,8 @@ const ORDER_GIVE_UP_MS = 30 * GIVE_UP_MS;
 /** The soonest and the latest that a CA is asked again for what it answers later. */
 const MIN_POLL_SECONDS = 5;
 const MAX_POLL_SECONDS = 3_600;
+/** How much is kept of the reason why a job failed, in characters. */
+const MAX_ERROR = 1000;
 
 export interface Signed {
   readonly status: "csr_signed";
@@ -93,9 +95,18 @@ async function keptForLater(ctx: Context, approval: Approval, error: unknown): P
 }
 
 /** The CA refuses: the job has failed. */
-async function refused(ctx: Context, { job, birth }: Approval, error: AppError): Promise<void> {
+async function refused(ctx: Context, { certificate, job, birth }: Approval, error: AppError): Promise<void> {
   if (!birth) return fail(ctx, job.id, error.message);
-  await ifUnchanged(() => runBatch(ctx.db, [...birth, ...failed(ctx, job, error.message)]));
+  const attempt = async () => {
+    const facts = await factsOf(ctx, [certificate.id]);
+    const last_error = error.message.slice(0, MAX_ERROR);
+    await runBatch(ctx.db, [
+      ...birth,
+      ...transition(ctx, job, "Failed", { last_error }),
+      ...facts.flatMap((before) => changeStatements(ctx, before, { last_failed: true })),
+    ]);
+  };
+  await ifUnchanged(() => repeatedly(attempt));
 }
 
 /** Stores the order of a job that begins to sign; null when somebody was faster or the record changed meanwhile. */
@@ -103,12 +114,13 @@ export async function begin(ctx: Context, approval: Approval, last_error: string
   const { certificate, job, approved, csr_pem, csr_digest, birth = [] } = approval;
   const change = { approved, csr_pem, csr_digest, last_error };
   const signing = enqueue(ctx, SIGN, { job_id: job.id }, FIRST_SECONDS);
+  const born = birth.length > 0 ? await factsOf(ctx, [certificate.id]) : [];
   const statements = [
     guard(unchangedSince(certificate)),
     ...birth,
     ...transition(ctx, job, "Running", change),
     signing.statement,
-    ...(birth.length > 0 ? [refreshStatus(ctx, certificate.id, timestamp(ctx))] : []),
+    ...born.flatMap((before) => changeStatements(ctx, before, { asked_at: job.created_at })),
   ];
   if (!(await ifUnchanged(() => runBatch(ctx.db, statements)))) return null;
   wake(ctx, [signing.id], FIRST_SECONDS);
@@ -198,15 +210,8 @@ export function fail(ctx: Context, jobId: string, why: string): Promise<void> {
   return repeatedly(async () => {
     const job = await findJob(ctx, jobId);
     if (!job || job.completed_at !== null) return;
-    await runBatch(ctx.db, failed(ctx, job, why));
-  });
-}
-
-function failed(ctx: Context, job: Job, why: string): Statement[] {
-  return [
-    ...transition(ctx, job, "Failed", { last_error: why.slice(0, 1000) }),
-    refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
-  ];
+    await runBatch(ctx.db, await endStatements(ctx, [job], "Failed", why.slice(0, MAX_ERROR)));
+  }, UNTIL_WRITTEN);
 }
 
 /** Work for jobs that a request has begun and not finished. */

@@ -1,12 +1,12 @@
 import { and, asc, eq, lte, not, sql } from "drizzle-orm";
 import { reaches } from "../fleet/mapping.ts";
-import { dueForStatus, refreshStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
+import { dueForStatus, type StatusChange, statusStatements } from "../inventory/certificates/state.ts";
 import { commit } from "../platform/commit.ts";
-import { type Context, timestamp } from "../platform/context.ts";
+import type { Context } from "../platform/context.ts";
 import { runBatch } from "../platform/database.ts";
 import { ifUnchanged } from "../platform/race.ts";
 import type { SweepStep } from "../platform/work/sweep.ts";
-import { issuing, type Job, transition } from "./jobs.ts";
+import { endStatements, issuing, type Job } from "./jobs.ts";
 import { fail } from "./signing.ts";
 import { jobs } from "./table.ts";
 
@@ -42,16 +42,13 @@ export const cancelOrphanedJobs: SweepStep = async (ctx) => {
 };
 
 async function cancelOrphan(ctx: Context, job: Job): Promise<void> {
-  const statements = [
-    ...transition(ctx, job, "Cancelled", { last_error: "no target of this agent has the certificate any more" }),
-    refreshStatus(ctx, job.certificate_id, timestamp(ctx)),
-  ];
-  await ifUnchanged(() => commit(ctx, statements));
+  const why = "no target of this agent has the certificate any more";
+  await ifUnchanged(async () => commit(ctx, await endStatements(ctx, [job], "Cancelled", why)));
 }
 
 /** Certificates whose status time has changed: Active, Expiring, Expired, also behind a renewal that goes on. */
 export const refreshCertificates: SweepStep = async (ctx) => {
-  const due = await dueForStatus(ctx, timestamp(ctx), SLICE);
+  const due = await dueForStatus(ctx, SLICE);
   const write = (changes: readonly StatusChange[]) =>
     ifUnchanged(() =>
       runBatch(

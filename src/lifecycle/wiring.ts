@@ -1,23 +1,25 @@
 import { and, eq, type SQL, sql } from "drizzle-orm";
 import type { CaReference } from "../authority/ca.ts";
+import type { Ending } from "../inventory/certificates/state.ts";
 import type { Context } from "../platform/context.ts";
-import type { Statement } from "../platform/database.ts";
+import { inList, type Statement } from "../platform/database.ts";
 import { OPEN } from "./jobs.ts";
 import { jobs } from "./table.ts";
 
 /** What the wings above this one need to know of jobs; `worker/wiring.ts` hands it to them. */
 
-/** Condition: an issuance or renewal of the certificate is open and was asked for at a time that meets `when`. */
-export function openIssuance(certificateId: SQL, when: (askedAt: SQL) => SQL = () => sql`true`): SQL {
-  return sql`exists (select 1 from ${jobs} j where j.certificate_id = ${certificateId}
+/** Expression: the newest time at which an issuance or renewal was asked for that is open and not about to end. */
+export function newestOpenIssuance(certificateId: SQL, ending: Ending): SQL {
+  return sql`(select max(j.created_at) from ${jobs} j where j.certificate_id = ${certificateId}
     and j.status in ${sql.raw(`('${OPEN.join("', '")}')`)} and j.type in ('Issuance', 'Renewal')
-    and ${when(sql`j.created_at`)})`;
+    and not ${inList(sql`j.id`, ending.jobs)})`;
 }
 
-/** Condition: the newest issuance or renewal of the certificate failed. */
-export function lastIssuanceFailed(certificateId: SQL): SQL {
-  return sql`(select j.status from ${jobs} j where j.certificate_id = ${certificateId}
-    and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1) = 'Failed'`;
+/** Expression: 1 where the newest issuance or renewal of the certificate has failed or is about to, else 0. */
+export function lastIssuanceFailed(certificateId: SQL, ending: Ending): SQL {
+  return sql`coalesce((select case when ${inList(sql`j.id`, ending.jobs)} then ${ending.failed ? 1 : 0}
+      else j.status = 'Failed' end from ${jobs} j where j.certificate_id = ${certificateId}
+    and j.type in ('Issuance', 'Renewal') order by j.created_at desc, j.id desc limit 1), 0)`;
 }
 
 /** The CAs of what was ordered for a certificate: a job stores it before anything is signed. */

@@ -3,13 +3,15 @@ import { ChangedMeanwhile } from "./errors.ts";
 
 /** How often a change starts over when others write the same rows at the same time. */
 const TRIES = 5;
+/** The same for what has happened already and only has to be written down: whoever comes last has waited for all the others. */
+export const UNTIL_WRITTEN = 100;
 
 /**
  * Reads, decides and writes; starts over when another request was faster, which `attempt` says by ChangedMeanwhile (or by the
- * UniqueViolation that means the same). Throws ChangedMeanwhile after five attempts.
+ * UniqueViolation that means the same). Throws ChangedMeanwhile after `tries` attempts.
  */
-export async function repeatedly<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let left = TRIES; left > 0; left--) {
+export async function repeatedly<T>(attempt: () => Promise<T>, tries = TRIES): Promise<T> {
+  for (let left = tries; left > 0; left--) {
     try {
       return await attempt();
     } catch (error) {

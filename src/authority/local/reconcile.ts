@@ -1,9 +1,10 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import { releaseStatements } from "../../inventory/certificates/state.ts";
 import { versionsOfSerials } from "../../inventory/certificates/versions.ts";
-import { type Context, timestamp } from "../../platform/context.ts";
+import type { Context } from "../../platform/context.ts";
 import { runBatch } from "../../platform/database.ts";
 import { describeError } from "../../platform/log.ts";
+import { repeatedly, UNTIL_WRITTEN } from "../../platform/race.ts";
 import { type Fact, type Issued, type LedgerEntry, ledgerOf, type RevocationReason } from "../ledger.ts";
 import { type Certified, certify } from "../orders.ts";
 import { writeRevocation } from "../revocation.ts";
@@ -139,10 +140,10 @@ async function settleDifference(
   }
   if (there === "certificateHold") {
     const version = { issuer_id, serial_number: entry.serial };
-    await runBatch(ctx.db, [
-      ...releaseStatements(ctx, entry.certificate_id, [version], timestamp(ctx)),
-      ...markStatements(ctx, [{ ...entry, ledger_id }]),
-    ]);
+    await repeatedly(async () => {
+      const released = await releaseStatements(ctx, entry.certificate_id, [version]);
+      await runBatch(ctx.db, [...released, ...markStatements(ctx, [{ ...entry, ledger_id }])]);
+    }, UNTIL_WRITTEN);
     return;
   }
   await ledgerOf(ctx, ledger_id).revoke([entry.serial], there as RevocationReason | null);

@@ -25,7 +25,7 @@ export async function revokeSerial(
     revoked_at: entry.revoked_at,
   });
   const recording = statusRecordingOf(ctx, [{ ...entry, ledger_id }]);
-  if (entry.certificate_id === "") await record(ctx, [audit, ...recording.statements], recording);
+  if (entry.certificate_id === "") await record(ctx, recording, async () => [audit]);
   else await writeRevocation(ctx, entry.certificate_id, [{ ...entry, issuer_id }], [recording], [audit]);
   return result;
 }

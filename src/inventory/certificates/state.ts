@@ -1,71 +1,116 @@
-import { and, eq, gt, isNull, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, lte, max, type SQL, sql } from "drizzle-orm";
 import { type Context, timestamp } from "../../platform/context.ts";
-import { guard, noRow, rowExists, type Statement, unchanged } from "../../platform/database.ts";
-import { certificates, certificateVersions } from "./table.ts";
-import { latestNotAfter } from "./versions.ts";
+import { guard, inList, type Statement, unchanged } from "../../platform/database.ts";
+import { nextUpdatedAt } from "../../platform/rows.ts";
+import { readTogether } from "../../platform/writer.ts";
+import { renewalPolicies } from "../table.ts";
+import { nextStatus, type StatusFacts } from "./status.ts";
+import { type CertificateStatus, certificates, certificateVersions } from "./table.ts";
+import { latestVersionQuery, storedVersionQuery, type Version } from "./versions.ts";
 
 /**
- * What becomes of a certificate's status and times. The status is always computed from facts (times, revocations, versions,
- * open jobs), never counted up: so a repeated or late statement changes nothing.
+ * What becomes of a certificate's status and times. Whoever changes what the status follows from (status.ts) reads the facts,
+ * computes the next status, and writes the row if nobody has written it since: each such write raises `updated_at`, so that of
+ * two at once the second reads again. A repeated or late change finds nothing to do.
  */
+
+/** Jobs that end in the batch for which the facts are read. */
+export interface Ending {
+  readonly jobs: readonly string[];
+  readonly failed: boolean;
+}
 
 declare module "../../platform/context.ts" {
   interface Wiring {
-    /** Conditions on the issuances and renewals of a certificate. */
+    /** Expressions on the issuances and renewals of a certificate, as if those that are `ending` had ended. */
     readonly issuances: {
-      /** One is open that was asked for at a time that meets `when`. */
-      open(certificateId: SQL, when?: (askedAt: SQL) => SQL): SQL;
-      /** The newest one failed. */
-      lastFailed(certificateId: SQL): SQL;
+      /** The newest time at which one that is open was asked for; null without one. */
+      askedAt(certificateId: SQL, ending: Ending): SQL;
+      /** Whether the newest one failed: 0 or 1. */
+      lastFailed(certificateId: SQL, ending: Ending): SQL;
     };
   }
 }
 
+const NONE: Ending = { jobs: [], failed: false };
+
 /** Condition: an issuance or renewal of the certificate is open. */
 export function renewing({ wiring }: Context, certificateId: string): SQL {
-  return wiring.issuances.open(sql`${certificateId}`);
+  return sql`${wiring.issuances.askedAt(sql`${certificateId}`, NONE)} is not null`;
 }
 
-/** The later of now and a millisecond after `updated_at`: the row's version must rise with each write. */
-export function raisedUpdatedAt(now: string): SQL {
-  return sql`case when ${certificates.updated_at} < ${now} then ${now}
-    else strftime('%Y-%m-%dT%H:%M:%fZ', ${certificates.updated_at}, '+0.001 seconds') end`;
+/** The columns that follow from what happens to a certificate, and what its status follows from. */
+export interface Facts extends StatusFacts {
+  readonly id: string;
+  readonly last_renewal_at: string | null;
+  readonly revocation_reason: string | null;
+  readonly updated_at: string;
 }
 
-/**
- * The status that the facts give at `now`. A renewal that is under way counts when it was asked for after what it is to
- * heal: a certificate that expires or is revoked meanwhile shows that. Expiring begins a renewal window before the end, or
- * at the last third of the life of what lives shorter than that.
- */
-export function statusAt({ wiring }: Context, now: string): SQL {
-  const { id, status, expires_at, revoked_at, revocation_noted_at, renewal_policy_id } = certificates;
-  const left = sql`(julianday(${expires_at}) - julianday(${now}))`;
-  const life = sql`(select julianday(v.not_after) - julianday(v.not_before) from certificate_versions v
-    where v.certificate_id = ${id} and v.not_after = ${expires_at} limit 1)`;
-  const policyWindow = sql`(select p.renewal_window_days from renewal_policies p where p.id = ${renewal_policy_id})`;
-  const renewing = wiring.issuances.open(
-    sql`${id}`,
-    (askedAt) => sql`(${revoked_at} is null or ${askedAt} > ${revocation_noted_at})
-      and (${expires_at} is null or ${expires_at} > ${now} or ${askedAt} >= ${expires_at})`,
-  );
-  const lastFailed = wiring.issuances.lastFailed(sql`${id}`);
-  return sql`case
-    when ${status} = 'Archived' then 'Archived'
-    when ${renewing} then 'RenewalInProgress'
-    when ${revoked_at} is not null then 'Revoked'
-    when ${expires_at} is null and ${lastFailed} then 'Failed'
-    when ${expires_at} is null then 'Pending'
-    when ${expires_at} <= ${now} then 'Expired'
-    when ${left} <= min(${policyWindow}, coalesce(${life}, 365) / 3.0) then 'Expiring'
-    else 'Active' end`;
+// Columns of the outer table are written out: inside a subquery drizzle would leave their table away.
+const ID = sql`certificates.id`;
+const WINDOW_DAYS = sql<number>`(select p.renewal_window_days from renewal_policies p
+  where p.id = certificates.renewal_policy_id)`;
+const LIVES_FROM = sql<string | null>`(select v.not_before from certificate_versions v
+  where v.certificate_id = certificates.id and v.not_after = certificates.expires_at limit 1)`;
+
+function selectFacts({ db, wiring }: Context, ending: Ending) {
+  const { id, status, expires_at, last_renewal_at, updated_at } = certificates;
+  const { revoked_at, revocation_reason, revocation_noted_at } = certificates;
+  return db
+    .select({
+      id,
+      status,
+      expires_at,
+      last_renewal_at,
+      revoked_at,
+      revocation_reason,
+      revocation_noted_at,
+      updated_at,
+      window_days: WINDOW_DAYS.as("window_days"),
+      lives_from: LIVES_FROM.as("lives_from"),
+      asked_at: sql<string | null>`${wiring.issuances.askedAt(ID, ending)}`.as("asked_at"),
+      last_failed: sql`${wiring.issuances.lastFailed(ID, ending)}`.mapWith(Boolean).as("last_failed"),
+    })
+    .from(certificates);
 }
 
-/** Sets the status to what the facts give after the statements before it in the batch. */
-export function refreshStatus(ctx: Context, certificateId: string, now: string): Statement {
-  return ctx.db
-    .update(certificates)
-    .set({ status: statusAt(ctx, now), updated_at: raisedUpdatedAt(now) })
-    .where(and(eq(certificates.id, certificateId), sql`${certificates.status} <> ${statusAt(ctx, now)}`));
+/** The facts of one certificate, for a read in company. */
+export function factsQuery(ctx: Context, id: string, ending: Ending = NONE) {
+  return selectFacts(ctx, ending).where(eq(certificates.id, id));
+}
+
+/** The facts of these certificates. */
+export function factsOf(ctx: Context, ids: readonly string[], ending: Ending = NONE): Promise<Facts[]> {
+  return selectFacts(ctx, ending).where(inList(certificates.id, ids));
+}
+
+type Change = Partial<Omit<Facts, "id" | "updated_at">>;
+
+/** Writes what a change of the facts makes of the row, unless somebody has written it since (ChangedMeanwhile). */
+export function changeStatements(ctx: Context, facts: Facts, change: Change = {}): Statement[] {
+  const next = { ...facts, ...change };
+  const { expires_at, last_renewal_at, revoked_at, revocation_reason, revocation_noted_at } = next;
+  const set = {
+    expires_at,
+    last_renewal_at,
+    revoked_at,
+    revocation_reason,
+    revocation_noted_at,
+    status: nextStatus(next, timestamp(ctx)),
+    updated_at: nextUpdatedAt(ctx, facts),
+  };
+  return [
+    guard(unchanged(certificates, facts)),
+    ctx.db.update(certificates).set(set).where(eq(certificates.id, facts.id)),
+  ];
+}
+
+/** Whether the row would say the same after this change. */
+function changesNothing(ctx: Context, facts: Facts, change: Change): boolean {
+  const keys = Object.keys(change) as (keyof Change)[];
+  const same = keys.every((key) => change[key] === facts[key]);
+  return same && nextStatus({ ...facts, ...change }, timestamp(ctx)) === facts.status;
 }
 
 export interface RevokedVersion {
@@ -79,55 +124,61 @@ export interface RevokedVersion {
  * Marks versions, and the certificate with the time and reason of its revocation unless it was renewed since. May be repeated
  * with the same facts, also late; an archived certificate stays archived.
  */
-export function revokeStatements(
+export async function revokeStatements(
   ctx: Context,
   certificateId: string,
   of: { readonly revoked_at: string; readonly reason: string },
   versions: readonly RevokedVersion[],
-  now: string,
-): Statement[] {
-  const { certificate_id, revoked_at, not_after, created_at } = certificateVersions;
-  const notRenewed = noRow(
-    certificateVersions,
-    and(eq(certificate_id, certificateId), isNull(revoked_at), gt(not_after, now), gt(created_at, of.revoked_at)),
+): Promise<Statement[]> {
+  const [[facts], [found]] = await readTogether(
+    ctx,
+    factsQuery(ctx, certificateId),
+    besidesQuery(ctx, certificateId, of.revoked_at, versions),
   );
+  if (!facts) return [];
+  const revoked = {
+    revoked_at: of.revoked_at,
+    revocation_reason: of.reason,
+    revocation_noted_at: facts.revoked_at === null ? timestamp(ctx) : facts.revocation_noted_at,
+  };
+  const change = found?.renewed ? {} : revoked;
+  if (!found?.unmarked && changesNothing(ctx, facts, change)) return [];
   return [
+    ...changeStatements(ctx, facts, change),
     ...versions.map((version) =>
       ctx.db
         .update(certificateVersions)
         .set({ revoked_at: version.revoked_at, revocation_reason: version.reason })
         .where(sameVersion(version)),
     ),
-    ctx.db
-      .update(certificates)
-      .set({
-        revoked_at: of.revoked_at,
-        revocation_reason: of.reason,
-        revocation_noted_at: sql`case when ${certificates.revoked_at} is null then ${now}
-          else ${certificates.revocation_noted_at} end`,
-        updated_at: raisedUpdatedAt(now),
-      })
-      .where(and(eq(certificates.id, certificateId), notRenewed)),
-    refreshStatus(ctx, certificateId, now),
   ];
 }
 
+/** Whether a certificate was renewed since, these versions apart; and whether one of these is not marked as they say. */
+function besidesQuery(ctx: Context, certificateId: string, since: string, versions: readonly RevokedVersion[]) {
+  const listed = sql`json_each(${JSON.stringify(versions)}) l`;
+  const same = sql`v.issuer_id = l.value ->> 'issuer_id' and v.serial_number = l.value ->> 'serial_number'`;
+  return ctx.db.all<{ renewed: 0 | 1; unmarked: 0 | 1 }>(sql`select
+    exists (select 1 from certificate_versions v where v.certificate_id = ${certificateId} and v.revoked_at is null
+      and v.not_after > ${timestamp(ctx)} and v.created_at > ${since}
+      and not exists (select 1 from ${listed} where ${same})) as renewed,
+    exists (select 1 from ${listed} join certificate_versions v on ${same}
+      where v.revoked_at is not l.value ->> 'revoked_at' or v.revocation_reason is not l.value ->> 'reason') as unmarked`);
+}
+
 /** Lifts a hold from versions and certificate. */
-export function releaseStatements(
+export async function releaseStatements(
   ctx: Context,
   certificateId: string,
   versions: readonly Pick<RevokedVersion, "issuer_id" | "serial_number">[],
-  now: string,
-): Statement[] {
+): Promise<Statement[]> {
+  const [facts] = await factsQuery(ctx, certificateId);
+  if (!facts) return [];
   return [
+    ...changeStatements(ctx, facts, { revoked_at: null, revocation_reason: null, revocation_noted_at: null }),
     ...versions.map((version) =>
       ctx.db.update(certificateVersions).set({ revoked_at: null, revocation_reason: null }).where(sameVersion(version)),
     ),
-    ctx.db
-      .update(certificates)
-      .set({ revoked_at: null, revocation_reason: null, revocation_noted_at: null, updated_at: raisedUpdatedAt(now) })
-      .where(eq(certificates.id, certificateId)),
-    refreshStatus(ctx, certificateId, now),
   ];
 }
 
@@ -135,42 +186,47 @@ function sameVersion({ issuer_id, serial_number }: Pick<RevokedVersion, "issuer_
   return and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.serial_number, serial_number));
 }
 
-/** Archived: final. */
-export function archiveStatement(ctx: Context, certificateId: string, now: string): Statement {
-  return ctx.db
-    .update(certificates)
-    .set({ status: "Archived", updated_at: raisedUpdatedAt(now) })
-    .where(eq(certificates.id, certificateId));
+/** What `issued` needs to know, for a read in company. `job_id`: the job that ends with it. */
+export function issuedQueries(ctx: Context, version: Version, job_id: string | null) {
+  const ending = { jobs: job_id === null ? [] : [job_id], failed: false };
+  return [
+    factsQuery(ctx, version.certificate_id, ending),
+    storedVersionQuery(ctx, version),
+    latestVersionQuery(ctx, version.certificate_id),
+  ] as const;
 }
 
 /**
- * A version was issued: the certificate lasts until the latest end of what is not revoked. `heals`: the issuance was asked
- * for after an earlier revocation, which then is over.
+ * A version was issued: the certificate lasts until the latest end of what is not revoked. Where it was asked for after an
+ * earlier revocation, that is over. `more`: the job ends with it, so that the row must tell others even where it stays the same.
  */
 export function issuedStatements(
   ctx: Context,
-  certificateId: string,
-  of: { readonly version_id: string; readonly issued_at: string; readonly asked_at: string | SQL },
-  now: string,
+  [[facts], [stored], [latest]]: readonly [Facts[], Pick<Version, "revoked_at">[], Lasting[]],
+  version: Version,
+  { asked_at, more }: { readonly asked_at: string; readonly more: boolean },
 ): Statement[] {
-  const { id, revoked_at } = certificateVersions;
-  const stands = rowExists(certificateVersions, and(eq(id, of.version_id), isNull(revoked_at)));
-  const heals = sql`(${certificates.revoked_at} is null
-    or (${certificates.revocation_noted_at} < ${of.asked_at} and ${stands}))`;
-  return [
-    ctx.db
-      .update(certificates)
-      .set({
-        expires_at: latestNotAfter(certificateId),
-        last_renewal_at: sql`max(coalesce(${certificates.last_renewal_at}, ''), ${of.issued_at})`,
-        revoked_at: sql`case when ${heals} then null else ${certificates.revoked_at} end`,
-        revocation_reason: sql`case when ${heals} then null else ${certificates.revocation_reason} end`,
-        revocation_noted_at: sql`case when ${heals} then null else ${certificates.revocation_noted_at} end`,
-        updated_at: raisedUpdatedAt(now),
-      })
-      .where(eq(certificates.id, certificateId)),
-    refreshStatus(ctx, certificateId, now),
-  ];
+  if (!facts) throw new Error(`certificate ${version.certificate_id} is not there`);
+  const { revoked_at } = stored ?? version;
+  const { revocation_noted_at: noted } = facts;
+  const heals = facts.revoked_at !== null && revoked_at === null && noted !== null && noted < asked_at;
+  const last = stored || !latest ? (latest ?? version) : later(latest, version);
+  const change: Change = {
+    expires_at: last.not_after,
+    lives_from: last.not_before,
+    last_renewal_at: [facts.last_renewal_at ?? "", version.created_at].sort().at(-1) ?? null,
+    ...(heals ? { revoked_at: null, revocation_reason: null, revocation_noted_at: null } : {}),
+  };
+  if (stored && !more && changesNothing(ctx, facts, change)) return [];
+  return changeStatements(ctx, facts, change);
+}
+
+type Lasting = Pick<Version, "not_before" | "not_after" | "revoked_at">;
+
+/** What is not revoked lasts longer than what is; then the later end counts. */
+function later(a: Lasting, b: Lasting): Lasting {
+  if ((a.revoked_at === null) !== (b.revoked_at === null)) return a.revoked_at === null ? a : b;
+  return a.not_after >= b.not_after ? a : b;
 }
 
 /** One row that says whether and why the certificate is revoked, after the statements before it; `also` is told along with it. */
@@ -186,31 +242,52 @@ export function standing<Also extends Readonly<Record<string, SQL>>>(ctx: Contex
     .where(eq(certificates.id, certificateId));
 }
 
+/** A certificate whose status is no longer what the facts give. */
 export interface StatusChange {
-  readonly id: string;
-  readonly updated_at: string;
-  readonly from: string;
-  readonly to: string;
+  readonly facts: Facts;
+  readonly to: CertificateStatus;
 }
 
-/** Certificates whose stored status no longer follows from the facts, ordered by expiry. */
-export function dueForStatus(ctx: Context, now: string, limit: number): Promise<StatusChange[]> {
-  const { id, status, expires_at, updated_at } = certificates;
-  return ctx.db.all<StatusChange>(sql`
-    select ${id} as id, ${updated_at} as updated_at, ${status} as "from", ${statusAt(ctx, now)} as "to" from ${certificates}
-    where ${status} in ('Active', 'Expiring', 'RenewalInProgress')
-      and ${expires_at} <= strftime('%Y-%m-%dT%H:%M:%fZ', ${now},
-        '+' || (select coalesce(max(p.renewal_window_days), 0) from renewal_policies p) || ' days')
-      and ${status} <> ${statusAt(ctx, now)}
-    order by ${expires_at} limit ${limit}`);
+/** Such certificates, soonest expiry first. SQL finds by index what can be due, and `statusOf` says what is. */
+export async function dueForStatus(ctx: Context, limit: number): Promise<StatusChange[]> {
+  const now = timestamp(ctx);
+  const widest = ctx.db.select({ days: max(renewalPolicies.renewal_window_days) }).from(renewalPolicies);
+  const until = sql`strftime('%Y-%m-%dT%H:%M:%fZ', ${now}, '+' || coalesce(${widest}, 0) || ' days')`;
+  const rows = await selectFacts(ctx, NONE)
+    .where(
+      and(
+        inArray(certificates.status, ["Active", "Expiring", "RenewalInProgress"]),
+        lte(certificates.expires_at, until),
+        mayBeDue(ctx, now),
+      ),
+    )
+    .orderBy(asc(certificates.expires_at))
+    .limit(limit);
+  const changes = rows.map((facts) => ({ facts, to: nextStatus(facts, now) }));
+  return changes.filter(({ facts, to }) => to !== facts.status);
+}
+
+/** Condition on certificates that end soon: time, or a policy that was changed, may have changed their status. */
+function mayBeDue({ wiring }: Context, now: string): SQL {
+  const askedAt = wiring.issuances.askedAt(ID, NONE);
+  const days = (from: SQL) => sql`(julianday(certificates.expires_at) - julianday(${from}))`;
+  const inWindow = sql`${days(sql`${now}`)} <= min(${WINDOW_DAYS}, coalesce(${days(LIVES_FROM)}, 365) / 3.0)`;
+  const isOver = sql`certificates.expires_at <= ${now}`;
+  return sql`case certificates.status
+    when 'Active' then ${inWindow}
+    when 'Expiring' then ${isOver} or not ${inWindow}
+    else ${askedAt} is null or (${isOver} and ${askedAt} < certificates.expires_at) end`;
 }
 
 /** Writes such a change with its event, unless somebody else has written the certificate since. */
-export function statusStatements(ctx: Context, change: StatusChange): Statement[] {
-  const now = timestamp(ctx);
-  return [
-    guard(unchanged(certificates, change)),
-    refreshStatus(ctx, change.id, now),
-    ctx.audit("certificate.status", change.id, { from: change.from, to: change.to }),
-  ];
+export function statusStatements(ctx: Context, { facts, to }: StatusChange): Statement[] {
+  return [...changeStatements(ctx, facts), ctx.audit("certificate.status", facts.id, { from: facts.status, to })];
+}
+
+/** Archived: final. */
+export function archiveStatement(ctx: Context, row: Pick<Facts, "id" | "updated_at">): Statement {
+  return ctx.db
+    .update(certificates)
+    .set({ status: "Archived", updated_at: nextUpdatedAt(ctx, row) })
+    .where(eq(certificates.id, row.id));
 }

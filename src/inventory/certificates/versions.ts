@@ -94,12 +94,23 @@ export function addVersion(ctx: Context, version: Version): Statement {
     .onConflictDoNothing({ target: [certificateVersions.issuer_id, certificateVersions.serial_number] });
 }
 
-/** A scalar subquery over a certificate's versions, for statements on the certificate itself. */
-export function latestNotAfter(certificateId: string): SQL {
-  return sql`(select coalesce(
-    max(case when ${certificateVersions.revoked_at} is null then ${certificateVersions.not_after} end),
-    max(${certificateVersions.not_after}))
-    from ${certificateVersions} where ${certificateVersions.certificate_id} = ${certificateId})`;
+/** The version of this serial as it is stored, if it is. */
+export function storedVersionQuery(ctx: Context, { issuer_id, serial_number }: Version) {
+  return ctx.db
+    .select({ revoked_at: certificateVersions.revoked_at })
+    .from(certificateVersions)
+    .where(and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.serial_number, serial_number)));
+}
+
+/** The version that ends last: of those that are not revoked, else of all. */
+export function latestVersionQuery(ctx: Context, certificateId: string) {
+  const { certificate_id, not_before, not_after, revoked_at } = certificateVersions;
+  return ctx.db
+    .select({ not_before, not_after, revoked_at })
+    .from(certificateVersions)
+    .where(eq(certificate_id, certificateId))
+    .orderBy(sql`${revoked_at} is not null`, desc(not_after))
+    .limit(1);
 }
 
 /** A CA that issued versions, as they name it. */
