@@ -16,10 +16,10 @@ export interface Shown {
 }
 
 /**
- * The product's door with the trivial routes of `door-worker.ts`, in a workerd of its own. `limits`: requests are counted, with
+ * The product's door with the trivial routes of `door-worker.ts`, or another `worker`, in a workerd of its own. `limits`: requests are counted, with
  * limits so high that none is reached: what is measured is what counting costs.
  */
-export async function doorServer(directory: string, limits: boolean): Promise<BenchServer> {
+export async function doorServer(directory: string, limits: boolean, worker = "door-worker.ts"): Promise<BenchServer> {
   const { assets: _assets, queueConsumers: _queues, ...bound } = readProject().worker;
   const ratelimits = limits ? { ratelimits: highLimits(bound.ratelimits) } : {};
   const project = { vars: {}, crons: [], worker: { ...bound, ...ratelimits } as typeof bound };
@@ -30,7 +30,7 @@ export async function doorServer(directory: string, limits: boolean): Promise<Be
     CERTCTL_RATE_LIMIT_ENABLED: String(limits),
   };
   mkdirSync(directory, { recursive: true });
-  const script = await bundle(directory, workerFile("door-worker.ts"), compatibilityDate());
+  const script = await bundle(directory, workerFile(worker), compatibilityDate());
   await migrateBench(directory, project);
   return startBench(directory, script, project, vars, true);
 }

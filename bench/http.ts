@@ -93,12 +93,12 @@ interface Question {
   readonly der: Uint8Array<ArrayBuffer>;
 }
 
-function questionOf(certId: Uint8Array<ArrayBuffer>, nonce: Uint8Array<ArrayBuffer> | null): Question {
+export function questionOf(certId: Uint8Array<ArrayBuffer>, nonce: Uint8Array<ArrayBuffer> | null): Question {
   return { certId, nonce, der: buildOcspRequest([certId], nonce) };
 }
 
 /** The answer must be about that certificate, for that request, and `good`. That it is signed rightly is `npm run test:load`'s to check. */
-function answered({ certId, nonce }: Question, message: Uint8Array): Ask {
+export function answered({ certId, nonce }: Question, message: Uint8Array): Ask {
   return {
     message,
     wrong: (answer) => {
@@ -114,7 +114,7 @@ function answered({ certId, nonce }: Question, message: Uint8Array): Ask {
 }
 
 /** The CertID of each certificate. */
-function certIdsOf(chains: readonly string[]): Uint8Array<ArrayBuffer>[] {
+export function certIdsOf(chains: readonly string[]): Uint8Array<ArrayBuffer>[] {
   return chains.map((chain) => {
     const [leaf, issuer] = pemBlocks(chain).map((pem) => new X509Certificate(pem));
     if (!leaf || !issuer) throw new Error("a chain has a leaf and its issuer");

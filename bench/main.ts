@@ -3,6 +3,7 @@ const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   codec: async () => (await import("./codec.ts")).benchCodec(),
   ledger: async () => (await import("./ledger.ts")).benchLedger(),
   http: async () => (await import("./http.ts")).benchHttp(),
+  ocsp: async () => (await import("./ocsp.ts")).benchOcsp(),
   door: async () => (await import("./door.ts")).benchDoor(),
   auth: async () => (await import("./auth.ts")).benchAuth(),
   issuance: async () => (await import("./issuance.ts")).benchIssuance(),
