@@ -258,15 +258,9 @@ class StderrLog extends Log {
   }
 }
 
-/**
- * The environment that makes Miniflare run workerd by workerd.sh, which ties it to the process that starts it, with short
- * collections of the whole heap (a quarter of the memory, no cost in throughput).
- */
-export function workerdEnvironment(): Record<"MINIFLARE_WORKERD_PATH" | "MINIFLARE_WORKERD_V8_FLAGS", string> {
-  return {
-    MINIFLARE_WORKERD_PATH: workerdWrapper(),
-    MINIFLARE_WORKERD_V8_FLAGS: process.env.MINIFLARE_WORKERD_V8_FLAGS ?? "--gc-global",
-  };
+/** The environment that makes Miniflare run workerd by workerd.sh, which ties it to the process that starts it. */
+export function workerdEnvironment(): Record<"MINIFLARE_WORKERD_PATH", string> {
+  return { MINIFLARE_WORKERD_PATH: workerdWrapper() };
 }
 
 function watched(miniflare: Miniflare, pidFile: string): Simulator {
