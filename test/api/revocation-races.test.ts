@@ -9,7 +9,7 @@ import { settleIssuance } from "../../src/lifecycle/issuance.ts";
 import { findJob } from "../../src/lifecycle/jobs.ts";
 import { parseCertificate } from "../../src/pki/certificate.ts";
 import { parseCsr } from "../../src/pki/csr.ts";
-import { contextAhead } from "../support/context.ts";
+import { contextAhead, interrupted } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
 import { ledgerStub } from "../support/rewind.ts";
@@ -63,8 +63,7 @@ async function signing(name: string) {
 }
 
 /** Its caller writes it down after all. */
-async function settle(issued: Issued): Promise<void> {
-  const ctx = contextAhead();
+async function settle(issued: Issued, ctx = contextAhead()): Promise<void> {
   const ca = await findCaOfLedger(ctx, ledgerId);
   if (!ca) throw new Error("no CA");
   await settleIssuance(ctx, await certify(ctx, ca, issued, certificateOf(ctx, issued)));
@@ -88,6 +87,17 @@ describe("inv 4: a certificate that is revoked while its renewal is on its way",
     expect(await statusesOf(first, issued.serial)).toMatchObject([{ reason: "superseded" }, { reason: "superseded" }]);
     expect(await versions(id)).toEqual(new Map([first, issued.serial].map((serial) => [serial, "superseded"])));
     expect(await read(id)).toMatchObject({ status: "Revoked" });
+  });
+
+  it("revoked between what its caller reads and writes", async () => {
+    const { id, first, issued } = await signing("race-read");
+    await settle(
+      issued,
+      interrupted(async () => expect((await revoke(id, "superseded")).status).toBe(200)),
+    );
+    expect(await statusesOf(first, issued.serial)).toMatchObject([{ reason: "superseded" }, { reason: "superseded" }]);
+    expect(await versions(id)).toEqual(new Map([first, issued.serial].map((serial) => [serial, "superseded"])));
+    expect(await read(id)).toMatchObject({ status: "Revoked", revocation_reason: "superseded" });
   });
 
   it("signed, and its caller dies: the outbox settles and revokes it", async () => {

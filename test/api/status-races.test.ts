@@ -4,12 +4,10 @@ import { revokeCertificate } from "../../src/authority/revocation.ts";
 import { dueForStatus, statusStatements } from "../../src/inventory/certificates/state.ts";
 import { endStatements, findJob } from "../../src/lifecycle/jobs.ts";
 import { cancelOrphanedJobs, expireJobs, refreshCertificates } from "../../src/lifecycle/sweeps.ts";
-import type { Context } from "../../src/platform/context.ts";
 import { runBatch } from "../../src/platform/database.ts";
 import { ChangedMeanwhile } from "../../src/platform/errors.ts";
-import type { Writer } from "../../src/platform/writer.ts";
 import type { Client } from "../support/api.ts";
-import { contextAhead } from "../support/context.ts";
+import { contextAhead, interrupted } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { addAgent, type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
 
@@ -53,22 +51,6 @@ async function jobOf(id: string | undefined) {
   const job = await findJob(contextAhead(), id ?? "");
   if (!job) throw new Error("no job");
   return job;
-}
-
-/** A context in which something else happens right after its first read in company. */
-function interrupted(between: () => Promise<unknown>): Context {
-  const ctx = contextAhead();
-  const real = ctx.bindings.WRITER.getByName("d1") as unknown as Writer;
-  let isFirst = true;
-  const commit: Writer["commit"] = async (unit) => {
-    const first = isFirst;
-    isFirst = false;
-    const outcome = await real.commit(unit);
-    if (first) await between();
-    return outcome;
-  };
-  const WRITER = { getByName: () => ({ commit }) } as unknown as DurableObjectNamespace;
-  return { ...ctx, bindings: { ...ctx.bindings, WRITER } };
 }
 
 describe("jobs that end at once", () => {
