@@ -3,20 +3,23 @@ import { type Actor, type EffectivePermission, type ScopeType, SYSTEM_ACTOR } fr
 import { forbidden } from "./errors.ts";
 
 /**
- * What a permission in a scope amounts to. A grant holds everywhere (global), for the objects of one profile, or for those
- * of one issuer. Pure: it reads the actor and the object's place, nothing else.
+ * Scoped permissions. A grant holds globally, for the objects of one profile, or for those of one issuer. Pure: reads
+ * only the actor and the object's scope.
  */
 
-/** Where an object is: a certificate has a profile and an issuer, a profile is its own, what has neither is reached globally only. */
+/**
+ * The scope of an object. A certificate has a profile and an issuer; a profile or issuer is its own scope; an object
+ * with neither needs a global permission.
+ */
 export interface ObjectScope {
   readonly profile_id?: string | null;
   readonly issuer_id?: string | null;
 }
 
-/** Where a permission is to hold: for an object there, everywhere, or in any scope at all. */
+/** Where a permission must hold: for one object's scope, globally, or in at least one scope. */
 export type Where = ObjectScope | "everywhere" | "somewhere";
 
-/** Whether the actor holds the permission there. Our own sweeps hold every permission. */
+/** Whether the actor holds the permission there. The system actor holds every permission. */
 export function may(actor: Actor, permission: string, where: Where): boolean {
   if (actor === SYSTEM_ACTOR) return true;
   return actor.permissions.some((held) => held.permission === permission && reaches(held, where));
@@ -29,8 +32,8 @@ function reaches({ scope_type, scope_id }: EffectivePermission, where: Where): b
 }
 
 /**
- * Throws 403 unless the actor holds the permission there. Null is the place of an object that does not exist: the error is the
- * one for an object out of the actor's scope.
+ * Throws 403 unless the actor holds the permission there. Pass null for an object that does not exist: the error is the
+ * same as for an object outside the actor's scope.
  */
 export function mustHold(actor: Actor, permission: string, where: Where | null): void {
   if (may(actor, permission, where ?? "everywhere")) return;
@@ -42,8 +45,8 @@ export function mustHold(actor: Actor, permission: string, where: Where | null):
 }
 
 /**
- * The condition of a list on what the actor may see; undefined where it may see everything. `columns` say where a row is;
- * a row type without a column for a scope is not seen in that scope.
+ * SQL condition that limits a list to rows the actor may see; undefined when the actor may see all of them. `columns`
+ * name the row's scope columns; a grant in a scope without a column shows no rows.
  */
 export function visible(
   actor: Actor,
@@ -56,7 +59,7 @@ export function visible(
       held.permission === permission && held.scope_type === type && held.scope_id !== undefined ? [held.scope_id] : [],
     );
     if (!column || ids.length === 0) return [];
-    // One value lets an index give the rows in the order of the list.
+    // With a single value an index can return rows in list order.
     if (ids.length === 1) return [sql`${column} = ${ids[0]}`];
     return [sql`${column} in (select value from json_each(${JSON.stringify(ids)}))`];
   };
@@ -64,7 +67,7 @@ export function visible(
   return conditions.length === 0 ? sql`0` : sql`(${sql.join(conditions, sql` or `)})`;
 }
 
-/** The first of `wanted` that the actor lacks, or null. */
+/** The first permission in `wanted` that the actor does not hold, or null. */
 export function lacking(actor: Actor, wanted: readonly EffectivePermission[]): EffectivePermission | null {
   if (actor === SYSTEM_ACTOR) return null;
   const key = (held: EffectivePermission) => `${held.permission} ${held.scope_type} ${held.scope_id ?? ""}`;
@@ -72,7 +75,7 @@ export function lacking(actor: Actor, wanted: readonly EffectivePermission[]): E
   return wanted.find((one) => !held.has(`${one.permission} global `) && !held.has(key(one))) ?? null;
 }
 
-/** What a permission of a role amounts to under a grant of that role: the narrower scope; null when they have nothing in common. */
+/** The permission of a role narrowed to the scope of a grant of that role; null when the two scopes do not overlap. */
 export function narrowed(
   permission: EffectivePermission,
   grant: { readonly scope_type: ScopeType; readonly scope_id: string },

@@ -1,27 +1,30 @@
 export type ActorType = "User" | "System" | "Agent" | "APIKey" | "Anonymous";
 export type ScopeType = "global" | "profile" | "issuer";
 
-/** A permission that the actor really has, with the scope in which it holds. `scope_id` is absent when global. */
+/** A permission the actor holds, and its scope. `scope_id` is absent when global. */
 export interface EffectivePermission {
   readonly permission: string;
   readonly scope_type: ScopeType;
   readonly scope_id?: string;
 }
 
-/** Who acts: the result of authentication, never taken from a request's body. */
+/** The result of authentication; never taken from a request body. */
 export interface Actor {
   readonly id: string;
   readonly type: ActorType;
   readonly tenant_id: string;
   readonly roles: readonly string[];
   readonly permissions: readonly EffectivePermission[];
-  /** Who answers for an API key: the user (or other actor) at the beginning of the chain of keys; absent for the others. */
+  /**
+   * The user (or other actor) accountable for an API key: the root of the chain of keys that created it. Absent for
+   * other actors.
+   */
   readonly owner?: { readonly type: ActorType; readonly id: string };
-  /** The API key that the request showed. */
+  /** The API key used for this request. */
   readonly key_id?: string;
-  /** The actor is an agent that was retired then: all its routes are gone. */
+  /** Set for a retired agent: its routes answer 410. */
   readonly retired_at?: string;
-  /** The actor is an agent that is to be, behind this bootstrap credential: it may enrol itself and nothing else. */
+  /** Set for an agent that has not enrolled yet: the bootstrap credential it presented. It may only enrol itself. */
   readonly enrols_by?: string;
 }
 

@@ -3,21 +3,22 @@ import { type Caller, NO_CALLER } from "./context.ts";
 import type { Settings } from "./settings.ts";
 import { constantTimeEqual } from "./text.ts";
 
-/** The header in which a trusted proxy sends TRUSTED_PROXY_SECRET along with X-Forwarded-For. */
+/** Header in which a trusted proxy sends TRUSTED_PROXY_SECRET along with X-Forwarded-For. */
 export const PROXY_SECRET_HEADER = "X-Trusted-Proxy-Secret";
 
-/** How a request came in. */
+/** How a request arrived. */
 export interface Arrival {
   readonly caller: Caller;
-  /** Over https, as far as can be known: to this Worker, or to a proxy that has proven itself. */
+  /** Whether the request came over https, to this Worker or to an authenticated proxy. */
   readonly secure: boolean;
 }
 
 /**
- * What is known of who sent a request, before anybody is authenticated. The caller's address (wire.md "Settings") is
- * CF-Connecting-IP on Cloudflare, which sets `request.cf` and that header itself. On one machine (`settings.local`; there
- * `wrangler dev` sets a made-up `request.cf`) every header is the client's own and the address is `local`, unless a proxy proves
- * itself by TRUSTED_PROXY_SECRET: then it is the last entry of X-Forwarded-For, the one that this proxy added.
+ * Address, User-Agent and scheme of a request, before authentication (wire.md "Settings").
+ * On Cloudflare the address is CF-Connecting-IP: Cloudflare sets that header and `request.cf` itself. On a single
+ * machine (`settings.local`; `wrangler dev` fakes `request.cf` there) the client controls every header, so the address
+ * is `local`, unless a proxy authenticates with TRUSTED_PROXY_SECRET: then it is the last entry of X-Forwarded-For, the
+ * one added by that proxy.
  */
 export function arrivalOf(settings: Settings, request: Request): Arrival {
   const { headers } = request;
@@ -32,7 +33,7 @@ export function arrivalOf(settings: Settings, request: Request): Arrival {
   };
 }
 
-/** Whether Cloudflare's network hands over the request: then its own headers are true. */
+/** Whether the request came through Cloudflare's network, so that Cloudflare's own headers can be trusted. */
 export function isOnCloudflare(settings: Pick<Settings, "local">, request: Request): boolean {
   return settings.local === null && request.cf !== undefined;
 }
@@ -42,15 +43,15 @@ function isTrustedProxy(settings: Settings, shown: string | null): boolean {
   return constantTimeEqual(shown, settings.trustedProxySecret);
 }
 
-/** The entry that the nearest proxy added. */
+/** The entry added by the nearest proxy. */
 function lastOf(list: string | null): string | null {
   return list?.split(",").at(-1)?.trim() ?? null;
 }
 
-/** What some proxies write: `198.51.100.4:50112`, `[2001:db8::1]:50112`, `[2001:db8::1]`. */
+/** Forms that some proxies write: `198.51.100.4:50112`, `[2001:db8::1]:50112`, `[2001:db8::1]`. */
 const WITH_PORT = /^(?:([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?)$/;
 
-/** One spelling for each address, without a zone or port; `local` for what is none. */
+/** One spelling per address, without zone or port; `local` for anything that is not an address. */
 function canonical(text: string | null): string {
   if (text === null) return NO_CALLER.address;
   const [, ipv4, ipv6] = WITH_PORT.exec(text) ?? [];
@@ -59,7 +60,10 @@ function canonical(text: string | null): string {
   return ipaddr.fromByteArray(ipaddr.process(address).toByteArray()).toString();
 }
 
-/** What a limit counts: an IPv4 address, or the /64 that one IPv6 customer has. Null for `local`: nobody can tell callers apart. */
+/**
+ * The key for rate limits: an IPv4 address, or the /64 of an IPv6 address. Null for `local`, where callers cannot be
+ * told apart.
+ */
 export function addressKey(address: string): string | null {
   if (address === NO_CALLER.address || !ipaddr.isValid(address)) return null;
   if (ipaddr.IPv4.isValid(address)) return address;

@@ -7,7 +7,7 @@ import { utf8 } from "./text.ts";
 import { wake, wokenBy } from "./work/work.ts";
 import { runTogether } from "./writer.ts";
 
-/** An answer as it goes out: what an Idempotency-Key repeats. */
+/** An answer as sent, stored for replay under an Idempotency-Key. */
 export interface Answer {
   readonly status: number;
   readonly body: unknown;
@@ -16,11 +16,10 @@ export interface Answer {
 const KEEP_HOURS = 24;
 
 /**
- * One D1 transaction for a change: its rows, its audit events, its work and, where the request carried an
- * Idempotency-Key, the answer that a repetition gets. `wakeups` are the ids of work among the statements; reactions to its
- * events are woken, too.
- * `together`: on a path that many walk at once, it shares its flush with theirs (platform/writer.ts).
- * Throws a guard's error, UniqueViolation, ReferenceViolation (nothing was written then).
+ * Commits a change as one D1 transaction: its rows, audit events, work and, if the request carried an Idempotency-Key,
+ * the answer to replay. `wakeups` are the ids of work rows among the statements; reactions to its events are woken too.
+ * `together` shares one flush with concurrent commits, for busy paths (platform/writer.ts).
+ * Throws a guard's error, UniqueViolation or ReferenceViolation; nothing was written then.
  */
 export async function commit(
   ctx: Context,
@@ -53,12 +52,15 @@ export async function commit(
   wake(ctx, [...(options.wakeups ?? []), ...wokenBy(all)]);
 }
 
-/** Two requests with one Idempotency-Key raced: the loser asks again for the recorded answer. */
+/** Two requests with the same Idempotency-Key raced: the loser reads the recorded answer. */
 export class IdempotencyRace extends Error {
   readonly code = "idempotency_race";
 }
 
-/** The recorded answer for this request's Idempotency-Key, or null. Another body under the same key is a 409. */
+/**
+ * The recorded answer for this request's Idempotency-Key, or null. Throws 409 if the key was used with a different
+ * body.
+ */
 export async function recordedAnswer(ctx: Context): Promise<Answer | null> {
   if (!ctx.idempotency) return null;
   const [row] = await ctx.db
@@ -73,7 +75,7 @@ export async function recordedAnswer(ctx: Context): Promise<Answer | null> {
   return { status: row.status, body: JSON.parse(new TextDecoder().decode(text)) };
 }
 
-/** An Idempotency-Key is remembered for a day. */
+/** Deletes Idempotency-Keys older than a day. */
 export async function pruneIdempotencyKeys(ctx: Context): Promise<void> {
   const before = new Date(ctx.clock.now().getTime() - KEEP_HOURS * 3_600_000).toISOString();
   await ctx.db.delete(idempotencyKeys).where(lte(idempotencyKeys.created_at, before));

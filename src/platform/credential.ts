@@ -2,13 +2,13 @@ import type { Actor, Caller, LookupContext } from "./context.ts";
 import type { AppError } from "./errors.ts";
 
 /**
- * Who may call a route, and by which credential. A route may declare credentials besides API keys and sessions, or in their
- * place: a protocol's own (HTTP Basic, a client certificate, a signed body), or one that is good for this route alone.
+ * Access rules of routes. A route may declare credentials in addition to API keys and sessions, or instead of them: a
+ * protocol's own (HTTP Basic, a client certificate, a signed body), or one valid for this route alone.
  */
 
 /**
- * Who may call: whoever holds a permission of the catalogue, or anybody (with the reason why), or anybody who is authenticated.
- * `protocol` (with the reason why): API keys and sessions open nothing, only the credentials that the route declares.
+ * A permission of the catalogue; or open to everyone or to every authenticated actor, each with the reason. `protocol`
+ * (with the reason): only the credentials declared by the route are accepted, not API keys or sessions.
  */
 export type Access =
   | string
@@ -16,11 +16,11 @@ export type Access =
   | { readonly authenticated: string }
   | { readonly protocol: string };
 
-/** What a request shows before it is known whose it is. */
+/** What a credential is checked against, before the caller is known. */
 export interface Shown {
   readonly request: Request;
   readonly caller: Caller;
-  /** The body, for a credential that is `inBody`; else empty. */
+  /** The body if the credential is `inBody`; otherwise empty. */
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
@@ -30,37 +30,42 @@ type SecurityScheme =
 
 export interface Credential {
   readonly name: string;
-  /** The security scheme of that name in the OpenAPI document; null where OpenAPI has none: a signed body. */
+  /** The OpenAPI security scheme of that name; null if OpenAPI has none, as for a signed body. */
   readonly scheme: SecurityScheme | null;
-  /** In the middle of a sentence: "an agent's bootstrap credential". */
+  /** Used mid-sentence: "an agent's bootstrap credential". */
   readonly title: string;
-  /** The challenge of a 401 (RFC 9110 section 11.6.1), for a route that takes no API key; null where HTTP knows none. */
+  /**
+   * WWW-Authenticate challenge of a 401 (RFC 9110 section 11.6.1) on a route that takes no API key; null if HTTP
+   * defines none.
+   */
   readonly challenge: string | null;
-  /** The credential is in the body, which is then read, up to the route's limit, before the caller is known. */
+  /** The credential is in the body, so the body is read, up to the route's limit, before the caller is known. */
   readonly inBody?: boolean;
   /**
-   * Whose the request is; null, at once, when it shows no credential of this kind. Rejects with 401 when it shows one that is
-   * not valid. May be called more than once for a request, so it must not use anything up.
+   * The actor of the request. Returns null synchronously if the request carries no credential of this kind; rejects
+   * with 401 if the credential is invalid. May be called more than once per request, so it must not consume anything.
    */
   identify(ctx: LookupContext, shown: Shown): Promise<Actor> | null;
   /**
-   * The error for a valid credential on a route that does not declare it. Only for one that is shown like an API key; others
-   * are no credential there.
+   * The error for a valid credential on a route that does not declare it. Only for credentials sent like an API key; on
+   * such a route other kinds are not credentials at all.
    */
   elsewhere?(): AppError;
 }
 
-/** What a route says of who may call it. */
+/** Who may call a route. */
 export interface AccessRule {
   readonly operationId: string;
   readonly access: Access;
-  /** Each of these opens the route without a permission. They are tried in order, before API keys and sessions. */
+  /** Credentials that open the route without a permission, tried in order before API keys and sessions. */
   readonly credentials?: readonly Credential[];
-  /** An agent's key may call it, and its handler holds the agent to what is its own. No other route is open to one. */
+  /**
+   * An agent's key may call it; the handler restricts the agent to its own objects. Agents may call no other routes.
+   */
   readonly forAgents?: boolean;
 }
 
-/** Throws for a route whose access and credentials contradict each other. */
+/** Throws if a route's access and credentials contradict each other. */
 export function checkAccess({ operationId, access, credentials = [] }: AccessRule): void {
   const isProtocol = typeof access === "object" && "protocol" in access;
   const isPublic = typeof access === "object" && "public" in access;
@@ -72,7 +77,7 @@ function capitalised(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** Who may call, in words for the OpenAPI document. */
+/** Describes the access rule for the OpenAPI document. */
 export function accessText({ access, credentials = [], forAgents }: AccessRule, isScoped: boolean): string[] {
   const isProtocol = typeof access === "object" && "protocol" in access;
   const agents = forAgents ? ["An agent's key reaches it, for what is that agent's own."] : [];
@@ -88,17 +93,17 @@ export function accessText({ access, credentials = [], forAgents }: AccessRule, 
 
 type Security = Record<string, string[]>[];
 
-/** API keys and sessions, by the names of their schemes in the OpenAPI document. */
+/** API keys and sessions, by the names of their OpenAPI security schemes. */
 export const USUAL_SECURITY: Security = [{ bearerAuth: [] }, { session: [] }];
 
-/** The security of an operation; nothing where it is that of the whole document. */
+/** The OpenAPI security of an operation; empty if it equals that of the whole document. */
 export function securityOf({ access, credentials = [] }: AccessRule): { security?: Security } {
   const declared = credentials.flatMap(({ name, scheme }) => (scheme ? [{ [name]: [] }] : []));
   if (typeof access === "object" && !("authenticated" in access)) return { security: declared };
   return declared.length === 0 ? {} : { security: [...USUAL_SECURITY, ...declared] };
 }
 
-/** The token of a Bearer credential (RFC 6750 section 2.1); null without one. */
+/** The token of a Bearer credential (RFC 6750 section 2.1), or null. */
 export function bearerToken(request: Request): string | null {
   return /^Bearer +(\S+) *$/i.exec(request.headers.get("Authorization") ?? "")?.[1] ?? null;
 }

@@ -4,11 +4,11 @@ import { invalid } from "./errors.ts";
 import { base64url, fromBase64url, utf8 } from "./text.ts";
 
 /**
- * Where a page ended: the values of its order in its last row. The page after it holds what comes behind that row, whatever
- * was inserted or deleted since: nothing is repeated and nothing left out, which a page by number cannot promise.
+ * Keyset pagination. A cursor holds the order values of a page's last row; the next page holds the rows after it.
+ * Inserts and deletes in between repeat or skip nothing, unlike pages by number.
  */
 
-/** One term of an order; the last one's column is unique. */
+/** One term of an order. The last term's column must be unique. */
 export interface By {
   readonly column: SQLiteColumn;
   readonly descending: boolean;
@@ -23,13 +23,13 @@ export function orderSql({ column, descending }: By): SQL {
 
 type Value = string | number | null;
 
-/** base64url of the order's names and the values of that row. */
+/** base64url of the order's names and the row's values. */
 export function cursorOf(order: readonly By[], row: Record<string, unknown>): string {
   const values = order.map(({ column }) => row[column.name] as Value);
   return base64url(utf8(JSON.stringify([nameOf(order), values])));
 }
 
-/** The condition of the rows behind that one; 400 for what is no cursor of this order. */
+/** Condition for the rows after the cursor. Throws 400 for a cursor that does not belong to this order. */
 export function behind(order: readonly By[], cursor: string): SQL | undefined {
   const values = valuesOf(order, cursor);
   const cases = order.map((by, at) =>
@@ -41,7 +41,7 @@ export function behind(order: readonly By[], cursor: string): SQL | undefined {
   )})`;
 }
 
-/** SQLite puts NULL before everything else. */
+/** SQLite sorts NULL first. */
 function after({ column, descending }: By, value: Value): SQLWrapper {
   if (value === null) return descending ? sql`false` : sql`${column} is not null`;
   return descending ? sql`(${column} < ${value} or ${column} is null)` : sql`${column} > ${value}`;

@@ -6,7 +6,7 @@ import { ChangedMeanwhile } from "./errors.ts";
 
 export type Database = DrizzleD1Database & { readonly $client: D1Database };
 
-/** A statement that has not run: batches are made of these. */
+/** A statement not yet run; batches are made of these. */
 export type Statement = BatchItem<"sqlite"> | Guard;
 
 export function openDatabase(d1: D1Database): Database {
@@ -14,14 +14,14 @@ export function openDatabase(d1: D1Database): Database {
 }
 
 /**
- * The id column of a table of another wing, for a foreign key: `.references(() => rowOf("certificates").id)`. It names its
- * column: drizzle remembers the columns without a name by their table's name and would take this for the whole table.
+ * The id column of another wing's table, for a foreign key: `.references(() => rowOf("certificates").id)`. The column
+ * needs its explicit name: drizzle caches unnamed columns by table name and would take this stub for the whole table.
  */
 export function rowOf(table: string) {
   return sqliteTable(table, { id: text("id").primaryKey() });
 }
 
-/** The table that a column's foreign key points to. */
+/** The table a column's foreign key points to. */
 export function referenced(column: SQLiteColumn): SQLiteTable & { id: SQLiteColumn } {
   const keys = getTableConfig(column.table).foreignKeys.map((key) => key.reference());
   const found = keys.find(({ columns }) => columns.some((one) => one.name === column.name));
@@ -29,20 +29,26 @@ export function referenced(column: SQLiteColumn): SQLiteTable & { id: SQLiteColu
   return found.foreignTable as SQLiteTable & { id: SQLiteColumn };
 }
 
-/** For a column with a foreign key: the id, or null when the row is gone that it names. */
+/** For a column with a foreign key: the id, or null if that row no longer exists. */
 export function ifThere(column: SQLiteColumn, id: string | null): SQL {
   const table = referenced(column);
   return sql`(select ${table.id} from ${table} where ${table.id} = ${id})`;
 }
 
-/** A statement in SQL for a batch. (Drizzle's batch binds parameters through `stmt`, which its own raw statements lack.) */
+/**
+ * Turns raw SQL into a statement for a batch. (Drizzle's batch binds parameters through `stmt`, which its own raw
+ * statements lack.)
+ */
 export function rawStatement(db: Database, query: SQL): BatchItem<"sqlite"> {
   const statement = db.run(query);
   const prepare = () => db.$client.prepare(statement.getQuery().sql);
   return Object.assign(statement, { stmt: { bind: (...values: unknown[]) => prepare().bind(...values) } });
 }
 
-/** A condition that must hold where it stands in a batch: otherwise nothing of the batch is written and `error` is thrown. */
+/**
+ * A condition checked at its position in a batch. If it is false, nothing in the batch is written and `error` is
+ * thrown.
+ */
 export class Guard {
   readonly condition: SQL;
   readonly error: () => Error | Promise<Error>;
@@ -53,24 +59,24 @@ export class Guard {
 }
 
 /**
- * A guard for a batch. Without an error of its own it throws ChangedMeanwhile: another request was faster, and whoever read the
- * rows reads them again (`repeatedly`).
+ * Makes a guard for a batch. The default error is ChangedMeanwhile: another request won, so the caller reads again
+ * (`repeatedly`).
  */
 export function guard(condition: SQL, error: () => Error | Promise<Error> = () => new ChangedMeanwhile()): Guard {
   return new Guard(condition, error);
 }
 
-/** Condition: a row of the table, given by its object or name, meets `where`. */
+/** Condition: a row of the table (object or name) matches `where`. */
 export function rowExists(table: SQLiteTable | string, where: SQL | undefined): SQL {
   return sql`exists (select 1 from ${typeof table === "string" ? sql.identifier(table) : table} where ${where})`;
 }
 
-/** Condition: no row of the table meets `where`. */
+/** Condition: no row of the table matches `where`. */
 export function noRow(table: SQLiteTable | string, where: SQL | undefined): SQL {
   return sql`not ${rowExists(table, where)}`;
 }
 
-/** Condition: nobody has written the row since it was read. */
+/** Condition: the row has not been written since it was read. */
 export function unchanged(
   table: SQLiteTable & { id: SQLiteColumn; updated_at: SQLiteColumn },
   row: { readonly id: string; readonly updated_at: string },
@@ -79,13 +85,13 @@ export function unchanged(
 }
 
 /**
- * What D1 is given for the statements of a batch. A guard becomes a query that raises an error when its condition is false;
- * the error's text has the guard's place in the batch, and `unit`, which tells apart the batches that one transaction writes.
+ * Renders a batch for D1. A guard becomes a query that raises an error if its condition is false. The error text
+ * carries the guard's position and `unit`, which identifies the batch when one transaction writes several.
  */
 export function rendered(db: Database, statements: readonly Statement[], unit = ""): BatchItem<"sqlite">[] {
   return statements.map((statement, at) => {
     if (!(statement instanceof Guard)) return statement;
-    // SQLite names the path in the error that it raises for one that does not begin with "$".
+    // SQLite's error for a path that does not start with "$" quotes the path.
     return rawStatement(
       db,
       sql`select case when ${statement.condition} then 1 else json_extract('{}', ${`guard:${unit}:${at}`}) end`,
@@ -93,13 +99,13 @@ export function rendered(db: Database, statements: readonly Statement[], unit = 
   });
 }
 
-/** Which guard an error of D1 comes from: its unit and its place there. Null for other errors. */
+/** The unit and position of the guard that raised a D1 error; null for other errors. */
 export function failedGuard(error: unknown): { readonly unit: string; readonly at: number } | null {
   const found = /guard:([\w-]*):(\d+)/.exec(textOf(error));
   return found ? { unit: found[1] ?? "", at: Number(found[2]) } : null;
 }
 
-/** A UNIQUE or PRIMARY KEY constraint failed; `columns` as SQLite names them ("teams.name"). */
+/** A UNIQUE or PRIMARY KEY constraint failed; `columns` are SQLite's names ("teams.name"). */
 export class UniqueViolation extends Error {
   readonly code = "unique_violation";
   readonly columns: readonly string[];
@@ -115,8 +121,8 @@ export class ReferenceViolation extends Error {
 }
 
 /**
- * Runs the statements as one transaction. Throws the error of the first guard that does not hold, UniqueViolation or
- * ReferenceViolation, else what D1 threw.
+ * Runs the statements as one transaction. Throws the error of the first false guard, UniqueViolation,
+ * ReferenceViolation, or D1's own error.
  */
 export async function runBatch(db: Database, statements: readonly Statement[]): Promise<unknown[]> {
   const [first, ...rest] = rendered(db, statements);
@@ -128,14 +134,14 @@ export async function runBatch(db: Database, statements: readonly Statement[]): 
   }
 }
 
-/** The error that a batch of these statements throws for what D1 threw. */
+/** Translates a D1 error into the error that a batch of these statements throws. */
 export async function batchError(error: unknown, statements: readonly Statement[]): Promise<unknown> {
   const failed = failedGuard(error);
   const culprit = failed ? statements[failed.at] : undefined;
   return culprit instanceof Guard ? culprit.error() : translateDatabaseError(error);
 }
 
-/** Turns D1's constraint messages into typed errors; anything else comes back as it is. */
+/** Turns D1's constraint messages into typed errors; returns any other error unchanged. */
 export function translateDatabaseError(error: unknown): unknown {
   const text = textOf(error);
   const unique = /UNIQUE constraint failed: ([A-Za-z0-9_., ]+?)(?::|$|\s\()/.exec(text);

@@ -1,7 +1,9 @@
 import { z } from "@hono/zod-openapi";
 import type { AppError } from "./errors.ts";
 
-/** How errors are written. The envelope is the API's; a protocol with a form of its own declares that on its routes. */
+/**
+ * Serialisation of errors. The API uses the envelope; a protocol with its own error format declares it on its routes.
+ */
 export interface ErrorForm {
   /** Content-Type. */
   readonly type: string;
@@ -17,7 +19,10 @@ export const ENVELOPE: ErrorForm = {
   write: (error, requestId) => JSON.stringify({ error: error.code, message: error.message, request_id: requestId }),
 };
 
-/** Problem Details (RFC 7807), with our code and the request's id as extension members. `typeOf` gives the URI of an error. */
+/**
+ * Problem Details (RFC 7807), with the error code and request id as extension members. `typeOf` returns the type URI of
+ * an error.
+ */
 export function problem(typeOf: (error: AppError) => string): ErrorForm {
   return {
     type: "application/problem+json",
@@ -35,7 +40,7 @@ export function problem(typeOf: (error: AppError) => string): ErrorForm {
   };
 }
 
-/** One line for people (RFC 7030 section 4.2.3). The request's id is in its header. */
+/** One line of plain text (RFC 7030 section 4.2.3). The request id is in the X-Request-ID header. */
 export const TEXT: ErrorForm = {
   type: "text/plain; charset=utf-8",
   schema: z.string(),

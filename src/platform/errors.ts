@@ -1,14 +1,15 @@
 import type { Actor } from "./actor.ts";
 
 /**
- * Errors that know their status. A handler throws one; the door writes it in the route's form, which is the envelope
- * `{error, message, request_id}` unless the route declares another. `code` is stable snake_case, `message` says which field and what would be right.
+ * An error that knows its HTTP status. Handlers throw it; the door writes it in the route's error form, by default the
+ * envelope `{error, message, request_id}`. `code` is stable snake_case; `message` names the field and says what would
+ * be right.
  */
 export class AppError extends Error {
   readonly status: number;
   readonly code: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Whose attempt it was, where a credential is good and yet refused: the trace names them. */
+  /** The actor, when a valid credential is refused; used for the audit trail. */
   readonly actor: Actor | null;
 
   constructor(
@@ -26,7 +27,7 @@ export class AppError extends Error {
   }
 }
 
-/** 400: `field` names what was wrong (a JSON path, a parameter), `message` what would be right. */
+/** 400. `field` is the JSON path or parameter that is wrong; `message` says what would be right. */
 export function invalid(field: string, message: string, code = "invalid_request"): AppError {
   return new AppError(400, code, field === "" ? message : `${field}: ${message}`);
 }
@@ -43,7 +44,7 @@ export function forbidden(message: string, code = "forbidden"): AppError {
   return new AppError(403, code, message);
 }
 
-/** 404: `kind` in the words of the API ("team"), `id` as asked for. */
+/** 404. `kind` is the API's word ("team"); `id` as requested. */
 export function notFound(kind: string, id: string): AppError {
   return new AppError(404, "not_found", `${kind} ${JSON.stringify(id)} does not exist`);
 }
@@ -52,7 +53,7 @@ export function conflict(code: string, message: string): AppError {
   return new AppError(409, code, message);
 }
 
-/** 409: another request wrote the same rows first. `repeatedly` reads them and tries again. */
+/** 409: another request changed the same rows first. `repeatedly` reads them again and retries. */
 export class ChangedMeanwhile extends AppError {
   constructor(message = "others change this at the same time: read again and repeat") {
     super(409, "changed_meanwhile", message);
@@ -75,12 +76,12 @@ export function unsupportedMediaType(expected: string): AppError {
   return new AppError(415, "unsupported_media_type", `Content-Type must be ${expected}`);
 }
 
-/** 503: the caller may try again after `retryAfter` seconds. */
+/** 503 with Retry-After: `retryAfter` seconds. */
 export function unavailable(code: string, message: string, retryAfter = 5, cause?: unknown): AppError {
   return new AppError(503, code, message, { headers: { "Retry-After": String(retryAfter) }, cause });
 }
 
-/** 503: there is no room for what would have to be stored. */
+/** 503: no space left to store anything. */
 export function storageFull(cause?: unknown): AppError {
   return unavailable(
     "storage_full",
@@ -90,14 +91,14 @@ export function storageFull(cause?: unknown): AppError {
   );
 }
 
-/** Whether a database or file system says that it has no room. */
+/** Whether a database or file system error means out of space. */
 export function isStorageError(error: unknown): boolean {
   return [error, error instanceof Error ? error.cause : null].some(
     (one) => one instanceof Error && /SQLITE_FULL|disk is full|ENOSPC|No space left/.test(one.message),
   );
 }
 
-/** 429: the caller may try again after `retryAfter` seconds. */
+/** 429 with Retry-After: `retryAfter` seconds. */
 export function tooManyRequests(message: string, retryAfter: number): AppError {
   return new AppError(429, "rate_limited", message, {
     headers: { "Retry-After": String(Math.max(1, Math.ceil(retryAfter))) },
@@ -105,8 +106,8 @@ export function tooManyRequests(message: string, retryAfter: number): AppError {
 }
 
 /**
- * Whether the same request may succeed in a moment: a Durable Object or database that is overloaded or was just restarted
- * marks its errors so, and a 503 of ours says the same.
+ * Whether the same request may succeed shortly: our own 503s, and errors that an overloaded or restarted Durable Object
+ * or database marks as such.
  */
 export function isTemporary(error: unknown): boolean {
   if (error instanceof AppError && error.status === 503) return true;

@@ -1,6 +1,6 @@
 /**
- * Every event that there is: its action, the kind of resource that it is about, and the category that people filter by. An
- * event is one row of the audit log, written in the batch of the change that it tells of, in the order of commits.
+ * The catalogue of audit events: action, resource type and the category used for filtering. An event is one row of the
+ * audit log, written in the batch of the change it records, in commit order.
  */
 
 export type AuditCategory = "cert_lifecycle" | "auth" | "config";
@@ -99,17 +99,20 @@ export const EVENTS = {
   "bootstrap.oidc_first_admin": auth("user"),
 } as const satisfies Readonly<Record<string, About>>;
 
-/** An event of a plain resource, `team.create`: those come with their resource, and none of them stands above. */
+/**
+ * An event of a plain resource, such as `team.create`. Resources define their own; the catalogue above lists none of
+ * them.
+ */
 export type PlainEvent = `${string}.${"create" | "update" | "delete"}` & { readonly plain: unique symbol };
 
-/** The event of a plain resource (platform/resource.ts), which is configuration. */
+/** The event of a plain resource (platform/resource.ts); its category is config. */
 export function plainEvent(resource: string, verb: "create" | "update" | "delete"): PlainEvent {
   return `${resource}.${verb}` as PlainEvent;
 }
 
 export type EventAction = keyof typeof EVENTS | PlainEvent;
 
-/** What an event is about, and its category. */
+/** The resource type and category of an event. */
 export function aboutOf(action: EventAction): About {
   const known: Readonly<Record<string, About>> = EVENTS;
   return known[action] ?? [action.replace(/\.[a-z]+$/, ""), "config"];

@@ -1,11 +1,11 @@
 import type { Random } from "./context.ts";
 
-/** What a caller may choose as an id (wire.md "Everywhere"). */
+/** Ids that a caller may choose (wire.md "Everywhere"). */
 export const ID_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 const ALPHABET = "0123456789abcdefghijklmnopqrstuv";
 
-/** `prefix` and 26 characters of base 32: 130 random bits. */
+/** `prefix` plus 26 base-32 characters: 130 random bits. */
 export function randomId(random: Random, prefix: string): string {
   const bytes = random.bytes(26);
   let text = prefix;
@@ -13,7 +13,10 @@ export function randomId(random: Random, prefix: string): string {
   return text;
 }
 
-/** The id that a name suggests: lower case, `[a-z0-9-]`, at most 64 characters with the prefix; empty when nothing is left. */
+/**
+ * Derives an id from a name: lower case, `[a-z0-9-]`, at most 64 characters with the prefix; empty if no character is
+ * usable.
+ */
 export function slugId(prefix: string, name: string): string {
   const slug = name
     .normalize("NFKD")

@@ -1,14 +1,17 @@
-/** One line of a text that comes as a stream. */
+/** One line of streamed text. */
 export interface Line {
-  /** From 1 on. */
+  /** Starts at 1. */
   readonly number: number;
-  /** Null: longer than the limit, or no UTF-8. */
+  /** Null if the line is longer than the limit or not valid UTF-8. */
   readonly text: string | null;
 }
 
 const NEWLINE = 0x0a;
 
-/** The lines of a stream of UTF-8 text, those of each piece together, in memory that one line bounds. A last line needs no end. */
+/**
+ * Splits a UTF-8 stream into lines, yielding the lines completed by each chunk. Memory is bounded by one line. The last
+ * line needs no newline.
+ */
 export async function* linesOf(stream: ReadableStream<Uint8Array>, maxBytes: number): AsyncGenerator<Line[]> {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
   let number = 0;

@@ -1,4 +1,4 @@
-/** One JSON line an event. Fields must be safe to keep: no secrets, no bodies, no SQL parameters. */
+/** Writes one JSON line per event. Fields must be safe to keep: no secrets, no bodies, no SQL parameters. */
 export interface Log {
   info(event: string, fields?: LogFields): void;
   warn(event: string, fields?: LogFields): void;
@@ -18,8 +18,8 @@ export function consoleLog(base: LogFields): Log {
 }
 
 /**
- * What may be logged of an unknown error: its name and the first line of its message. Drizzle puts SQL and parameters
- * into its message, so of that only the cause is told.
+ * The loggable part of an unknown error: its name and the first line of its message. Drizzle puts SQL and parameters
+ * into its message, so for those errors only the cause is logged.
  */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return "non-error thrown";

@@ -4,18 +4,18 @@ import type { IpRange, Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
 
 /**
- * Requests to addresses that others named (webhooks, upstream CAs, identity providers). Nothing goes to a reserved,
- * loopback, link-local, private or metadata address unless OUTBOUND_ALLOW has it (invariant 9). Address literals and
- * local names are refused here; what a name resolves to is held at connect time: by the start script's outbound handler
- * in local mode, by the platform on Cloudflare.
+ * Requests to URLs configured by callers (webhooks, upstream CAs, identity providers). Reserved, loopback, link-local,
+ * private and metadata addresses are refused unless OUTBOUND_ALLOW contains them (invariant 9). Address literals and
+ * local names are checked here; the address a name resolves to is checked at connect time, by the start script's
+ * outbound handler in local mode and by the platform on Cloudflare.
  */
 export interface OutboundOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array<ArrayBuffer>;
-  /** Milliseconds for the whole exchange, redirects and body included. */
+  /** Milliseconds for the whole exchange, including redirects and the body. */
   readonly timeoutMs?: number;
-  /** Bytes of the answer that are read at most; more is an error. */
+  /** Maximum bytes of the response body; more is an error. */
   readonly maxBytes?: number;
   readonly maxRedirects?: number;
 }
@@ -26,12 +26,12 @@ export interface OutboundAnswer {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-/** A metadata address that hides among the public ones. */
+/** A metadata address in public address space. */
 const AZURE_WIRE_SERVER = "168.63.129.16";
 
 const DEFAULTS = { timeoutMs: 10_000, maxBytes: 1024 * 1024, maxRedirects: 3 };
 
-/** Fetches `url` under the rules above. Throws AppError: 400 for a refused address, 502 for an upstream that failed. */
+/** Fetches `url` under the rules above. Throws AppError: 400 for a refused address, 502 for an upstream failure. */
 export async function outboundFetch(
   settings: Settings,
   url: string,
@@ -64,7 +64,7 @@ function tooManyRedirects(host: string, most: number): string {
     : `${host} redirects more than ${most} times`;
 }
 
-/** A redirect is followed by a bare GET: neither body nor credentials go to a place that the caller did not name. */
+/** Follows a redirect with a bare GET: neither body nor credentials go to a host that the caller did not name. */
 async function send(
   fetcher: typeof fetch,
   target: URL,
@@ -99,7 +99,7 @@ async function readBounded(response: Response, maxBytes: number, host: string): 
   return body;
 }
 
-/** The parsed URL, or a 400 when it may not be asked. */
+/** The parsed URL. Throws 400 if it must not be fetched. */
 export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
   const parsed = URL.parse(url);
   if (!parsed || !/^https?:$/.test(parsed.protocol)) throw refused(url, "must be an http or https URL");
@@ -117,8 +117,8 @@ export function checkOutboundUrl(url: string, allow: readonly IpRange[]): URL {
 }
 
 /**
- * The same for a place that credentials or trust depend on: https, or plain http to an address that OUTBOUND_ALLOW has. A
- * name says nothing of its address, so of names only the local ones may go without https.
+ * Like checkOutboundUrl, for URLs that credentials or trust depend on: https, or plain http to an address in
+ * OUTBOUND_ALLOW. A name does not reveal its address, so plain http is allowed only for local names.
  */
 export function checkSecureUrl(url: string, allow: readonly IpRange[]): URL {
   const parsed = checkOutboundUrl(url, allow);
@@ -145,7 +145,10 @@ function isInRanges(address: ipaddr.IPv4 | ipaddr.IPv6, ranges: readonly IpRange
   return ranges.some((range) => range[0].kind() === address.kind() && address.match([range[0], range[1]]));
 }
 
-/** Whether an address is public unicast, or inside an allowed range. IPv4-mapped, NAT64 and 6to4 forms count as what they carry. */
+/**
+ * Whether an address is public unicast or inside an allowed range. IPv4-mapped, NAT64 and 6to4 addresses are judged by
+ * the IPv4 address they embed.
+ */
 export function isAllowedAddress(text: string, allow: readonly IpRange[]): boolean {
   const address = embeddedIpv4(ipaddr.process(text));
   if (isInRanges(address, allow)) return true;

@@ -1,10 +1,13 @@
 import { z } from "@hono/zod-openapi";
 
-/** Bounds speak for themselves (`rangeText`). */
+/** Range errors get their text from `rangeText`. */
 const notWhole = ({ code }: { code?: string | undefined }) =>
   code === "too_big" || code === "too_small" ? undefined : "must be a whole number in decimal digits";
 
-/** A whole number of a query, `standard` where absent: in decimal digits, or parsed before; `0x10`, `1e2` and ` 5` are none. */
+/**
+ * A whole number in a query, default `standard`: decimal digits, or an already parsed number. Rejects `0x10`, `1e2` and
+ * ` 5`.
+ */
 export function wholeNumber(min: number, max: number, standard: number) {
   const digits = (value: unknown) => (typeof value === "string" && /^[0-9]{1,9}$/.test(value) ? Number(value) : value);
   return z
@@ -14,8 +17,8 @@ export function wholeNumber(min: number, max: number, standard: number) {
 }
 
 /**
- * `page` from 1, `per_page` 1 to 500; outside that a 400 (wire.md "Everywhere"). Pages by number shift when rows come and go
- * between them; those by `cursor` do not.
+ * `page` from 1, `per_page` 1 to 500; otherwise 400 (wire.md "Everywhere"). Numbered pages shift when rows are added or
+ * removed; pages by `cursor` do not.
  */
 export const pageQuery = z.object({
   page: wholeNumber(1, 1_000_000, 1),
@@ -25,10 +28,10 @@ export const pageQuery = z.object({
   }),
 });
 
-/** For lists that the contract has without pages: as many as a page can hold, unless told. */
+/** For lists without pages in the contract: defaults to the largest page. */
 export const numberedQuery = z.object({ page: wholeNumber(1, 1_000_000, 1), per_page: wholeNumber(1, 500, 500) });
 
-/** What such a list's answer has besides its rows. */
+/** Fields of such a list's answer besides its rows. */
 export const numberedShape = {
   total: z.number().int().openapi({ format: "int64" }),
   page: z.number().int(),
@@ -41,20 +44,20 @@ export interface PageRequest {
   readonly cursor?: string | undefined;
 }
 
-/** What a list finds for one page. `total` counts all that the filters let through. */
+/** One page of a list. `total` counts all rows that match the filters. */
 export interface Page<T> {
   readonly data: readonly T[];
   readonly total: number;
-  /** For the page after this one; null at the end. */
+  /** Cursor of the next page; null at the end. */
   readonly next_cursor: string | null;
 }
 
-/** The answer for a page; `show` makes what is shown of a row. */
+/** The answer for a page; `show` maps a row to its public form. */
 export function pageAnswer<T, S>({ page, per_page }: PageRequest, found: Page<T>, show: (row: T) => S) {
   return { data: found.data.map(show), total: found.total, page, per_page, next_cursor: found.next_cursor };
 }
 
-/** A row that is shown as it is. */
+/** For rows shown unchanged. */
 export const asIs = <T>(row: T): T => row;
 
 /** The OpenAPI shape of a page of `item`. */

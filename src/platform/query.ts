@@ -1,4 +1,4 @@
-/** The query of a request: what of it a route knows. */
+/** Query parsing and unknown-parameter errors. */
 
 export function queryOf(url: string): Record<string, string> {
   const query: Record<string, string> = {};
@@ -7,7 +7,7 @@ export function queryOf(url: string): Record<string, string> {
   return query;
 }
 
-/** What is wrong with the names of a query: the first that is not known, and the nearest that is; null when all are. */
+/** Describes the first unknown parameter, with the nearest known name; null if all names are known. */
 export function unknownParameter(names: readonly string[], known: readonly string[]): string | null {
   const unknown = names.find((name) => !known.includes(name));
   if (unknown === undefined) return null;
@@ -18,7 +18,7 @@ export function unknownParameter(names: readonly string[], known: readonly strin
   return `${shown} is not a parameter of this request${hint}; it takes ${known.join(", ")}`;
 }
 
-/** The known name with the fewest changes, if those are few. */
+/** The known name with the smallest edit distance, if that is small enough. */
 function nearestTo(name: string, known: readonly string[]): string | null {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
   const ranked = known
@@ -28,7 +28,7 @@ function nearestTo(name: string, known: readonly string[]): string | null {
   return best && best.distance <= Math.max(2, Math.floor(best.one.length / 3)) ? best.one : null;
 }
 
-/** Insertions, deletions, substitutions, and swaps of neighbours, each counted once (Damerau and Levenshtein). */
+/** Damerau-Levenshtein distance: insertions, deletions, substitutions and swaps of neighbours count one each. */
 function distance(a: string, b: string): number {
   let before: number[] = [];
   let last: number[] = Array.from({ length: b.length + 1 }, (_, j) => j);

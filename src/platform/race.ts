@@ -1,14 +1,14 @@
 import { UniqueViolation } from "./database.ts";
 import { ChangedMeanwhile } from "./errors.ts";
 
-/** How often a change starts over when others write the same rows at the same time. */
+/** Attempts before a change that keeps losing to concurrent writers gives up. */
 const TRIES = 5;
-/** The same for what has happened already and only has to be written down: whoever comes last has waited for all the others. */
+/** Attempts for recording something that has already happened: enough to outlast every concurrent writer. */
 export const UNTIL_WRITTEN = 100;
 
 /**
- * Reads, decides and writes; starts over when another request was faster, which `attempt` says by ChangedMeanwhile (or by the
- * UniqueViolation that means the same). Throws ChangedMeanwhile after `tries` attempts.
+ * Reads, decides and writes; starts over when `attempt` throws ChangedMeanwhile or UniqueViolation because another
+ * request won. Throws ChangedMeanwhile after `tries` attempts.
  */
 export async function repeatedly<T>(attempt: () => Promise<T>, tries = TRIES): Promise<T> {
   for (let left = tries; left > 0; left--) {
@@ -21,7 +21,7 @@ export async function repeatedly<T>(attempt: () => Promise<T>, tries = TRIES): P
   throw new ChangedMeanwhile();
 }
 
-/** Whether `write` went through; false when another request was faster, which then has done what there was to do. */
+/** Whether `write` succeeded; false if another request won and has already done the same work. */
 export async function ifUnchanged(write: () => Promise<unknown>): Promise<boolean> {
   try {
     await write();

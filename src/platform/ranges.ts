@@ -1,11 +1,11 @@
 import { z } from "@hono/zod-openapi";
 
-/** What a bound that was broken allows, both ends of it: "must be from 1 to 500". */
+/** Error text for a violated bound, giving both ends: "must be from 1 to 500". */
 
-/** Null for an issue that is none of a bound. */
+/** Null if the issue is not about a bound. */
 export function rangeText(schema: z.ZodType, issue: z.core.$ZodIssue): string | null {
   if (issue.code !== "too_big" && issue.code !== "too_small") return null;
-  // A message of the schema's own says more.
+  // A custom message in the schema takes precedence.
   if (!/^Too (big|small): /.test(issue.message)) return null;
   const { minimum, maximum } = { ...boundOf(issue), ...boundsAt(schema, issue.path) };
   const what = UNITS[issue.origin];
@@ -32,7 +32,7 @@ function boundOf(issue: z.core.$ZodIssueTooBig | z.core.$ZodIssueTooSmall): Boun
   return issue.code === "too_big" ? { maximum: Number(issue.maximum) } : { minimum: Number(issue.minimum) };
 }
 
-/** The bounds of the schema at a path; none where it cannot be followed. */
+/** The bounds of the schema at a path; empty if the path cannot be followed. */
 function boundsAt(schema: z.core.$ZodType, path: readonly PropertyKey[]): Bounds {
   let at: z.core.$ZodType | undefined = schema;
   for (const step of path) {
@@ -64,7 +64,7 @@ function boundOfCheck(check: CheckDef): Bounds {
   }
 }
 
-/** Without what makes it optional, or turns the value into another before it is checked. */
+/** Unwraps optional, nullable, default and preprocessing schemas. */
 function inner(schema: z.core.$ZodType): z.core.$ZodType {
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
     return inner(schema.unwrap());

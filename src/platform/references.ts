@@ -4,18 +4,18 @@ import type { Context } from "./context.ts";
 import { rowExists } from "./database.ts";
 import { invalid } from "./errors.ts";
 
-/** What refers to what: read off the foreign keys of tables, so that no resource says it again. */
+/** References between tables, derived from their foreign keys. */
 
-/** A field of a body that names a row of a table. */
+/** A body field that names a row of a table. */
 export interface Reference {
   readonly field: string;
   readonly table: string;
-  /** What the row is called in errors. */
+  /** The word for the row in errors. */
   readonly kind: string;
   readonly id: string;
 }
 
-/** Each of these rows must exist: else a 400 that names the field. */
+/** Throws 400, naming the field, unless each of these rows exists. */
 export async function mustExist(ctx: Context, wanted: readonly Reference[]): Promise<void> {
   if (wanted.length === 0) return;
   const found = wanted.map(
@@ -27,7 +27,10 @@ export async function mustExist(ctx: Context, wanted: readonly Reference[]): Pro
     throw invalid(missing.field, `${missing.kind} ${JSON.stringify(missing.id)} does not exist`, "reference_not_found");
 }
 
-/** Every reference that is set (or, on update, that the body changes) must name a row that exists: else a 400 with the field. */
+/**
+ * Throws 400, naming the field, unless every reference that is set (on update: that the body changes) points to an
+ * existing row.
+ */
 export function checkReferences(
   ctx: Context,
   table: SQLiteTable,
@@ -51,7 +54,9 @@ function fieldOf(table: SQLiteTable, column: unknown): string {
   return found[0];
 }
 
-/** How many rows of one table refer to another row, in words: "1 owner", "2 renewal policies". Null where none do. */
+/**
+ * Counts the rows of one table that refer to a row, in words: "1 owner", "2 renewal policies". Null if there are none.
+ */
 export async function usesOf(ctx: Context, table: SQLiteTable, id: string): Promise<string | null> {
   const name = getTableName(table);
   const keys = await ctx.db.all<{ table: string; column: string }>(sql`
@@ -65,7 +70,10 @@ export async function usesOf(ctx: Context, table: SQLiteTable, id: string): Prom
   return null;
 }
 
-/** The rows of a table in words. `certificate_targets` maps certificates to targets: for a target its rows are certificates. */
+/**
+ * A row count in words. `certificate_targets` maps certificates to targets, so for a target its rows count as
+ * certificates.
+ */
 function counting(n: number, table: string, referred: string): string {
   const own = table.endsWith(`_${referred}`) ? `${table.slice(0, -referred.length - 1)}s` : table;
   return words(n === 1 ? own.replace(/ies$/, "y").replace(/s$/, "") : own);

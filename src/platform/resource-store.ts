@@ -11,25 +11,25 @@ import type { Page, PageRequest } from "./paging.ts";
 import { checkReferences, usesOf } from "./references.ts";
 import { checkIfMatch, cleared, empty, findRow, freeId, listPage, nextUpdatedAt, uniqueConflict } from "./rows.ts";
 
-/** The columns that every plain resource has. */
+/** The columns every plain resource has. */
 export type ResourceTable = SQLiteTable &
   Record<"id" | "name" | "created_at" | "updated_at", SQLiteColumn> & {
     readonly $inferSelect: { id: string; name: string; created_at: string; updated_at: string };
   };
 
-/** What is about to be written: a new row (without `before`), a changed one, or the end of one (without `row`). */
+/** A pending write: create (no `before`), update, or delete (no `row`). */
 export type Change<R> = { readonly row: R; readonly before: R | null } | { readonly row: null; readonly before: R };
 
 export interface Prepared<R> {
-  /** The row as it is to be written, where that is not the row as it was asked for. */
+  /** The row to write, if it differs from the requested one. */
   readonly row?: R;
-  /** They belong to the change and run before it in its batch: guards of what was checked, rows of other tables. */
+  /** Run before the change in its batch: guards for what was checked, rows of other tables. */
   readonly statements?: readonly Statement[];
-  /** Runs once the change is committed: what an isolate remembers of the row goes. */
+  /** Runs after the commit, to drop cached copies of the row. */
   readonly committed?: () => void;
 }
 
-/** What a plain resource's rows need to be read and written. */
+/** What a store needs to know about a plain resource. */
 interface StoreSpec<T extends ResourceTable> {
   readonly table: T;
   readonly create: z.ZodObject;
@@ -48,20 +48,19 @@ interface StoreSpec<T extends ResourceTable> {
 type Values = Readonly<Record<string, unknown>>;
 
 export interface Store<R> {
-  /** The row, or null. */
   find(ctx: Context, id: string): Promise<R | null>;
   list(ctx: Context, page: PageRequest, where?: SQL): Promise<Page<R>>;
-  /** A new row of these values, which a create body has let through. */
+  /** Creates a row from values that the create schema has accepted. */
   create(ctx: Context, values: Values, chosenId: string | undefined): Promise<R>;
   update(ctx: Context, id: string, values: Values, ifMatch: string | null): Promise<R>;
   remove(ctx: Context, id: string, ifMatch: string | null): Promise<void>;
 }
 
-/** The rows of a plain resource: every change is one batch with its audit event. */
+/** Reads and writes the rows of a plain resource; every change is one batch with its audit event. */
 export function storeOf<T extends ResourceTable>(spec: StoreSpec<T>): Store<T["$inferSelect"]> {
   type R = T["$inferSelect"];
   const { table, kind } = spec;
-  // What drizzle infers of a table that is a parameter is not worked out before the table is known.
+  // TypeScript does not resolve drizzle's inferred types for a generic table parameter.
   const plain: SQLiteTable = table;
   const find = (ctx: Context, id: string) => findRow(ctx, table, id);
   const prepared = async (ctx: Context, change: Change<R>) => (await spec.prepare?.(ctx, change)) ?? {};

@@ -11,53 +11,61 @@ import { etagOf, idSchema, updateBodyOf, withoutDefault, writable } from "./rows
 
 export type { Change, Prepared };
 
-/** The fields of a body have the types of their columns. */
+/** Body fields must have the types of their columns. */
 type Fields<R> = { readonly [K in keyof R]?: R[K] | undefined };
 
-/** A value of a schema as it may be shown: nothing in it is changed. */
+/** A deeply readonly value of a schema. */
 type Shown<T> = T extends readonly (infer Item)[]
   ? readonly Shown<Item>[]
   : T extends object
     ? { readonly [K in keyof T]: Shown<T[K]> }
     : T;
 
-/** A row that has a column which the answer lacks is shown by a function of its own: no column gets out by mistake. */
+/** Requires `show` if the row has a column that the answer lacks, so that no column leaks by mistake. */
 type Show<R, A> = [Exclude<keyof R, keyof A>, R extends Shown<A> ? true : false] extends [never, true]
   ? { readonly show?: never }
   : { readonly show: (row: R) => Shown<A> };
 
 /**
- * What a plain resource is; `resource()` makes its five routes, their OpenAPI entries, paging, audit events and errors. What is
- * unique, what a row refers to and what keeps it from being deleted are read off the table and its foreign keys.
+ * Declares a plain resource. `resource()` derives its five routes, OpenAPI entries, paging, audit events and errors.
+ * Uniqueness, references and what blocks a delete come from the table and its foreign keys.
  */
 export type ResourceSpec<T extends ResourceTable, C extends z.ZodObject, A extends z.ZodObject> = {
   /**
-   * Its noun: "RenewalPolicy" makes the operations listRenewalPolicies, createRenewalPolicy and so on, the path
+   * Singular: "RenewalPolicy" gives the operations listRenewalPolicies, createRenewalPolicy and so on, the path
    * /api/v1/renewal-policies and the audit events renewal_policy.create and so on.
    */
   readonly name: string;
-  /** "RenewalPolicies"; the noun with an s unless told. */
+  /** Defaults to the name plus "s". */
   readonly plural?: string;
-  /** What errors call one; "renewal policy" unless told. */
+  /** The word for one in errors; for RenewalPolicy the default is "renewal policy". */
   readonly kind?: string;
-  /** The namespace of its permissions `read`, `edit` and `delete`; "renewal_policy" unless told. */
+  /**
+   * The namespace of its `read`, `edit` and `delete` permissions; for RenewalPolicy the default is "renewal_policy".
+   */
   readonly permission?: string;
   readonly idPrefix: string;
   readonly table: T;
-  /** What an answer shows. Its fields that a create body does not set may come back in a body and never have an effect. */
+  /** Schema of an answer. Fields that are not in `create` may be sent back in a body and are ignored. */
   readonly answer: A;
-  /** What a body may set, with the defaults of a new row. In an update absent keeps, and null clears where that is possible. */
+  /**
+   * Writable fields, with the defaults of a new row. On update, absent keeps the value and null clears it where
+   * possible.
+   */
   readonly create: C & z.ZodType<Fields<T["$inferSelect"]>>;
-  /** Fields that the contract's document demands in an update. We do without: an absent field keeps its value. */
+  /**
+   * Fields that the contract lists as required on update. The server does not enforce it: an absent field keeps its
+   * value.
+   */
   readonly sentOnUpdate?: readonly (keyof C["shape"])[];
-  /** Fields by whose value a list can be narrowed. */
+  /** Fields a list can be filtered by. */
   readonly filters?: readonly (keyof C["shape"] & string)[];
   /**
-   * The rows are profiles or issuers themselves: who holds a permission in the scope of one reaches that one, and its list
-   * shows no other. Creating, and everything of a resource without this, needs the permission everywhere.
+   * Set if the rows are profiles or issuers themselves: a permission scoped to a row reaches that row, and lists show
+   * only such rows. Creating one, and everything on a resource without `scope`, needs a global permission.
    */
   readonly scope?: "profile_id" | "issuer_id";
-  /** Checks a change and completes it before it is written; throws AppError. */
+  /** Validates and completes a change before it is written; throws AppError. */
   readonly prepare?: (
     ctx: Context,
     change: Change<T["$inferSelect"]>,
@@ -171,7 +179,7 @@ export function resource<T extends ResourceTable, C extends z.ZodObject, A exten
   return { routes, find: store.find };
 }
 
-/** "RenewalPolicy" with "_" is "renewal_policy". */
+/** `separated("RenewalPolicy", "_")` is "renewal_policy". */
 function separated(noun: string, by: string): string {
   return noun.replaceAll(/(?<=[a-z])(?=[A-Z])/g, by).toLowerCase();
 }
@@ -180,7 +188,7 @@ function sentence(words: string): string {
   return words.slice(0, 1).toUpperCase() + words.slice(1);
 }
 
-/** Fields of an answer that no body sets: a client that sends back what it read may send them. */
+/** Answer fields that no body sets, accepted so that a client can send back what it read. */
 function managedOf(answer: z.ZodObject, create: z.ZodObject): z.ZodRawShape {
   const fields = Object.entries(answer.shape).filter(([name]) => name !== "id" && !(name in create.shape));
   return Object.fromEntries(fields.map(([name, schema]) => [name, (schema as z.ZodType).nullish()]));
@@ -202,7 +210,7 @@ function narrowedBy(table: SQLiteTable, names: readonly string[], asked: Record<
   );
 }
 
-/** A row is its own scope, as long as it exists. */
+/** Scope rule for resources whose rows are scopes: an existing row is its own scope. */
 export function ownScope(table: SQLiteTable & { id: SQLiteColumn }, kind: "profile_id" | "issuer_id") {
   return async (ctx: Context, { id = "" }: Readonly<Record<string, string>>): Promise<ObjectScope | null> => {
     const [row] = await ctx.db.select({ id: table.id }).from(table).where(eq(table.id, id));

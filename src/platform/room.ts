@@ -1,9 +1,10 @@
 /**
- * Places for a few requests at a time, in one isolate. A request whose client has gone may end without leaving, so a place is
- * lost when its holder has not entered again for `lostMs`. Holders look for themselves: no request awaits another's promise.
+ * Limits how many requests hold a place at the same time in one isolate. A request whose client has gone may never
+ * leave, so a place expires when its holder has not entered again for `lostMs`. Holders poll: no request awaits
+ * another's promise.
  */
 export class Room {
-  /** When each holder last entered, in Unix milliseconds, in the order in which they came. */
+  /** Last entry of each holder in Unix milliseconds, in order of arrival. */
   readonly #holders = new Map<symbol, number>();
   readonly #places: number;
   readonly #lostMs: number;
@@ -13,7 +14,7 @@ export class Room {
     this.#lostMs = lostMs;
   }
 
-  /** Takes a place, or keeps it; false when all are taken. */
+  /** Takes or renews a place; false if all are taken. */
   enter(holder: symbol): boolean {
     this.#dropLost();
     if (!this.#holders.has(holder) && this.#holders.size >= this.#places) return false;
@@ -30,7 +31,7 @@ export class Room {
     return this.#holders.size === 0;
   }
 
-  /** Whether nobody who is here came earlier. */
+  /** Whether this holder arrived before all the others. */
   isFirst(holder: symbol): boolean {
     this.#dropLost();
     return this.#holders.keys().next().value === holder;

@@ -10,10 +10,10 @@ import { etagOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 import { readUpTo } from "./text.ts";
 
-/** What a handler gives back; the door serialises it. */
+/** A handler's result; the door serialises it. */
 export interface Reply {
   readonly status: number;
-  /** JSON value, or bytes/stream/text with its own Content-Type in `headers`. */
+  /** A JSON value, or bytes, a stream or text with its own Content-Type in `headers`. */
   readonly body: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly raw?: boolean;
@@ -33,9 +33,9 @@ export const raw = (status: number, body: BodyInit | null, headers: Record<strin
 });
 
 /**
- * How a route treats an actor who holds its permission in the scope of a profile or issuer only. A function says where the
- * object of the path is (null: it does not exist), and the door checks; `handler` means that the handler itself decides by
- * `may`, `mustHold` and `visible`. Without it only a global permission opens the route.
+ * How a route treats an actor who holds its permission only in the scope of a profile or issuer. A function returns the
+ * scope of the object in the path (null: it does not exist), which the door checks. `handler`: the handler checks with
+ * `may`, `mustHold` and `visible`. Without a rule the route needs a global permission.
  */
 export type ScopeRule =
   | "handler"
@@ -45,14 +45,17 @@ export interface Input<P, Q, B> {
   readonly params: P;
   readonly query: Q;
   readonly body: B;
-  /** The If-Match header as sent; null without. */
+  /** The If-Match header as sent, or null. */
   readonly ifMatch: string | null;
   readonly request: Request;
-  /** Asks again who the caller is, and whether they may: for a body that takes its time. Throws when they may no more. */
+  /**
+   * Authenticates and authorises the caller again, for bodies that take long to arrive. Throws if access has been
+   * revoked.
+   */
   stillAllowed(): Promise<void>;
 }
 
-/** Where routes are written down for the OpenAPI document. */
+/** Collects routes for the OpenAPI document. */
 export type Registry = OpenAPIHono["openAPIRegistry"];
 
 export type Method = "get" | "post" | "put" | "delete";
@@ -60,7 +63,7 @@ export type Method = "get" | "post" | "put" | "delete";
 export interface RouteAnswer {
   readonly description: string;
   readonly schema?: z.ZodType;
-  /** Content-Type; `application/json` where a schema is given and this is absent. */
+  /** Content-Type; defaults to `application/json` if there is a schema. */
   readonly type?: string;
   /** Further representations of the same status: Content-Type to schema. */
   readonly also?: Readonly<Record<string, z.ZodType>>;
@@ -68,7 +71,7 @@ export interface RouteAnswer {
 
 export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> extends AccessRule {
   readonly method: Method;
-  /** OpenAPI form: `/api/v1/teams/{id}`. */
+  /** In OpenAPI form: `/api/v1/teams/{id}`. */
   readonly path: string;
   readonly scope?: ScopeRule;
   readonly tag: string;
@@ -77,34 +80,37 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
-  /** Content-Type of a body that is not JSON: it is handed over as octets. */
+  /** Content-Type of a non-JSON body, which is passed to the handler as bytes. */
   readonly bodyType?: string;
-  /** A body of any length that the handler reads from `input.request` as it comes: its Content-Type, and one line of it. */
+  /**
+   * For a body of any length that the handler streams from `input.request`: its Content-Type and the schema of one
+   * line.
+   */
   readonly streams?: { readonly type: string; readonly line: z.ZodType };
-  /** The body may be absent (a schema that is all optional); it is then `{}`. */
+  /** The body may be absent and is then `{}`; the schema must have only optional fields. */
   readonly bodyOptional?: boolean;
-  /** Bytes; 1 MiB unless told. */
+  /** Bytes; 1 MiB by default. */
   readonly bodyLimit?: number;
-  /** Whether the route is there at all under these settings; where not, it is a 404 before anything else is looked at. */
+  /** Whether the route exists under these settings. If not, it answers 404 before any other check. */
   readonly exists?: (settings: Settings) => boolean;
-  /** Throws where the route is closed to everybody for now, or for ever: before the body is looked at. */
+  /** Throws while the route is closed to everyone, temporarily or for good. Runs before the body is read. */
   before?(ctx: Context): Promise<void>;
   /**
-   * What becomes of a request while the disk is nearly full: refused with 503 `storage_full`, or served. A GET is served and
-   * everything else refused unless this says otherwise. Served is what reads and what takes trust or rights away.
+   * Behaviour while the disk is nearly full: `refused` answers 503 `storage_full`. Defaults to served for GET and
+   * refused otherwise. Serve what only reads and what removes trust or rights.
    */
   readonly whenFull?: "served" | "refused";
-  /** Agents newer than the server may send more fields than we know; nobody else may. */
+  /** Accepts unknown fields: agents may be newer than the server. All other routes reject them. */
   readonly tolerant?: boolean;
   /**
-   * Where a created object is found: its id is added. The answer then has its Location, and the ETag of its version where it
-   * shows one; so has the answer that an Idempotency-Key repeats.
+   * The collection path of a created object; its id is appended. Adds Location and, if the answer has a version, an
+   * ETag; replays under an Idempotency-Key include both.
    */
   readonly location?: string;
   readonly answers: Readonly<Record<number, RouteAnswer>>;
-  /** Further statuses that answer with an error. */
+  /** Further error statuses. */
   readonly errors?: readonly number[];
-  /** How its errors are written; the envelope unless told. Errors before a route is found are always in the envelope. */
+  /** Error format; the envelope by default. Errors before a route is matched always use the envelope. */
   readonly errorForm?: ErrorForm;
   handler(ctx: Context, input: Input<z.output<P>, z.output<Q>, z.output<B>>): Promise<Reply>;
 }
@@ -123,10 +129,10 @@ export interface Route {
   readonly whenFull: "served" | "refused";
   exists(settings: Settings): boolean;
   readonly before: ((ctx: Context) => Promise<void>) | null;
-  /** Null when the reply is one that the route declares, else what is wrong with it. */
+  /** Null if the route declares this reply; otherwise what is wrong with it. */
   undeclared(reply: Reply): string | null;
   register(registry: Registry): void;
-  /** Headers that follow from the body of a 201. */
+  /** Headers derived from the body of a 201. */
   createdHeaders(body: unknown): Readonly<Record<string, string>>;
   run(
     ctx: Context,
@@ -159,7 +165,7 @@ const ERROR_TEXT: Readonly<Record<number, string>> = {
   503: "Not available at the moment; Retry-After says when to try again",
 };
 
-/** Declares a route. One table of these drives dispatch, authentication and the OpenAPI document. */
+/** Declares a route. The route table drives dispatch, authentication and the OpenAPI document. */
 export function route<
   P extends z.ZodType = z.ZodObject,
   Q extends z.ZodType = z.ZodObject,
@@ -212,7 +218,7 @@ export function route<
   };
 }
 
-/** Without its parameters; null where there is none. */
+/** The Content-Type without parameters, or null. */
 function mediaType(request: Request): string | null {
   return request.headers.get("Content-Type")?.split(";")[0]?.trim().toLowerCase() ?? null;
 }
@@ -225,7 +231,7 @@ interface QuerySpec {
 
 const UNLIMITED = "/.well-known/pki/";
 
-/** Throws 400 for a parameter that nobody knows. What others send to a public route may have more than we asked for. */
+/** Throws 400 for an unknown query parameter. Public routes accept extra parameters that other parties may add. */
 function queryCheck({ query, access, tolerant }: QuerySpec): (asked: Readonly<Record<string, string>>) => void {
   if (tolerant || (typeof access === "object" && "public" in access)) return () => {};
   const known = query instanceof z.ZodObject ? Object.keys(query.shape) : [];
@@ -252,7 +258,7 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
     ...(isPublic ? [] : [401, 403]),
     ...(spec.body || spec.streams ? [400, 413, 415] : []),
     ...(spec.params ? [404] : []),
-    // Whoever checks a certificate is never turned away (wire.md): what is below has no default limit.
+    // Relying parties are never rate limited (wire.md): routes below this path have no default limit.
     ...(spec.path.startsWith(UNLIMITED) ? [] : [429]),
     500,
   ]);
@@ -299,10 +305,10 @@ function definition<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   });
 }
 
-/** What may need a closer look: an escape, or the one name that objects of a free form would lose silently. */
+/** Triggers the closer check: an escape, or `__proto__`, which assignment to a plain object silently drops. */
 const SUSPICIOUS = /\\u|__proto__/;
 
-/** Half a surrogate pair is no text: the database would store another one. */
+/** Rejects lone surrogates (the database would store different text) and `__proto__`. */
 function wellFormed(name: string, value: unknown): unknown {
   if (name === "__proto__") throw new SyntaxError("no field may be called __proto__");
   if (!name.isWellFormed()) throw new SyntaxError("half a surrogate pair in a name");
@@ -310,7 +316,7 @@ function wellFormed(name: string, value: unknown): unknown {
   return value;
 }
 
-/** No body of ours nests deeper; what nests a thousand times deeper could be parsed but not written again. */
+/** No valid body nests deeper. JSON that nests thousands deep can be parsed but not serialised again. */
 const MAX_JSON_DEPTH = 64;
 
 function checkDepth(text: string): void {
@@ -348,7 +354,9 @@ function jsonBody(spec: { bodyOptional?: boolean }, request: Request, body: Uint
   }
 }
 
-/** Parses with zod and turns the first issues into a 400 that names the fields. Unknown fields are dropped when `tolerant`. */
+/**
+ * Parses with zod and turns the first issues into a 400 naming the fields. Unknown fields are dropped if `tolerant`.
+ */
 function parse(schema: z.ZodType, value: unknown, prefix: string, tolerant = false): unknown {
   const result = schema.safeParse(tolerant ? dropUnknown(schema, value) : value);
   if (result.success) return result.data;
@@ -374,7 +382,7 @@ function describeIssue(schema: z.ZodType, issue: z.core.$ZodIssue, prefix: strin
   return `${path === "" ? "body" : path}: ${message}`;
 }
 
-/** Reads a body up to `limit` bytes; more is a 413, told before it is all read, and a body that breaks off a 400. */
+/** Reads a body of up to `limit` bytes. Throws 413 as soon as the limit is exceeded and 400 for an incomplete body. */
 export async function readBody(request: Request, limit: number): Promise<Uint8Array<ArrayBuffer>> {
   const declared = request.headers.get("Content-Length");
   if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
@@ -390,7 +398,7 @@ async function whole<T>(reading: Promise<T>): Promise<T> {
   try {
     return await reading;
   } catch (cause) {
-    // The runtime marks it like an overload of its own, but it is the client that has gone.
+    // The runtime marks this error as an overload of its own, but the client disconnected.
     throw new AppError(400, "body_incomplete", "the request ended before its body was complete", { cause });
   }
 }

@@ -8,12 +8,15 @@ import { ChangedMeanwhile, conflict, invalid, preconditionFailed } from "./error
 import { ID_PATTERN, randomId, slugId } from "./ids.ts";
 import type { Page, PageRequest } from "./paging.ts";
 
-/** What resources share, whether they are declared by `resource()` or written out: fields, versions, pages. */
+/** Fields, versions and pages, shared by all resources whether declared with `resource()` or written out. */
 
-/** One line of text, as paths, host names and versions are. */
+/** One line of text, such as a path, host name or version. */
 export const lineSchema = z.string().regex(/^[^\p{Cc}]*$/u, "must not have control characters");
 
-/** What people call a thing: not only blanks, and nothing that is not seen (zero width, direction), by which two names look alike. In NFC. */
+/**
+ * A display name in NFC: not blank, and without invisible characters (zero width, direction) that make two names look
+ * alike.
+ */
 export const nameSchema = z
   .string()
   .normalize()
@@ -22,20 +25,20 @@ export const nameSchema = z
   .min(1)
   .max(255);
 
-/** Whether a time is of the years that four digits tell: the text of others does not sort by time. */
+/** Whether a time has a four-digit year; the text of other years does not sort by time. */
 export function isSortable(time: Date): boolean {
   const year = time.getUTCFullYear();
   return year >= 0 && year <= 9999;
 }
 
-/** Free text of a few lines. */
+/** Multi-line free text. */
 export const textSchema = z.string().max(4000);
 
 export const idSchema = z.string().regex(ID_PATTERN, "must match [a-z0-9][a-z0-9._-]{0,63}");
 
 /**
- * The body of a PUT: every writable field optional and clearable, server-managed ones tolerated. `demanded` only goes into
- * the document, where the contract has those fields as required.
+ * The body of a PUT: every writable field is optional and clearable, server-managed fields are accepted and ignored.
+ * `demanded` fields are marked required in the OpenAPI document only, as in the contract.
  */
 export function updateBodyOf(writableFields: z.ZodObject, managed: z.ZodRawShape, demanded: readonly string[] = []) {
   const shape: Record<string, z.ZodType> = {};
@@ -49,19 +52,19 @@ export function withoutDefault(schema: z.core.$ZodType): z.ZodType {
   return schema as z.ZodType;
 }
 
-/** The fields of `body` that `schema` declares: everything server-managed stays out (invariant 11). */
+/** The fields of `body` that `schema` declares; drops server-managed fields (invariant 11). */
 export function writable(schema: z.ZodObject, body: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.keys(schema.shape).flatMap((name) => (body[name] === undefined ? [] : [[name, body[name]]])),
   );
 }
 
-/** Strong: every write raises `updated_at`. */
+/** Strong ETag: every write raises `updated_at`. */
 export function etagOf(row: { id: string; updated_at: string }): string {
   return `"${row.id}.${Date.parse(row.updated_at).toString(36)}"`;
 }
 
-/** 412 unless If-Match is absent, `*`, or names the row's present ETag (RFC 9110 13.1.1). */
+/** Throws 412 unless If-Match is absent, `*`, or contains the row's current ETag (RFC 9110 section 13.1.1). */
 export function checkIfMatch(row: { id: string; updated_at: string }, ifMatch: string | null): void {
   if (ifMatch === null) return;
   const wanted = ifMatch.split(",").map((tag) => tag.trim());
@@ -69,14 +72,16 @@ export function checkIfMatch(row: { id: string; updated_at: string }, ifMatch: s
   throw preconditionFailed(`If-Match does not name the present state; it is ${etagOf(row)} now: read again and repeat`);
 }
 
-/** A later `updated_at` than the row's, also when the clock stands still or goes back: it is the row's version. */
+/**
+ * An `updated_at` later than the row's, even if the clock stands still or goes back: it serves as the row's version.
+ */
 export function nextUpdatedAt(ctx: Context, before: { updated_at: string }): string {
   return new Date(Math.max(ctx.clock.now().getTime(), Date.parse(before.updated_at) + 1)).toISOString();
 }
 
 /**
- * One page of a table with its total. The page's ids come from the index that `order` names, and only then the rows: a
- * deep page reads no row that it does not show. The order ends with a column that is unique.
+ * One page of a table, and the total. Selects the page's ids from the index that matches `order` first, then only those
+ * rows, so a deep page reads no other rows. The order must end with a unique column.
  */
 export async function listPage<T extends SQLiteTable & { id: SQLiteColumn }>(
   ctx: Context,
@@ -110,8 +115,8 @@ export async function listPage<T extends SQLiteTable & { id: SQLiteColumn }>(
 }
 
 /**
- * null clears: a column that may be empty becomes null, one that may not goes back to the default of a create body; without
- * such a default it is a 400.
+ * Applies nulls: a nullable column becomes null, any other column its default from the create body. Throws 400 if there
+ * is no default.
  */
 export function cleared(
   table: SQLiteTable,
@@ -130,13 +135,13 @@ export function cleared(
   return result;
 }
 
-/** Null for each column that may be empty: a new row shows them all. */
+/** Null for each nullable column, so that a new row has every field. */
 export function empty(table: SQLiteTable): Record<string, unknown> {
   const columns = Object.entries(getTableColumns(table)).filter(([, column]) => !column.notNull);
   return Object.fromEntries(columns.map(([name]) => [name, null]));
 }
 
-/** The slug of the name, or with a random tail where another row has it. */
+/** The slug of the name, with a random suffix if it is taken. */
 export async function freeId(
   ctx: Context,
   table: SQLiteTable & { id: SQLiteColumn },
@@ -150,8 +155,8 @@ export async function freeId(
 }
 
 /**
- * A 409 that names the field and its value: the last column of what is unique (a name is unique within what the columns before
- * it name). What another table of the batch has twice was made by another request in this moment.
+ * A 409 naming the field and value: the last column of the violated constraint (a name is unique within the preceding
+ * columns). A violation on another table of the batch comes from a concurrent request.
  */
 export function uniqueConflict(
   kind: string,
@@ -164,7 +169,6 @@ export function uniqueConflict(
   return conflict("already_exists", `${field}: a ${kind} with ${field} ${JSON.stringify(row[field])} exists already`);
 }
 
-/** The row of that id, or null. */
 export async function findRow<T extends SQLiteTable & { id: SQLiteColumn }>(
   ctx: Pick<Context, "db">,
   table: T,

@@ -8,22 +8,24 @@ export class SealingError extends Error {
 }
 
 /**
- * Seals secrets at rest with AES-256-GCM. The envelope is `v1.<key id>.<iv>.<ciphertext and tag>` (base64url); key id and
- * `purpose` are associated data, so an envelope opens only under the key it names and for the purpose it was made for.
- * The first configured key seals, every configured key opens: that is how keys rotate.
+ * Seals secrets at rest with AES-256-GCM. The envelope is `v1.<key id>.<iv>.<ciphertext and tag>` (base64url). Key id
+ * and `purpose` are associated data, so an envelope opens only under the key it names and for the purpose it was sealed
+ * for. The first configured key seals and every configured key opens, which allows rotation.
  */
 export interface Sealer {
   seal(plaintext: Uint8Array<ArrayBuffer>, purpose: string): Promise<string>;
-  /** Throws SealingError when the key is not configured or the envelope is not what was sealed for this purpose. */
+  /** Throws SealingError if the key is not configured or the envelope was not sealed for this purpose. */
   open(envelope: string, purpose: string): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * A keyed digest, `<key id>.<HMAC-SHA256>`: whoever has it without the key cannot try guesses at the data. For what is only
-   * compared, with `isMac`, which knows it under each configured key.
+   * A keyed digest, `<key id>.<HMAC-SHA256>`: without the key, nobody can test guesses of the data against it. Compare
+   * with `isMac`, which accepts every configured key.
    */
   mac(data: Uint8Array, purpose: string): Promise<string>;
-  /** Whether it is the keyed digest of the data for this purpose. Throws SealingError when the key is not configured. */
+  /**
+   * Whether `mac` is the keyed digest of the data for this purpose. Throws SealingError if its key is not configured.
+   */
   isMac(mac: string, data: Uint8Array, purpose: string): Promise<boolean>;
-  /** Puts the id of the key that seals on record, before anything sealed by it is stored. */
+  /** Records the id of the sealing key in the database, before anything sealed with it is stored. */
   register(db: Database, now: Date): Promise<void>;
 }
 
@@ -97,12 +99,12 @@ export function makeSealer(keys: readonly SealingKey[]): Sealer {
   };
 }
 
-/** The ids of the keys that have sealed something in this database. */
+/** The ids of the keys that sealed something in this database. */
 export async function sealedUnder(db: Database): Promise<string[]> {
   return (await db.select({ id: sealingKeys.id }).from(sealingKeys)).map(({ id }) => id);
 }
 
-/** Tells two keys of one id apart without telling anything of the key: 128 bits of an HMAC-SHA256 under it. */
+/** Distinguishes two keys with the same id without revealing the key: 128 bits of an HMAC-SHA256 under it. */
 export async function checkValue(key: SealingKey): Promise<string> {
   return hex((await hmac(key, utf8("certctl-edge sealing key check"))).subarray(0, 16));
 }

@@ -6,40 +6,40 @@ export interface Settings {
   readonly version: string;
   readonly commit: string;
   readonly buildTime: string;
-  /** Base of every URL that we hand out; no trailing slash. Never taken from a Host header. */
+  /** Base of every URL the server publishes; no trailing slash. Never taken from a Host header. */
   readonly publicUrl: string;
   readonly bootstrapToken: string | null;
-  /** The first seals, all open. */
+  /** The first key seals; all of them open. */
   readonly sealingKeys: readonly SealingKey[];
   readonly trustedProxySecret: string | null;
   /**
-   * On one machine, as `npm start` and `npm run dev` say: nothing that Cloudflare would add to a request is true. Listening on
-   * loopback addresses alone, or on the network too. Null elsewhere.
+   * Running on a single machine (`npm start`, `npm run dev`): headers that Cloudflare would set are not trusted. Says
+   * whether the server listens on loopback addresses only or on the network. Null on Cloudflare.
    */
   readonly local: "loopback" | "network" | null;
-  /** `npm start` alone: the runtime hands over each request target as it was sent, and makes no URL of it. */
+  /** Only under `npm start`: the runtime passes each request target as sent instead of parsing it into a URL. */
   readonly targetsAsSent: boolean;
   readonly outboundAllow: readonly IpRange[];
   readonly auth: AuthSettings;
-  /** Tests only: every JSON answer is checked against its declared schema before it leaves. */
+  /** Tests only: checks every JSON answer against its declared schema before it is sent. */
   readonly checkAnswers: boolean;
 }
 
-/** How people and programs prove who they are. Times are milliseconds. */
+/** Authentication settings. Times are in milliseconds. */
 export interface AuthSettings {
-  /** `none` is the demo mode; the other two take API keys and sign-in alike. */
+  /** `none` is demo mode; the other two both accept API keys and sign-in. */
   readonly type: "api-key" | "oidc" | "none";
-  /** Until when the demo mode may be reached from elsewhere than this machine; null without acknowledgement. */
+  /** Until when demo mode may be reached from other machines (Unix milliseconds); null without acknowledgement. */
   readonly demoAcknowledgedUntil: number | null;
-  /** Members of one of these groups become administrators while there is none. */
+  /** Members of these groups become administrators while there is no administrator. */
   readonly bootstrapAdminGroups: readonly string[];
-  /** The one provider whose groups count for that; null: any. */
+  /** The only provider whose groups count for bootstrapping; null: any. */
   readonly bootstrapProviderId: string | null;
-  /** The provider that is made while there is no administrator, who could make one; null without these settings. */
+  /** Provider to create while there is no administrator to create one; null without these settings. */
   readonly bootstrapProvider: BootstrapProvider | null;
   readonly sessionIdleMs: number;
   readonly sessionAbsoluteMs: number;
-  /** A signing key is used for new sessions for so long; it verifies for an absolute session's length beyond that. */
+  /** How long a key signs new sessions; afterwards it verifies for one absolute session lifetime. */
   readonly sessionKeyRotationMs: number;
   readonly sessionSameSite: "Lax" | "Strict";
   readonly backChannelMaxAgeMs: number;
@@ -50,18 +50,18 @@ export interface AuthSettings {
     readonly threshold: number;
     readonly lockMs: number;
   };
-  /** Where loud events (break-glass) are posted as JSON; null: nowhere but the audit log. */
+  /** URL to which security alerts (break-glass) are posted as JSON; null: audit log only. */
   readonly alertWebhook: string | null;
 }
 
-/** As the API's fields of a provider have them; checked when it is made. */
+/** Same fields as a provider in the API; validated when the provider is created. */
 export interface BootstrapProvider {
   readonly issuer_url: string;
   readonly client_id: string;
   readonly client_secret: string;
   readonly redirect_uri: string;
   readonly groups_claim_path: string;
-  /** Absent: those that every provider gets. */
+  /** Defaults to those of any provider. */
   readonly scopes?: readonly string[];
   readonly fetch_userinfo: boolean;
 }
@@ -77,7 +77,7 @@ export class SettingsError extends Error {
   readonly code = "settings_invalid";
 }
 
-/** Reads the settings from environment values; a value that cannot be used is an error that names it. */
+/** Parses the settings from environment values. Throws SettingsError naming an invalid value. */
 export function parseSettings(env: Readonly<Record<string, unknown>>): Settings {
   const text = (name: string) => {
     const value = env[name];
@@ -164,7 +164,7 @@ function flag(text: Text, name: string, standard: boolean): boolean {
 
 const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** `90s`, `15m`, `8h`, `7d`; a bare number is seconds. Milliseconds. */
+/** Parses `90s`, `15m`, `8h`, `7d` or a bare number of seconds into milliseconds. */
 function duration(text: Text, name: string, standard: string): number {
   const match = /^([1-9][0-9]{0,8})([smhd]?)$/.exec(text(name) ?? standard);
   if (!match) throw new SettingsError(`${name} must be a whole number with s, m, h or d, such as ${standard}`);
@@ -178,7 +178,7 @@ function count(text: Text, name: string, standard: number): number {
   return Number(value);
 }
 
-/** An address to post to. It may be a secret: the error does not repeat it. */
+/** A webhook URL. It may contain a secret, so the error does not repeat it. */
 function webhook(text: Text, name: string): string | null {
   const value = text(name);
   if (value !== null && !/^https?:$/.test(URL.parse(value)?.protocol ?? ""))
@@ -202,7 +202,10 @@ function parseOrigin(value: string): string {
   return value;
 }
 
-/** `CERTCTL_DEMO_MODE_ACK=true` holds for a day after `CERTCTL_DEMO_MODE_ACK_TS` (Unix seconds). */
+/**
+ * `CERTCTL_DEMO_MODE_ACK=true` is valid for one day after `CERTCTL_DEMO_MODE_ACK_TS` (Unix seconds). Returns the end in
+ * Unix milliseconds.
+ */
 function demoAcknowledgement(text: Text): number | null {
   if (!flag(text, "CERTCTL_DEMO_MODE_ACK", false)) return null;
   const at = text("CERTCTL_DEMO_MODE_ACK_TS");
@@ -221,7 +224,7 @@ function parsePublicUrl(value: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
-/** `id:base64,id:base64`: AES-256 keys of 32 bytes. */
+/** Parses `id:base64,id:base64`: AES-256 keys of 32 bytes. */
 export function parseSealingKeys(value: string): SealingKey[] {
   const keys = value
     .split(",")
@@ -239,7 +242,7 @@ export function parseSealingKeys(value: string): SealingKey[] {
   return keys;
 }
 
-/** Comma-separated CIDR ranges or single addresses. */
+/** Parses comma-separated CIDR ranges and single addresses. */
 export function parseRanges(value: string): IpRange[] {
   return value
     .split(",")

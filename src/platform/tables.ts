@@ -1,13 +1,16 @@
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
 
-/** Which sealing keys have sealed something in this state: starting without one of them would lose what it sealed. */
+/**
+ * Sealing keys that have sealed something in this database. Starting without one of them would make that data
+ * unreadable.
+ */
 export const sealingKeys = sqliteTable("sealing_keys", {
   id: text().primaryKey(),
   check_value: text().notNull(),
   created_at: text().notNull(),
 });
 
-/** Work (platform/work): what committed changes ask for, and one row for each kind that recurs. */
+/** Queued work (platform/work): one row per task of a committed change, and one per recurring kind. */
 export const work = sqliteTable(
   "work",
   {
@@ -17,9 +20,9 @@ export const work = sqliteTable(
     state: text({ enum: ["due", "dead"] }).notNull(),
     attempts: integer().notNull(),
     due_at: text().notNull(),
-    /** Until then one run has it. */
+    /** The lease of the current run. */
     lease_until: text(),
-    /** Rises with every claim. */
+    /** Increments with every claim. */
     fence: integer().notNull().default(0),
     last_error: text(),
     created_at: text().notNull(),
@@ -31,8 +34,8 @@ export const work = sqliteTable(
 );
 
 /**
- * Answers of creating requests that carried an Idempotency-Key; sealed, as an answer may show a secret once. `digest` is a keyed
- * one (`Sealer.mac`) of the request, which may have a password in it.
+ * Answers of creating requests with an Idempotency-Key. Sealed, because an answer may contain a secret that is shown
+ * once. `digest` is a keyed digest (`Sealer.mac`) of the request, which may contain a password.
  */
 export const idempotencyKeys = sqliteTable(
   "idempotency_keys",
@@ -50,7 +53,10 @@ export const idempotencyKeys = sqliteTable(
   ],
 );
 
-/** One row: how often the minute's tick has come, and since when a restore's losses are being brought back (platform/whole.ts). */
+/**
+ * A single row: the count of minute ticks, and since when the inventory has been recovering from a restore
+ * (platform/whole.ts).
+ */
 export const inventoryState = sqliteTable("inventory_state", {
   id: integer().primaryKey(),
   beat: integer().notNull(),

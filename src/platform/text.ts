@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 
-/** Text and bytes, for what is not PKI. */
+/** Text and byte helpers outside PKI. */
 
 export function utf8(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new TextEncoder().encode(text));
@@ -17,22 +17,22 @@ export function base64url(bytes: Uint8Array): string {
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
-/** Throws what `atob` throws on text that is not base64url. */
+/** Throws the error of `atob` on text that is not base64url. */
 export function fromBase64url(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 }
 
-/** The same as sha256Hex, at once: for what must be decided before anybody else runs. */
+/** Synchronous sha256Hex, for code that must not yield to other tasks. */
 export function sha256HexSync(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** SHA-256 of a text in lower-case hex. */
+/** SHA-256 of a text as lower-case hex. */
 export async function sha256Hex(text: string): Promise<string> {
   return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", utf8(text))));
 }
 
-/** All octets of a stream, or null as soon as they are more than `limit`: then the rest is not read. */
+/** Reads a whole stream. Returns null as soon as it exceeds `limit` bytes, leaving the rest unread. */
 export async function readUpTo(
   stream: ReadableStream<Uint8Array>,
   limit: number,
@@ -53,7 +53,7 @@ export async function readUpTo(
   return all;
 }
 
-/** Whether two texts are the same, in a time that depends on the length of `shown` alone: each of its characters is compared. */
+/** Whether two texts are equal, in time that depends only on the length of `shown`. */
 export function constantTimeEqual(shown: string, expected: string): boolean {
   let difference = shown.length ^ expected.length;
   for (let i = 0; i < shown.length; i++) difference |= shown.charCodeAt(i) ^ expected.charCodeAt(i % expected.length);

@@ -5,14 +5,14 @@ import { unavailable } from "./errors.ts";
 import { inventoryState } from "./tables.ts";
 
 /**
- * Whether the inventory was restored to an earlier state. Each tick of the minute raises a number in the inventory and writes
- * the same number beside it, into R2: where that one is the higher, the inventory is older than what it did. From then on
- * nothing new is made, as its id may be of a record that is lost, until every ledger has handed over what happened since.
+ * Detects that the inventory database was restored to an earlier state. Each minute tick increments a counter in D1 and
+ * copies it to R2; if the R2 copy is higher, D1 is older. From then on nothing new is created, since its id could
+ * belong to a lost record, until every ledger has handed over what happened since.
  */
 
 const KEY = "state/beat";
 
-/** One tick. Answers whether the inventory lacks something. */
+/** One tick. Returns whether the inventory lacks records. */
 export async function beat(ctx: Context): Promise<boolean> {
   const stored = await ctx.bindings.BYTES.get(KEY);
   const outside = stored ? Number(await stored.text()) : 0;
@@ -35,13 +35,13 @@ export async function beat(ctx: Context): Promise<boolean> {
   return row !== undefined && row.recovering_since !== null;
 }
 
-/** Since when what a restore lost is being brought back; null when nothing is missing. */
+/** Since when the inventory has been recovering from a restore; null if nothing is missing. */
 export async function recoveringSince(ctx: Pick<Context, "db">): Promise<string | null> {
   const [row] = await ctx.db.select().from(inventoryState);
   return row?.recovering_since ?? null;
 }
 
-/** 503 while the inventory may lack records: what is made now could take their place. */
+/** Throws 503 while the inventory may lack records, because a new record could take the place of a lost one. */
 export async function mustBeWhole(ctx: Context): Promise<void> {
   if ((await recoveringSince(ctx)) !== null) throw recovering();
 }
@@ -54,7 +54,7 @@ export function recovering() {
   );
 }
 
-/** Every ledger has handed over what it had. */
+/** Marks recovery as finished: every ledger has handed over its records. */
 export async function markWhole(ctx: Context, since: string): Promise<void> {
   await runBatch(ctx.db, [
     ctx.db.update(inventoryState).set({ recovering_since: null }).where(eq(inventoryState.id, 1)),

@@ -3,42 +3,42 @@ import type { Context } from "./context.ts";
 import { batchError, rendered, type Statement } from "./database.ts";
 import { hex } from "./text.ts";
 
-/** A statement as it travels to the writer. */
+/** A statement as sent to the writer. */
 export interface Query {
   readonly sql: string;
   readonly params: readonly unknown[];
 }
 
-/** What D1 answered to a unit, a result each statement; or why nothing of it was written, in D1's words. */
+/** D1's result per statement; or D1's error message, in which case nothing of the unit was written. */
 export type Outcome =
   | { readonly ok: true; readonly results: readonly Pick<D1Result, "results" | "meta">[] }
   | { readonly ok: false; readonly message: string };
 
-/** Statements that are one transaction. */
+/** Statements of one transaction. */
 export interface Unit {
-  /** Told apart by it from the others of a batch, in the errors of its guards. */
+  /** Identifies the unit in the errors of its guards, among the units of a batch. */
   readonly id: string;
   readonly queries: readonly Query[];
 }
 
-/** The object that commits for all requests (durable-objects/writer.ts). */
+/** The Durable Object that commits for all requests (durable-objects/writer.ts). */
 export interface Writer {
-  /** Written whole, or not at all. A call that throws leaves open which, as D1 itself does. */
+  /** Writes the unit atomically. If the call throws, the outcome is unknown, as with D1 itself. */
   commit(unit: Unit): Promise<Outcome>;
 }
 
-/** A drizzle statement that was built and not sent. */
+/** A drizzle statement that is built but not sent. */
 interface Prepared {
   getQuery(): { readonly sql: string; readonly params: readonly unknown[] };
   mapResult(result: unknown, isFromBatch: boolean): unknown;
 }
 
-/** One database, one writer: D1 runs one transaction at a time, so more of them would gain nothing. */
+/** One writer per database: D1 runs one transaction at a time, so more writers would gain nothing. */
 const NAME = "d1";
 
 /**
- * `runBatch` in company: one transaction, whose flush is shared with whatever other requests commit at that moment. For
- * paths that many walk at once. Answers and throws as `runBatch` does.
+ * Like `runBatch`, but shares its flush with the commits of other requests at that moment. For busy paths. Returns and
+ * throws as `runBatch` does.
  */
 export async function runTogether(
   ctx: Pick<Context, "bindings" | "db" | "random">,
@@ -58,7 +58,10 @@ export async function runTogether(
   return prepared.map((one, at) => one.mapResult(outcome.results[at], true));
 }
 
-/** What these queries answer, read in one round: the database as it is at one moment. No two columns of one may share a name. */
+/**
+ * Runs the queries in one round trip against one snapshot of the database. The columns of a query must have distinct
+ * names.
+ */
 export async function readTogether<const Queries extends readonly BatchItem<"sqlite">[]>(
   ctx: Pick<Context, "bindings" | "db" | "random">,
   ...queries: Queries
