@@ -9,61 +9,67 @@ import type { Refusal, RevocationReason } from "./ledger.ts";
 import { type IssuerRow, issuers } from "./table.ts";
 
 /**
- * A CA, as the wings see it: certificates are ordered from it, and it revokes them. Our own ledger (`local/`) is the CA that
- * answers an order at once. An outside CA is one file in `src/upstream` and one line in `worker/wiring.ts`.
+ * A CA as the wings see it: it signs orders and revokes certificates. Our own ledger (`local/`) answers an order at
+ * once. An outside CA is one file in `src/upstream` and one line in `worker/wiring.ts`.
  *
- * Every method may be repeated. An AppError below 500 is a refusal that stands; any other error is worth another attempt.
+ * Every method is idempotent. An AppError below 500 is a final refusal; any other error may be retried.
  */
 export interface Ca {
   readonly issuer_id: string;
-  /** As versions and public URLs name it; an issuer's own CA has the issuer's id. */
+  /** The id in versions and public URLs; an issuer's own CA has the issuer's id. */
   readonly ca_id: string;
-  /** SHA-256 of its key, where its id may come to name another CA: an order goes to the CA that it was approved for. */
+  /**
+   * SHA-256 of the CA's key, set where the id may later name another CA: an order goes only to the CA it was approved
+   * for.
+   */
   readonly ca_key: string | null;
-  /** The longest life of a leaf, seconds. */
+  /** Maximum lifetime of a leaf, in seconds. */
   readonly ttl_seconds: number;
   /**
-   * True: the CA stores an order before it acts on it, and hands over what its caller never recorded. False: the caller stores
-   * the order first, and asks again.
+   * True: the CA stores an order before acting on it and hands over certificates that its caller never recorded. False:
+   * the caller stores the order first and asks again.
    */
   readonly keepsOrders: boolean;
 
-  /** PEM: its own certificate first, then each issuer up to and including the root. */
+  /** PEM: the CA's own certificate, then each issuer up to and including the root. */
   chain(): Promise<string>;
-  /** The same `request_id` is the same order, as far as the CA can tell. */
+  /** The same `request_id` is the same order, as far as the CA supports it. */
   order(order: Order): Promise<OrderAnswer>;
-  /** What became of an order that was not answered at once. */
+  /** The state of an order that was not answered at once. */
   poll(reference: string): Promise<"pending" | "ready">;
   /** The certificate of an order that is ready. */
   certificate(reference: string): Promise<CaCertificate>;
   revoke(request: RevokeAtCa): Promise<RevocationOutcome>;
-  /** Lifts certificateHold, and nothing else. */
+  /** Lifts certificateHold only. */
   release(request: ReleaseAtCa): Promise<RevocationOutcome>;
-  /** What keeps it from issuing; null: nothing. */
+  /** The reason the CA cannot issue, or null. */
   test(): Promise<string | null>;
 }
 
-/** Which CA something was ordered from. */
+/** Identifies the CA that received an order. */
 export type CaReference = Pick<Ca, "issuer_id" | "ca_id"> & { readonly ca_key?: string | null | undefined };
 
-/** What there is to know of one type of issuer: its CAs, and what its issuers are made of. */
+/** A type of issuer: its CAs and its configuration. */
 export interface CaType {
-  /** What `signing` needs to know of an issuer's CAs, one statement for a read in company; absent where it needs nothing. */
+  /**
+   * The statement that reads what `signing` needs, so that the caller can batch it with other reads; absent where
+   * `signing` needs nothing.
+   */
   query?(ctx: Context, issuerId: string | SQL): BatchItem<"sqlite">;
-  /** The CA that signs for the issuer now; `rows` are what `query` found. Throws AppError 409 where it has none that can. */
+  /** The CA that signs for the issuer now; `rows` is the result of `query`. Throws AppError 409 when no CA can sign. */
   signing(ctx: Context, issuer: IssuerRow, rows: readonly unknown[]): Promise<Ca>;
-  /** The CA of a reference, whatever its state; null where it is gone. */
+  /** The CA of a reference in any state; null if it no longer exists. */
   find(ctx: Context, issuer: IssuerRow, ca: CaReference): Promise<Ca | null>;
 
-  /** Checks the configuration of a new issuer (AppError 400); the answer makes what it asks for. */
+  /** Validates the configuration of a new issuer (AppError 400). The returned function creates the issuer's part. */
   creation(config: Readonly<Record<string, unknown>>): (ctx: Context, issuer: NewIssuer) => Promise<IssuerPart>;
   /** Absent fields of the configuration keep their value. */
   change(ctx: Context, before: IssuerRow, change: IssuerChange): Promise<IssuerPart>;
-  /** Issuers as the API shows them, by id. */
+  /** Issuers in the API's form, by id. */
   show(ctx: Context, rows: readonly IssuerRow[]): Promise<ReadonlyMap<string, ShownIssuer>>;
-  /** What goes along with a deleted issuer. Throws AppError 409 where something needs it. */
+  /** What must be deleted along with an issuer. Throws AppError 409 while the issuer is in use. */
   leaving(ctx: Context, issuer: IssuerRow): Promise<Leaving>;
-  /** Ends a deleted issuer at its CA: it is called until it succeeds. */
+  /** Ends a deleted issuer at its CA; retried until it succeeds. */
   end(ctx: Context, what: Leaving["end"]): Promise<void>;
 }
 
@@ -71,7 +77,7 @@ export type NewIssuer = Pick<IssuerRow, "id" | "name">;
 
 export interface IssuerChange {
   readonly config: Readonly<Record<string, unknown>>;
-  /** Takes a certificate of the CA that ends before those that it issued. */
+  /** Accepts a CA certificate that expires before certificates it issued. */
   readonly force: boolean;
   readonly updated_at: string;
 }
@@ -81,10 +87,10 @@ export interface IssuerPart {
   /** Without secrets. */
   readonly config: Record<string, unknown>;
   readonly sealed_config: string | null;
-  /** Rows that refer to the issuer's own. */
+  /** Statements for rows that refer to the issuer's row. */
   readonly statements: readonly Statement[];
   readonly recording: Recording;
-  /** For the audit event. */
+  /** Audit event details. */
   readonly details: AuditDetails;
   readonly shown: ShownIssuer;
 }
@@ -92,9 +98,9 @@ export interface IssuerPart {
 /** Secrets are masked. */
 export interface ShownIssuer {
   readonly config: Record<string, unknown>;
-  /** What of the CA's chain should be known; absent where nothing is. */
+  /** Warnings about the CA's chain; absent if none. */
   readonly warnings?: readonly string[];
-  /** What its CAs go on trying in vain; absent where that is nothing. */
+  /** Tasks that keep failing at the issuer's CAs; absent if none. */
   readonly problems?: readonly CaProblem[];
 }
 
@@ -106,9 +112,9 @@ export interface CaProblem {
 }
 
 export interface Leaving {
-  /** For the batch that deletes the issuer's row, before that. */
+  /** Run in the batch that deletes the issuer's row, before the delete. */
   readonly statements: readonly Statement[];
-  /** What `end` needs, as JSON. */
+  /** The argument of `end`, as JSON. */
   readonly end: Readonly<Record<string, unknown>>;
 }
 
@@ -118,23 +124,23 @@ export type CaTypes = Readonly<Record<string, CaType>>;
 declare module "../platform/context.ts" {
   interface Wiring {
     readonly cas: CaTypes;
-    /** What was ordered for a certificate and may not have arrived as a version yet. */
+    /** Orders for a certificate that may not have become a version yet. */
     readonly orders: {
-      /** The CAs of all its orders. */
+      /** The CAs of all orders for the certificate. */
       casOf(ctx: Context, certificateId: string): Promise<CaReference[]>;
-      /** Whether a CA may be signing for it now. */
+      /** Whether a CA may be signing for the certificate now. */
       areRunning(ctx: Context, certificateId: string): Promise<boolean>;
     };
   }
 }
 
-/** What may be signed: plain JSON, so that a job can keep it and ask again for exactly this. */
+/** What may be signed. Plain JSON, so that a job can store it and place the same order again. */
 export interface Approved extends CaReference {
   readonly subject: Readonly<Record<string, string>>;
   readonly sans: readonly GeneralName[];
   /** SubjectPublicKeyInfo, DER in lower-case hex. */
   readonly spki: string;
-  /** RSA, ECDSA or Ed25519, and its bits. */
+  /** RSA, ECDSA or Ed25519, with the key size in bits. */
   readonly key_algorithm: string;
   readonly key_size: number;
   readonly ekus: readonly string[];
@@ -144,48 +150,48 @@ export interface Approved extends CaReference {
 
 export interface Order {
   readonly request_id: string;
-  /** The certificate record that it is a version of. */
+  /** The certificate record that the new version belongs to. */
   readonly certificate_id: string;
   readonly approved: Approved;
-  /** The request that proved possession of the key. */
+  /** The CSR that proved possession of the key. */
   readonly csr_pem: string;
-  /** What the caller needs to record the certificate; a CA that keeps orders hands it over with the certificate. */
+  /** What the caller needs to record the certificate; a CA that keeps orders returns it with the certificate. */
   readonly settle: Readonly<Record<string, unknown>>;
 }
 
-/** `reference`: the CA has the order under that name and answers later; `retry_seconds`: when to ask, where it says so. */
+/** `reference`: the CA's name for an order that it answers later; `retry_seconds`: when to ask, if the CA says so. */
 export type OrderAnswer =
   | { readonly certificate: CaCertificate }
   | { readonly reference: string; readonly retry_seconds?: number };
 
-/** A certificate as the CA gave it: nothing of it is checked. */
+/** A certificate as the CA returned it, unchecked. */
 export interface CaCertificate {
   readonly der: Bytes;
-  /** PEM of those above it up to and including the root, where it is not the CA's present chain. */
+  /** PEM of the issuers up to and including the root, if different from the CA's present chain. */
   readonly chain_pem?: string;
-  /** Names it for ever, among those of all CAs; issuer and serial unless told. */
+  /** Permanent key, unique across all CAs; default: issuer and serial. */
   readonly key?: string;
-  /** When it was signed; now unless told. */
+  /** Time of signing; default: now. */
   readonly issued_at?: string;
-  /** It may be revoked before anybody has recorded it. */
+  /** Set if the certificate was revoked before it was recorded. */
   readonly revoked_at?: string | null;
   readonly revocation_reason?: RevocationReason | null;
   readonly recording?: Recording;
 }
 
-/** What the CA needs to be recorded along with what it said. */
+/** What must be recorded along with the CA's answer. */
 export interface Recording {
-  /** For the batch that records it. */
+  /** For the batch that records the answer. */
   readonly statements: readonly Statement[];
-  /** Work among the statements. */
+  /** Ids of the work that the statements create. */
   readonly wakeups: readonly string[];
-  /** To be called when the batch is committed. */
+  /** Call once the batch is committed. */
   done(): void;
 }
 
 export const NOTHING_TO_RECORD: Recording = { statements: [], wakeups: [], done: () => undefined };
 
-/** A still valid version, as the inventory has it. */
+/** A version that has not expired, as the inventory has it. */
 export interface KnownVersion {
   readonly serial: string;
   readonly certificate_id: string;
@@ -196,18 +202,18 @@ export interface KnownVersion {
 
 export interface ReleaseAtCa {
   readonly certificate_id: string;
-  /** Those that this CA issued. */
+  /** The versions that this CA issued. */
   readonly versions: readonly KnownVersion[];
 }
 
 export interface RevokeAtCa extends ReleaseAtCa {
-  /** Null: unspecified, and no objection to the reason of an earlier revocation. */
+  /** Null: unspecified; accepts the reason of an earlier revocation. */
   readonly reason: RevocationReason | null;
 }
 
-/** A version and what the CA says of it now. */
+/** A version with its status at the CA. */
 export interface RevokedVersion extends KnownVersion {
-  /** False where an earlier call had done it. */
+  /** False if an earlier call made the change. */
   readonly changed: boolean;
 }
 
@@ -215,7 +221,7 @@ export type RevocationOutcome =
   | { readonly ok: true; readonly entries: readonly RevokedVersion[]; readonly recording: Recording }
   | Refusal;
 
-/** The type of an issuer. Throws AppError 400 for one that this version has not. */
+/** The type of an issuer. Throws AppError 400 for an unknown type. */
 export function caTypeOf(ctx: Context, type: string): CaType {
   const found = Object.hasOwn(ctx.wiring.cas, type) ? ctx.wiring.cas[type] : undefined;
   if (found) return found;
@@ -227,21 +233,21 @@ export function caTypeOf(ctx: Context, type: string): CaType {
   );
 }
 
-/** The CA of a reference; null where it or its issuer is gone. */
+/** The CA of a reference; null if the CA or its issuer no longer exists. */
 export async function findCa(ctx: Context, ca: CaReference): Promise<Ca | null> {
   const [issuer] = await ctx.db.select().from(issuers).where(eq(issuers.id, ca.issuer_id));
   return issuer ? caTypeOf(ctx, issuer.type).find(ctx, issuer, ca) : null;
 }
 
-/** What `signingCa` needs to know, for a read in company. */
+/** The reads that `signingCa` needs, for the caller's batch. */
 export function signingQueries(ctx: Context, issuerId: string | SQL): BatchItem<"sqlite">[] {
   const ofTypes = Object.values(ctx.wiring.cas).flatMap((type) => type.query?.(ctx, issuerId) ?? []);
   return [ctx.db.select().from(issuers).where(eq(issuers.id, issuerId)), ...ofTypes];
 }
 
 /**
- * The CA that signs for this issuer now, by what `signingQueries` found. Throws 400 for an issuer that is absent or disabled, 409
- * where no CA can sign.
+ * The CA that signs for this issuer now; `found` is the result of `signingQueries`. Throws 400 for an absent or
+ * disabled issuer, 409 when no CA can sign.
  */
 export async function signingCa(ctx: Context, issuerId: string, found: readonly unknown[]): Promise<Ca> {
   const [[issuer] = [], ...ofTypes] = found as readonly [IssuerRow[], ...unknown[][]];

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { invalid } from "../platform/errors.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "./ledger.ts";
 
-/** The contract's types. Those that are available are in the worker's wiring. */
+/** The contract's issuer types. The worker's wiring decides which are available. */
 export const ISSUER_TYPES = [
   "ACME",
   "GenericCA",
@@ -19,7 +19,7 @@ export const ISSUER_TYPES = [
 
 const REASONS = Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]];
 
-/** In the RFC's words; `key_compromise` is understood too. */
+/** RFC 5280's names; `key_compromise` is accepted too. */
 export const revocationReason = z
   .preprocess(
     (value) =>
@@ -28,10 +28,10 @@ export const revocationReason = z
   )
   .openapi("RevocationReason", { type: "string", enum: [...REASONS] });
 
-/** What a secret field of a configuration answers as; sent back, it keeps the secret. */
+/** Shown in place of a secret field; sent back, it keeps the stored secret. */
 export const MASK = "********";
 
-/** A configuration by the schema of its type. Throws AppError 400 that names the field. */
+/** Parses a configuration by its type's schema. Throws AppError 400 that names the field. */
 export function parseConfig<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;

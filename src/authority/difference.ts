@@ -4,7 +4,7 @@ import { type GeneralName, parseSan, sameName } from "../pki/general-names.ts";
 import { encodeName, formatName, parseName } from "../pki/names.ts";
 import type { Approved } from "./ca.ts";
 
-/** How a certificate that a CA issued differs from what the gate approved; null where it does not (invariant 8). */
+/** How an issued certificate differs from what the gate approved; null if it does not (invariant 8). */
 export function differenceFrom(approved: Approved, certificate: Certificate): string | null {
   return (
     keyDifference(approved, certificate) ??
@@ -19,7 +19,7 @@ function keyDifference(approved: Approved, { publicKey }: Certificate): string |
   return equal(publicKey.spki, fromHex(approved.spki)) ? null : "its public key is another one";
 }
 
-/** All names that were approved, and no other. */
+/** The certificate must carry exactly the approved names. */
 function nameDifference({ sans }: Approved, { subjectAltName }: Certificate): string | null {
   const { names, others } = subjectAltName ?? { names: [], others: [] };
   const beyond = names.find((name) => !sans.some((known) => sameName(known, name)));
@@ -29,7 +29,7 @@ function nameDifference({ sans }: Approved, { subjectAltName }: Certificate): st
   return missing ? `it lacks the name ${missing.type}:${missing.value}` : null;
 }
 
-/** A CA may leave attributes out, and may take another of the names for the common name. */
+/** A CA may drop attributes and may use another approved name as common name. */
 function subjectDifference({ subject, sans }: Approved, certificate: Certificate): string | null {
   const allowed = parseName(encodeName(subject)).attributes;
   const isCommonName = ({ type, value }: { type: string; value: string }) =>
@@ -53,7 +53,7 @@ function nameOf(text: string): GeneralName | null {
   }
 }
 
-/** Both ends count (RFC 5280 section 4.1.2.5). */
+/** notBefore and notAfter are both inclusive (RFC 5280 section 4.1.2.5). */
 function lifeDifference({ ttl_seconds }: Approved, { notBefore, notAfter }: Certificate): string | null {
   const seconds = (notAfter.getTime() - notBefore.getTime()) / 1000 + 1;
   return seconds > ttl_seconds ? `it is valid for ${seconds} seconds; ${ttl_seconds} were approved` : null;
@@ -69,5 +69,5 @@ function usageDifference({ ekus, must_staple }: Approved, certificate: Certifica
   return null;
 }
 
-/** RFC 7633: the TLS extension status_request. */
+/** The TLS extension status_request (RFC 7633). */
 const STATUS_REQUEST = 5;

@@ -19,13 +19,13 @@ import { translate, translated } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
 /**
- * The one gate of issuance: every path to a certificate comes through here (invariant 8). `approve` turns a request to issue
- * into the exact names, key and lifetime that may be signed, or says what is wrong; `orders.ts` has exactly that signed.
+ * The one gate of issuance: every path to a certificate goes through it (invariant 8). `approve` turns a request into
+ * the exact names, key and lifetime that may be signed, or says what is wrong; `orders.ts` has exactly that signed.
  */
 
-/** A request to issue, whichever way it came. */
+/** A request to issue, from any protocol. */
 export interface RequestToIssue {
-  /** Who asks. */
+  /** The actor that asks. */
   readonly actor: Actor;
   readonly holder: Holder;
   readonly issuer_id: string;
@@ -35,10 +35,10 @@ export interface RequestToIssue {
   readonly csr: string | Bytes;
 }
 
-/** Who has the private key. `upload`: whoever brought the request. */
+/** The holder of the private key. `upload`: the actor that sent the request. */
 export type Holder = { readonly type: "agent" | "device"; readonly id: string } | { readonly type: "upload" };
 
-/** The names that the certificate may carry, and what says so. */
+/** The names that the certificate may carry, and their source. */
 export interface RequestedNames {
   readonly source: NameSource;
   readonly common_name: string | null;
@@ -46,12 +46,12 @@ export interface RequestedNames {
 }
 
 /**
- * `record`: a certificate record. `challenge`: the holder proved to have them. `client_certificate`: the holder's present
- * certificate has them. `order`: they were ordered and authorized beforehand.
+ * `record`: a certificate record. `challenge`: the holder proved control of them. `client_certificate`: they are in the
+ * holder's present certificate. `order`: they were ordered and authorized beforehand.
  */
 export type NameSource = "record" | "challenge" | "client_certificate" | "order";
 
-/** What a name is not in, and the code of that refusal. */
+/** For the error: where the name is missing, and the error code. */
 const SOURCES: Readonly<Record<NameSource, { readonly what: string; readonly code: string }>> = {
   record: { what: "the certificate record", code: "name_not_in_record" },
   challenge: { what: "what the challenge proved", code: "name_not_proven" },
@@ -59,13 +59,13 @@ const SOURCES: Readonly<Record<NameSource, { readonly what: string; readonly cod
   order: { what: "the order", code: "name_not_in_order" },
 };
 
-/** What a certificate is for where no profile says so. */
+/** Extended key usages without a profile. */
 const DEFAULT_EKUS: readonly string[] = ["serverAuth", "clientAuth"];
 
 /**
- * Checks a request: who asks, proof of possession, key, names, extensions. Signs nothing. Answers what may be signed and the CA
- * that is to sign it. Throws AppError 400 that names what is wrong, 403 for whoever may not ask, 409 when the CA cannot sign.
- * `known`: what `gateQueries` found, where the caller has read that in company.
+ * Checks actor, proof of possession, key, names and extensions of a request. Signs nothing. Returns what may be signed
+ * and the CA that will sign it. Throws AppError 400 that names the fault, 403 for an actor without permission, 409 when
+ * the CA cannot sign. `known`: the result of `gateQueries`, if the caller already has it.
  */
 export async function approve(
   ctx: Context,
@@ -105,8 +105,8 @@ export async function approve(
 }
 
 /**
- * The names of a record are for its holder; anybody else who brings a key in the holder's place needs cert.issue there. Names
- * from another source come with their own proof. Throws 403.
+ * The holder may ask for the names of its record; any other actor that brings a key needs cert.issue on the record.
+ * Names from other sources carry their own proof. Throws 403.
  */
 export function mustMayAsk(request: Omit<RequestToIssue, "csr">): void {
   const { actor, holder, names, issuer_id, profile_id } = request;
@@ -117,7 +117,7 @@ export function mustMayAsk(request: Omit<RequestToIssue, "csr">): void {
 
 type GateFacts = readonly [Profile[], { reason: string }[], ...unknown[]];
 
-/** What `approve` needs to know, for a read in company. Issuer and profile may be expressions that lead to their ids. */
+/** The reads that `approve` needs, for the caller's batch. Issuer and profile may be SQL expressions for their ids. */
 export function gateQueries(
   ctx: Context,
   of: { readonly issuer_id: string | SQL; readonly profile_id: string | SQL | null; readonly spki_sha256: string },
@@ -134,7 +134,7 @@ async function readFacts(ctx: Context, request: RequestToIssue): Promise<readonl
   return readTogether(ctx, ...gateQueries(ctx, { issuer_id, profile_id, spki_sha256: await keyHash(request.csr) }));
 }
 
-/** Empty for what is no request: that is refused after what is read has been looked at. */
+/** Empty for an unreadable CSR: `approve` refuses it later, after the checks that depend on the reads. */
 async function keyHash(request: string | Bytes): Promise<string> {
   try {
     return await sha256Hex(parseCsr(request).publicKey.spki);
@@ -190,7 +190,7 @@ function checkKey(key: PublicKeyInfo, profile: Profile | null, blocked: { reason
   }
 }
 
-/** The names of the request, the common name among them, each as the profile allows. */
+/** The requested names, including the common name, each checked against the profile. */
 function allowedNames({ common_name, sans }: RequestedNames, profile: Profile | null): GeneralName[] {
   const names: GeneralName[] = [];
   for (const text of common_name === null ? sans : [common_name, ...sans]) {
@@ -204,7 +204,7 @@ function allowedNames({ common_name, sans }: RequestedNames, profile: Profile | 
   return names;
 }
 
-/** A CSR may name fewer names than the request's source, never others. */
+/** A CSR may omit names of the request's source but may not add any. */
 function checkRequestedNames(csr: Csr, allowed: readonly GeneralName[], names: RequestedNames): void {
   const { what, code } = SOURCES[names.source];
   const beyond = csr.sans.find((name) => !allowed.some((known) => sameName(known, name)));
@@ -220,7 +220,7 @@ function checkRequestedNames(csr: Csr, allowed: readonly GeneralName[], names: R
   }
 }
 
-/** The name that a common name is, in canonical form; null where it is none. */
+/** The common name as a GeneralName in canonical form; null if it is not a name. */
 function nameOf(commonName: string): GeneralName | null {
   try {
     return parseSan(commonName);
@@ -247,8 +247,9 @@ function checkRequestedExtensions(csr: Csr, profile: Profile | null): void {
 }
 
 /**
- * From the request's names and the profile, never from the CSR. A common name that is too long stays out (RFC 5280 appendix A.1), and so does an
- * IP address that a DNS constraint would exclude: relying parties take a common name for a DNS name where no SAN is one.
+ * Built from the request's names and the profile, never from the CSR. Omits a common name that is too long (RFC 5280
+ * appendix A.1), and an IP address that a DNS constraint would exclude: relying parties treat the common name as a DNS
+ * name when no SAN is one.
  */
 function subjectOf(
   common_name: string | null,
@@ -265,7 +266,7 @@ function subjectOf(
   return { ...Object.fromEntries(fixed), ...(excluded ? {} : { common_name }) };
 }
 
-/** The name constraints of the CA and of all above it (RFC 5280 section 6.1.3 b, c). */
+/** Name constraints of the CA and of every CA above it (RFC 5280 section 6.1.3 b, c). */
 function checkConstraints(
   ca: Ca,
   chain: readonly ParsedCertificate[],
@@ -281,7 +282,7 @@ function checkConstraints(
   }
 }
 
-/** The extended key usages of the CA and of all above it bound those of the leaf. */
+/** The extended key usages of the CA and of every CA above it bound those of the leaf. */
 function checkEkus(chain: readonly ParsedCertificate[], ekus: readonly string[], profile: Profile | null): void {
   const excluded = ekus.map((eku) => excludedEku(chain, eku)).find((found) => found !== null);
   if (!excluded) return;
@@ -289,7 +290,7 @@ function checkEkus(chain: readonly ParsedCertificate[], ekus: readonly string[],
   throw invalid("certificate_profile_id", `${excluded}; ${remedy} profile that allows no more`, "eku_not_allowed");
 }
 
-/** Profile and CA each bound the lifetime; the CA cuts it to its own end. */
+/** Profile and CA each bound the lifetime; the certificate never outlives its CA. */
 function lifetime(ca: Ca, profile: Profile | null): number {
   const own = ca.ttl_seconds;
   return profile && profile.max_ttl_seconds > 0 ? Math.min(own, profile.max_ttl_seconds) : own;

@@ -2,36 +2,36 @@ import type { Bytes } from "../pki/bytes.ts";
 import type { CaDescription, CaState, Fact, Issued, RevocationReason } from "./ledger.ts";
 
 /**
- * What ledgers ask of the inventory: that it takes over what they signed and revoked, and what tells either side that the other
- * was restored to an earlier state. Each call names its ledger. It crosses RPC, and every call may be repeated.
+ * The inventory as a ledger sees it: it takes over what the ledger signed and revoked, and lets each side detect that
+ * the other was restored to an earlier state. Each call names its ledger, crosses RPC and is idempotent.
  */
 export interface Inventory {
-  /** Takes facts over that nobody acknowledged. Answers those that it has now; the others come again. */
+  /** Takes over unacknowledged facts. Returns those that are recorded; the ledger sends the others again. */
   settle(ledgerId: string, issued: readonly Issued[]): Promise<readonly Fact[]>;
-  /** The highest number of a fact that it has recorded; 0 where it never heard of the ledger. */
+  /** The number of the highest fact recorded for the ledger; 0 for an unknown ledger. */
   heard(ledgerId: string): Promise<number>;
-  /** Null where it does not know the CA. */
+  /** Null for an unknown CA. */
   ca(ledgerId: string): Promise<{ readonly state: CaState; readonly chain: readonly Bytes[] } | null>;
-  /** Every serial of this ledger that it has recorded, in pages; `after` is "" at first, then the last page's `next`. */
+  /** Every recorded serial of this ledger, in pages; `after` is "" first, then the previous page's `next`. */
   facts(
     ledgerId: string,
     after: string,
   ): Promise<{ readonly facts: readonly InventoryFact[]; readonly next: string | null }>;
   certificates(ledgerId: string, serials: readonly string[]): Promise<readonly InventoryCertificate[]>;
-  /** From now on serials of this ledger may come without its tag. */
+  /** From now on, serials of this ledger may lack its tag. */
   untagged(ledgerId: string): Promise<void>;
-  /** The inventory lost the CA: it takes its rows from this. */
+  /** Rebuilds the CA's rows after the inventory lost them. */
   restoreCa(ledgerId: string, ca: CaDescription): Promise<void>;
-  /** The ledger begins to take back what it lacks, and has it. */
+  /** Marks that the ledger has begun, or finished, taking back what it lost. */
   restoring(ledgerId: string): Promise<void>;
   restored(ledgerId: string, counts: { readonly added: number; readonly revised: number }): Promise<void>;
-  /** What the ledger has failed to do for a while; none: all is well again. */
+  /** Tasks that the ledger has failed at for a while; empty: all is well again. */
   report(ledgerId: string, problems: readonly LedgerProblem[]): Promise<void>;
 }
 
-/** Something that a ledger goes on trying in vain. */
+/** A task that a ledger keeps failing at. */
 export interface LedgerProblem {
-  /** `list:<shard>`, `ocsp_responder`, `inventory` (does not answer) or `outbox` (does not take over what it is told). */
+  /** `list:<shard>`, `ocsp_responder`, `inventory` (no answer) or `outbox` (facts are not taken over). */
   readonly task: string;
   readonly since: string;
   readonly error: string;
@@ -47,10 +47,10 @@ export interface InventoryCertificate {
   readonly serial: string;
   readonly kind: "leaf" | "ca";
   readonly certificate_id: string;
-  /** The request that it was issued for; null where that is not known. */
+  /** The request that the certificate was issued for; null if unknown. */
   readonly request_id: string | null;
   readonly issued_at: string;
   readonly der: Bytes;
-  /** As the request had it. */
+  /** Copied from the request. */
   readonly settle: Readonly<Record<string, unknown>>;
 }

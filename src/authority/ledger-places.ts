@@ -1,26 +1,26 @@
-/** Where things of a ledger lie: in R2, and under the public URL. */
+/** Where a ledger's objects are: keys in R2, and public URLs. */
 
-/** Below it lie the lists of all ledgers in R2, those of each in a folder of its own. */
+/** R2 prefix of all CRLs, with one folder per ledger. */
 export const CRL_PREFIX = "crl/";
 
 export function crlPrefix(ledgerId: string): string {
   return `${CRL_PREFIX}${ledgerId}/`;
 }
 
-/** Where a ledger keeps in R2 what was brought in after its creation: so it has that again after a restore. */
+/** R2 prefix of the entries imported after the ledger's creation; a restored ledger reads them back. */
 export function importPrefix(ledgerId: string): string {
   return `imports/${ledgerId}/`;
 }
 
-/** Where a list lies in R2. */
+/** The R2 key of a CRL. */
 export function crlKey(ledgerId: string, shard: number): string {
   return `${crlPrefix(ledgerId)}${shard}.crl`;
 }
 
 /**
- * The Last-Modified of a stored list, Unix milliseconds: a whole second in which only this list was served. That is the first
- * full second after its publication, and later than the one of the list that it replaced (`replaces` in its metadata). May lie
- * ahead for a moment. The first list of all replaced none: the second of its publication.
+ * The Last-Modified of a stored list, in Unix milliseconds: a whole second in which only this list was served. That is
+ * the first full second after its publication and later than that of the list it replaced (`replaces` in its metadata).
+ * It may be briefly in the future. The very first list, which replaced none, has the second of its publication.
  */
 export function listModified(object: Pick<R2Object, "uploaded" | "customMetadata">): number {
   const uploaded = object.uploaded.getTime();
@@ -29,15 +29,15 @@ export function listModified(object: Pick<R2Object, "uploaded" | "customMetadata
   return Math.max(wholeSecond(uploaded + STORING_MS) + 1000, Date.parse(replaced) + 1000);
 }
 
-/** How long storage may take from the time that it notes as `uploaded` until it serves the object. */
+/** The longest time between an object's `uploaded` and R2 serving it. */
 const STORING_MS = 250;
 
-/** Cut to seconds, as the dates of HTTP, CRLs and OCSP are. */
+/** Rounds down to seconds, the precision of dates in HTTP, CRLs and OCSP. */
 export function wholeSecond(ms: number): number {
   return Math.floor(ms / 1000) * 1000;
 }
 
-/** Where relying parties find what belongs to a CA (wire.md "Public PKI endpoints"). */
+/** A CA's public URLs (wire.md "Public PKI endpoints"). */
 export function caUrls(publicUrl: string, caId: string) {
   const base = `${publicUrl}/.well-known/pki`;
   return {

@@ -1,11 +1,11 @@
-/** Rises with each list that a ledger publishes or takes away in this isolate; who keeps lists in memory asks. */
+/** Incremented when a ledger in this isolate publishes or deletes a list; caches of lists compare it. */
 let publications = 0;
 
 export function publicationsHere(): number {
   return publications;
 }
 
-/** To be called when a list was stored or deleted: in this isolate no list is repeated that was read before. */
+/** Call after a list was stored or deleted: this isolate then serves no list that it read before. */
 export function listsChanged(): void {
   publications++;
 }

@@ -5,81 +5,85 @@ import type { SubjectName } from "../pki/names.ts";
 import type { Context } from "../platform/context.ts";
 
 /**
- * The ledger of one CA, as the wings see it: serials, what was signed, what was revoked, CRL numbers and its sealed keys.
- * It is the only place that signs. One writer; whatever a method answers is durable before the answer leaves (invariant 1).
- * Every method may be repeated; none throws across RPC for what a caller can get wrong: that is a `Refusal`.
- * Times are RFC 3339 UTC strings, serials lower-case hex without a sign octet.
+ * The ledger of one CA as the wings see it: serials, certificates signed, revocations, CRL numbers and sealed keys. It
+ * is the only place that signs. It has one writer; every result is durable before it is returned (invariant 1). Every
+ * method is idempotent. A caller's mistake is a `Refusal`, never an exception across RPC. Times are RFC 3339 UTC
+ * strings, serials lower-case hex without a sign octet.
  */
 export interface Ledger {
   /** Null while the ledger holds no CA. */
   describe(): Promise<CaDescription | null>;
 
-  /** A root made inside: its key is generated here and never leaves. */
+  /** Creates a root; its key is generated in the ledger and never leaves it. */
   createRoot(request: CreateRoot): Promise<CaDescription | Refusal>;
-  /** A CA brought in: chain (issuing CA first, up to the root where it is known) and its key in PKCS#8. */
+  /** Imports a CA: its chain (issuing CA first, up to the root if known) and its key in PKCS#8. */
   importCa(request: ImportCa): Promise<CaDescription | Refusal>;
-  /** What the CA had issued and revoked elsewhere; each batch is one step, and may be repeated. A few thousand at once. */
+  /** Imports what the CA issued and revoked elsewhere. Each batch, up to a few thousand entries, is atomic. */
   importEntries(entries: readonly ImportedEntry[]): Promise<ImportOutcome | Refusal>;
-  /** A subordinate whose key is made inside: it waits for its certificate and answers with its CSR. */
+  /** Creates a subordinate with a key generated here; it waits for its certificate and returns its CSR. */
   createSubordinate(request: CreateSubordinate): Promise<CaDescription | Refusal>;
   /**
-   * The certificate for a subordinate's CSR, or a successor of the present one (same key, name and key identifier), with its
-   * chain (issuing CA first). One that ends before what was issued is refused unless `force`.
+   * Installs the certificate for a subordinate's CSR, or a successor of the present one (same key, name and key
+   * identifier), with its chain (issuing CA first). Refuses one that ends before certificates it issued unless `force`
+   * is set.
    */
   install(chain: readonly Bytes[], options?: { readonly force?: boolean }): Promise<CaDescription | Refusal>;
-  /** Changes what later certificates get; certificates that exist keep what is baked into them. */
+  /** Settings for later certificates; existing certificates keep theirs. */
   configure(settings: { readonly crl_shards: number }): Promise<CaDescription | Refusal>;
-  /** active -> retiring -> retired; a retiring CA signs no certificate but goes on answering for those that exist. */
+  /** active -> retiring -> retired; a retiring CA signs no certificate but still answers for existing ones. */
   retire(to: "retiring" | "retired"): Promise<CaDescription | Refusal>;
 
-  /** Leaves. Each request stands alone: one refusal does not touch the others. Answers in the order of the requests. */
+  /** Issues leaves, each independent of the others' refusals. Results are in the order of the requests. */
   issue(requests: readonly IssueRequest[]): Promise<IssueResult[]>;
-  /** The certificate of a CA below this one. */
+  /** Issues the certificate of a CA below this one. */
   issueCa(request: IssueCaRequest): Promise<IssueResult>;
-  /** The inventory has these: the outbox forgets them. */
+  /** The inventory has recorded these facts: removes them from the outbox. */
   acknowledge(facts: readonly Fact[]): Promise<void>;
-  /** The inventory lacks these although they were acknowledged: the outbox takes them up again. */
+  /** The inventory lacks these although it acknowledged them: puts them back in the outbox. */
   handOverAgain(requestIds: readonly string[]): Promise<void>;
 
   /**
-   * Compares its mark with the inventory's once more, and hands over what that lacks. Answers what is left to be handed over;
-   * `recovering` while the ledger itself takes back what it lost.
+   * Compares its mark with the inventory's again and hands over what the inventory lacks. Returns the number of facts
+   * still waiting; `recovering` while the ledger itself takes back what it lost.
    */
   attune(): Promise<{ readonly ok: true; readonly waiting: number } | Refusal>;
 
-  /** A certificate's end changes nothing of it. Every OCSP answer that is signed asks: the usual answer is one word. */
+  /** Expiry does not change a status. Called for every OCSP answer that is signed; the usual answer is one word. */
   status(serial: string): Promise<SerialStatus | Refusal>;
   /**
-   * Revokes these; no reason: unspecified, and no objection to the reason of an earlier revocation. What expired without
-   * being revoked stays as it is.
+   * No reason: unspecified; accepts the reason of an earlier revocation. A certificate that expired unrevoked stays as
+   * it is.
    */
   revoke(serials: readonly string[], reason: RevocationReason | null): Promise<RevokeResult>;
   /**
-   * Revokes by serial, also what is not known here where this CA may have issued it: it was brought in, or the serial carries its
-   * tag. Refused for what is revoked otherwise: CAs below, and the OCSP responder.
+   * Revokes by serial. Accepts an unknown serial that this CA may have issued: the CA was imported, or the serial
+   * carries its tag. Refuses serials that are revoked by other means: CAs below, and the OCSP responder.
    */
   revokeSerial(serial: string, reason: RevocationReason | null): Promise<SerialRevoked | Refusal>;
-  /** Lifts certificateHold, and nothing else. */
+  /** Lifts certificateHold only. */
   release(serials: readonly string[]): Promise<RevokeResult>;
-  /** What was signed for a certificate and not acknowledged by the inventory. */
+  /** Versions signed for a certificate that the inventory has not acknowledged. */
   unsettled(certificateId: string): Promise<string[] | Refusal>;
 
   /** What an isolate needs to sign OCSP responses for this CA. */
   responder(): Promise<ResponderMaterial | Refusal>;
   /**
-   * What an isolate needs to tell this CA's serials from made-up ones without asking for each. `have`: the `up_to` of what
-   * it holds already, or null.
+   * Lets an isolate tell this CA's serials from made-up ones without a call for each. `have`: the `up_to` of the
+   * isolate's present filter, or null.
    */
   serials(have: number | null): Promise<SerialKnowledge>;
   /** The state of each list of this CA. */
   crls(): Promise<CrlState[]>;
-  /** Where nobody has its CA: signs no more, goes on until its last certificate has expired, then leaves nothing behind. */
+  /**
+   * Ends a ledger whose CA no longer exists: it signs no more, keeps answering until its last certificate has expired,
+   * then deletes all its data.
+   */
   end(): Promise<LedgerEnd | Refusal>;
-  /** Entries in the order in which they were made, after `cursor` (0 at first): for the reconciliation with the inventory. */
+  /** Entries in order of creation, after `cursor` (0 first), for the reconciliation with the inventory. */
   entries(cursor: number, limit: number): Promise<LedgerEntry[]>;
 }
 
-/** What a caller asked for that cannot be: never a fault of ours. */
+/** The answer to a request that cannot be met; never a fault of ours. */
 export interface Refusal {
   readonly ok: false;
   readonly code: RefusalCode;
@@ -87,25 +91,25 @@ export interface Refusal {
 }
 
 export type RefusalCode =
-  /** Nothing was created here, or the subordinate still waits for its certificate. */
+  /** No CA was created here, or the subordinate still waits for its certificate. */
   | "ca_absent"
-  /** The ledger holds another CA already. */
+  /** The ledger already holds another CA. */
   | "ca_exists"
-  /** Retiring, retired or expired: it signs no more. */
+  /** Retiring, retired or expired: the CA no longer signs. */
   | "ca_not_active"
-  /** What was brought in does not fit: chain, key, extensions, validity. */
+  /** Invalid import: chain, key, extensions or validity. */
   | "ca_invalid"
-  /** The request id was used for something else. */
+  /** The request id belongs to a different request. */
   | "request_conflict"
-  /** Beyond what this CA may sign (path length, name constraints, lifetime). */
+  /** Exceeds what this CA may sign (path length, name constraints, lifetime). */
   | "out_of_bounds"
-  /** The lint found something: nothing was signed. */
+  /** The lint failed; nothing was signed. */
   | "lint_failed"
   | "not_issued"
   | "expired"
-  /** Revoked for a reason that cannot become the one asked for. */
+  /** The present revocation reason cannot change to the one requested. */
   | "already_revoked"
-  /** Restored to an earlier state: it takes back what it lacks before it does or answers anything. */
+  /** The ledger was restored to an earlier state: it takes back what it lacks before it answers anything. */
   | "recovering"
   | "not_on_hold";
 
@@ -113,20 +117,22 @@ export type CaState = "awaiting_certificate" | "active" | "retiring" | "retired"
 
 export interface CaDescription {
   readonly ok: true;
-  /** Of the ledger's last fact; the CA's own creation is the first. */
+  /** Of the ledger's last fact; the first is the CA's creation. */
   readonly mark: Mark;
   readonly ledger_id: string;
-  /** As the public URLs name it. */
+  /** The id in public URLs. */
   readonly ca_id: string;
   readonly state: CaState;
   readonly algorithm: string;
-  /** DER; the CA's own certificate first, then each issuer. Empty while it waits for its certificate. */
+  /** DER: the CA's own certificate, then each issuer. Empty while it waits for its certificate. */
   readonly chain: readonly Bytes[];
-  /** DER of the PKCS#10 request while it waits for its certificate. */
+  /** DER of the PKCS#10 request; null once the CA has its certificate. */
   readonly csr: Bytes | null;
   readonly spki: Bytes;
   readonly crl_shards: number;
-  /** Key of the tag that every serial of this CA carries (`hasTag`); null where some may carry none: `serials` tells those. */
+  /**
+   * Key of the tag that every serial of this CA carries (`hasTag`); null if some serials may lack it: use `serials`.
+   */
   readonly serial_key: Bytes | null;
 }
 
@@ -136,7 +142,7 @@ interface CreateCommon {
   readonly crl_shards: number;
   /** RSA keys: sign with RSASSA-PSS instead of PKCS#1 v1.5. */
   readonly pss: boolean;
-  /** Decimal digits: the first CRL number is above this one. */
+  /** Decimal digits: the first CRL number is higher. */
   readonly crl_number_floor?: string;
 }
 
@@ -151,17 +157,17 @@ export interface ImportCa extends CreateCommon {
   readonly chain: readonly Bytes[];
   readonly pkcs8: Bytes;
   readonly entries: readonly ImportedEntry[];
-  /** DER of the last CRL of the CA: its entries and its number count too. */
+  /** DER of the CA's last CRL: its entries and its number are taken over. */
   readonly crl: Bytes | null;
 }
 
-/** What a CA had issued before it was brought in. */
+/** A certificate that a CA issued before its import. */
 export interface ImportedEntry {
   readonly serial: string;
   readonly not_before: string | null;
-  /** Null: not known, it may be valid as long as the CA. */
+  /** Null: unknown, may be valid as long as the CA. */
   readonly not_after: string | null;
-  /** What the old CA knew of it, as text: shown to people, and used for nothing. */
+  /** The names that the old CA recorded, for display only. */
   readonly names: readonly string[];
   readonly subject: string | null;
   readonly revoked: { readonly at: string; readonly reason: RevocationReason } | null;
@@ -169,12 +175,12 @@ export interface ImportedEntry {
 
 export interface ImportOutcome {
   readonly ok: true;
-  /** Serials that were not known. */
+  /** Serials that were new. */
   readonly added: number;
-  /** Known ones whose revocation is new. */
+  /** Known serials whose revocation is new. */
   readonly revoked: number;
   readonly known: number;
-  /** By their place in the batch. */
+  /** Refused entries, by index in the batch. */
   readonly refused: readonly { readonly index: number; readonly message: string }[];
   /** Of the whole batch. */
   readonly mark: Mark;
@@ -188,13 +194,13 @@ export interface CreateSubordinate extends CreateCommon {
 
 export interface IssueRequest {
   /**
-   * Same id, certificate, key and names: the same certificate, for ever. Same id and another of these: `request_conflict`.
-   * Usages and lifetime are decided the first time.
+   * Same id, certificate, key and names: always the same certificate. Same id with any of these different:
+   * `request_conflict`. Usages and lifetime are fixed by the first call.
    */
   readonly request_id: string;
-  /** The certificate record that this is a version of. */
+  /** The certificate record that the version belongs to. */
   readonly certificate_id: string;
-  /** Empty: no subject, then the SAN is critical. */
+  /** Empty: no subject; the SAN is then critical. */
   readonly subject: SubjectName;
   readonly sans: readonly GeneralName[];
   /** DER SubjectPublicKeyInfo. */
@@ -202,9 +208,9 @@ export interface IssueRequest {
   /** Names as in a profile's `allowed_ekus`. */
   readonly ekus: readonly string[];
   readonly must_staple: boolean;
-  /** Seconds from notBefore to notAfter, both included (RFC 5280 section 4.1.2.5); cut to the CA's own end. */
+  /** Seconds from notBefore to notAfter, both inclusive (RFC 5280 section 4.1.2.5); cut to the CA's own end. */
   readonly ttl_seconds: number;
-  /** Handed to the inventory as it is, should the caller die before it has written its rows. */
+  /** Handed to the inventory unchanged if the caller dies before it writes its rows. */
   readonly settle: Readonly<Record<string, unknown>>;
 }
 
@@ -214,11 +220,11 @@ export interface IssueCaRequest {
   readonly subject: SubjectName;
   readonly spki: Bytes;
   readonly ttl_seconds: number;
-  /** Null: no limit of its own. */
+  /** Null: no limit. */
   readonly path_len: number | null;
-  /** Values as the API has them: `DNS:example.com`, `IP:10.0.0.0/8`, `email:...`, `URI:...`. */
+  /** In the API's form: `DNS:example.com`, `IP:10.0.0.0/8`, `email:...`, `URI:...`. */
   readonly name_constraints: NameConstraintValues | null;
-  /** OCSP URLs for its certificate besides our own. */
+  /** OCSP URLs for the certificate in addition to our own. */
   readonly ocsp_urls: readonly string[];
 }
 
@@ -227,22 +233,24 @@ export interface NameConstraintValues {
   readonly excluded: readonly string[];
 }
 
-/** What happened to an entry: that it was signed, revoked, released. Each has the next number of its ledger. */
+/** A change of an entry: signed, revoked or released. Numbered consecutively within its ledger. */
 export interface Fact {
   readonly serial: string;
   readonly seq: number;
 }
 
-/** `ends_at` null: it has ended. */
+/** `ends_at` null: the ledger has ended. */
 export interface LedgerEnd {
   readonly ok: true;
   readonly ends_at: string | null;
 }
 
-/** What the inventory records with a fact, so that each side sees when the other was restored to an earlier state. */
+/**
+ * Recorded by the inventory with a fact, so that each side can detect that the other was restored to an earlier state.
+ */
 export interface Mark {
   readonly seq: number;
-  /** Up to here the inventory has said that it recorded what it was told. */
+  /** The inventory has confirmed recording every fact up to this number. */
   readonly known: number;
 }
 
@@ -252,7 +260,7 @@ export interface Issued {
   /** Of the last fact about it. */
   readonly mark: Mark;
   readonly ledger_id: string;
-  /** The CA that signed, as its public URLs name it. */
+  /** The id, in public URLs, of the CA that signed. */
   readonly ca_id: string;
   readonly request_id: string;
   readonly certificate_id: string;
@@ -260,13 +268,13 @@ export interface Issued {
   readonly not_before: string;
   readonly not_after: string;
   readonly shard: number;
-  /** The certificate. */
+  /** DER certificate. */
   readonly der: Bytes;
   readonly spki_sha256: string;
   readonly settle: Readonly<Record<string, unknown>>;
-  /** When it was signed. */
+  /** Time of signing. */
   readonly issued_at: string;
-  /** It may be revoked before the inventory knows of it. */
+  /** Set if the certificate was revoked before the inventory knew of it. */
   readonly revoked_at: string | null;
   readonly revocation_reason: RevocationReason | null;
 }
@@ -284,10 +292,10 @@ export const REVOCATION_REASONS = {
   privilegeWithdrawn: 9,
 } as const;
 
-/** RFC 5280 section 5.3.1, in its own words. */
+/** RFC 5280 section 5.3.1 names. */
 export type RevocationReason = keyof typeof REVOCATION_REASONS;
 
-/** `unknown`: never issued, or reserved and not signed yet. */
+/** `unknown`: never issued, or reserved but not signed yet. */
 export type SerialStatus = "good" | "unknown" | RevokedStatus;
 
 export interface RevokedStatus {
@@ -297,20 +305,20 @@ export interface RevokedStatus {
 
 export interface RevokedEntry {
   readonly serial: string;
-  /** Empty for what was brought in. */
+  /** Empty for an imported entry. */
   readonly certificate_id: string;
   readonly not_after: string;
   readonly spki_sha256: string;
   /** Null once released. */
   readonly revoked_at: string | null;
   readonly reason: RevocationReason | null;
-  /** False where an earlier call had done it. */
+  /** False if an earlier call made the change. */
   readonly changed: boolean;
   /** Of the last fact about it. */
   readonly mark: Mark;
 }
 
-/** The entry of a serial that is revoked, and what the old CA knew of one that was brought in. */
+/** A revoked serial's entry, with the names that an imported one had at the old CA. */
 export interface SerialRevoked {
   readonly ok: true;
   readonly entry: RevokedEntry;
@@ -322,22 +330,24 @@ export type RevokeResult = { readonly ok: true; readonly entries: readonly Revok
 
 export interface ResponderMaterial {
   readonly ok: true;
-  /** DER of the delegated certificate (id-kp-OCSPSigning, id-pkix-ocsp-nocheck). */
+  /** DER of the delegated responder certificate (id-kp-OCSPSigning, id-pkix-ocsp-nocheck). */
   readonly certificate: Bytes;
-  /** PKCS#8 of its P-256 key, sealed for `purpose`. */
+  /** PKCS#8 of the responder's P-256 key, sealed for `purpose`. */
   readonly sealed_key: string;
   readonly purpose: string;
-  /** Ask again after this: a successor exists by then. */
+  /** Ask again after this time: a successor exists by then. */
   readonly refresh_at: string;
   readonly not_after: string;
 }
 
-/** Tells this CA's serials: by their tag (`hasTag`), else by the filter (`SerialFilter`) over those that carry none. */
+/**
+ * Tells this CA's serials from others: by tag (`hasTag`), else by the filter (`SerialFilter`) of serials without a tag.
+ */
 export interface SerialKnowledge {
   readonly key: Bytes;
-  /** How far the filter reaches; null: there are too many for one, each has to be looked up. */
+  /** The last entry in the filter; null: too many for a filter, look each up. */
   readonly up_to: number | null;
-  /** The bits of the filter; null where `up_to` is what the caller has already. */
+  /** The filter's bits; null if `up_to` is what the caller already has. */
   readonly filter: Bytes | null;
 }
 
@@ -350,7 +360,7 @@ export interface CrlState {
   readonly next_update: string | null;
   readonly entries: number;
   readonly bytes: number;
-  /** Since when a change waits for publication. */
+  /** Time of the oldest change that waits for publication; null: none. */
   readonly dirty_since: string | null;
   readonly last_error: string | null;
 }
@@ -369,7 +379,7 @@ export interface LedgerEntry {
   readonly reason: RevocationReason | null;
 }
 
-/** The ledger of that id. Ids are random and never used again, so that nothing re-created meets an old ledger. */
+/** The ledger with that id. Ids are random and never reused, so that a re-created CA never meets an old ledger. */
 export function ledgerOf(ctx: Pick<Context, "bindings">, ledgerId: string): Ledger {
   return ctx.bindings.ISSUER.getByName(ledgerId) as unknown as Ledger;
 }

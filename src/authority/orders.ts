@@ -8,35 +8,35 @@ import { type Ca, type CaCertificate, NOTHING_TO_RECORD, type Order, type Record
 import { differenceFrom } from "./difference.ts";
 import type { RevocationReason } from "./ledger.ts";
 
-/** Has a CA sign what the gate approved. Nothing that differs from that gets past here. */
+/** Has a CA sign what the gate approved, and refuses any certificate that differs from it. */
 
 /** A certificate with what its version row needs. */
 export interface Certified {
   readonly issuer_id: string;
   readonly ca_id: string;
-  /** Names it for ever, among those of all CAs. */
+  /** Permanent key, unique across all CAs. */
   readonly key: string;
   readonly certificate_id: string;
   readonly certificate: Certificate;
   /** The leaf first, then each issuer up to and including the root. */
   readonly pem_chain: string;
   readonly fingerprint_sha256: string;
-  /** When it was signed. */
+  /** Time of signing. */
   readonly issued_at: string;
   readonly revoked_at: string | null;
   readonly revocation_reason: RevocationReason | null;
-  /** As the order had it. */
+  /** Copied from the order. */
   readonly settle: Readonly<Record<string, unknown>>;
   readonly recording: Recording;
 }
 
-/** `reference`: the CA answers later, under that name. */
+/** `reference`: the CA's name for an order that it answers later. */
 export type OrderOutcome =
   | { readonly certified: Certified }
   | { readonly reference: string; readonly retry_seconds?: number };
 
 /**
- * Orders a certificate: the same `request_id` is the same order. Throws AppError below 500 where the CA refuses, and 409 for a
+ * Orders a certificate: the same `request_id` is the same order. Throws AppError below 500 if the CA refuses, 409 for a
  * certificate that differs from what was approved.
  */
 export async function place(ctx: Context, ca: Ca, order: Order): Promise<OrderOutcome> {
@@ -45,7 +45,7 @@ export async function place(ctx: Context, ca: Ca, order: Order): Promise<OrderOu
   return { certified: await checked(ctx, ca, order, answer.certificate) };
 }
 
-/** Asks for what was ordered under this reference. Throws as `place` does. */
+/** Collects the certificate of an order by its reference. Throws as `place` does. */
 export async function collect(ctx: Context, ca: Ca, order: Order, reference: string): Promise<OrderOutcome> {
   if ((await ca.poll(reference)) === "pending") return { reference };
   return { certified: await checked(ctx, ca, order, await ca.certificate(reference)) };
@@ -63,7 +63,7 @@ async function checked(ctx: Context, ca: Ca, order: Order, given: CaCertificate)
   return certified;
 }
 
-/** Our own ledger signs with its own key. What came from outside must lead to the CA that it was ordered from. */
+/** A certificate from outside must chain to the CA it was ordered from. Our own ledger signs with its own key. */
 async function strangerTo(ca: Ca, { certificate, pem_chain }: Certified): Promise<string | null> {
   if (ca.keepsOrders) return null;
   const anchors = certificatesFromPem(await ca.chain());
@@ -77,7 +77,7 @@ async function strangerTo(ca: Ca, { certificate, pem_chain }: Certified): Promis
   return "its chain does not lead to the CA that it was ordered from";
 }
 
-/** What belongs to a certificate of a CA. Nothing of it is checked. */
+/** Builds the version's data from a CA's certificate, unchecked. */
 export async function certify(
   ctx: Context,
   ca: Ca,
@@ -101,7 +101,7 @@ export async function certify(
   };
 }
 
-/** Notes a certificate that is not what was approved: nobody gets it, and whoever looks at the CA should know. */
+/** Audits a certificate that differs from what was approved, and hands it to nobody: the CA needs attention. */
 async function refuse(ctx: Context, ca: Ca, order: Order, given: CaCertificate, difference: string): Promise<AppError> {
   const fingerprint_sha256 = await sha256Hex(given.der);
   const { issuer_id, ca_id } = ca;

@@ -6,24 +6,24 @@ import { type Ca, type CaType, type IssuerPart, NOTHING_TO_RECORD, type ShownIss
 import { MASK, parseConfig } from "./config.ts";
 import type { IssuerRow } from "./table.ts";
 
-/** Issuers whose CA is elsewhere: what an adapter says of its CA becomes a type of issuer. */
+/** Issuers with an outside CA: turns a CA's adapter into a type of issuer. */
 
 type Values = Record<string, unknown>;
 
-/** The account at an outside CA: an issuer with its configuration, secrets in clear. */
+/** An account at an outside CA: an issuer with its configuration, secrets in clear. */
 export interface CaAccount<Config> {
   readonly issuer_id: string;
   readonly config: Config;
 }
 
-/** All that an adapter has to say. */
+/** What an adapter provides. */
 export interface OutsideCa<Shape extends z.ZodRawShape> {
   /** The fields of `config`. */
   readonly config: z.ZodObject<Shape>;
-  /** Those that are secret: they are sealed at rest and never answered. */
+  /** The secret fields: sealed at rest, never returned. */
   readonly secrets: readonly (keyof Shape & string)[];
   connect(ctx: Context, account: CaAccount<z.output<z.ZodObject<Shape>>>): Ca;
-  /** After the issuer is deleted: what is to be given up at the CA. Called until it succeeds. */
+  /** Gives up the account at the CA after the issuer was deleted. Retried until it succeeds. */
   end?(ctx: Context, account: CaAccount<z.output<z.ZodObject<Shape>>>): Promise<void>;
 }
 
@@ -82,7 +82,7 @@ export function outsideCa<Shape extends z.ZodRawShape>(adapter: OutsideCa<Shape>
   };
 }
 
-/** What of an issuer's row its account is made of. */
+/** The columns of an issuer's row that make its account. */
 type Stored = Pick<IssuerRow, "id" | "config" | "sealed_config">;
 
 const purposeOf = (id: string): string => `issuer|${id}`;

@@ -2,7 +2,7 @@ import { PkiError } from "../pki/errors.ts";
 import { AppError, conflict, invalid, unavailable } from "../platform/errors.ts";
 import type { Refusal } from "./ledger.ts";
 
-/** What a ledger's refusal means to the caller of the API. */
+/** Translates a ledger's refusal into an error of the API. */
 export function refusalError(refusal: Refusal): AppError {
   switch (refusal.code) {
     case "request_conflict":
@@ -24,7 +24,7 @@ export function refusalError(refusal: Refusal): AppError {
   }
 }
 
-/** Runs a parser of ours: what the sender caused becomes a 400 that names the field. */
+/** Runs one of our parsers: a fault in the caller's input becomes a 400 that names the field. */
 export function translate<T>(field: string, code: string, parse: () => T): T {
   try {
     return parse();

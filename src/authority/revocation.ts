@@ -25,34 +25,36 @@ import { refusalError } from "./refusals.ts";
 import { blockedKeys } from "./table.ts";
 
 /**
- * Revoking: the CAs first, so that the very next OCSP answer is right; then one D1 batch with versions, certificate, audit
- * event, blocked key and what the CAs want recorded. All of it may be repeated: what a crash left undone is done then.
+ * Revokes at the CAs first, so that the very next OCSP answer is right; then one D1 batch writes versions, certificate,
+ * audit event, blocked key and what the CAs want recorded. All of it is idempotent: a repeat completes what a crash
+ * left undone.
  */
 
-/** A version with the issuer that it is of. */
+/** A version with its issuer. */
 interface Found extends RevokedVersion {
   readonly issuer_id: string;
 }
 
 /**
- * Revokes every still valid version of a certificate; what is being signed is revoked when it is settled. The same or no reason
- * again: the first time and reason stand. Throws 404 for what does not exist or was never issued, 400 for a reason that the
- * present one cannot become, and for a certificate that has expired, 503 while its first certificate is being signed.
+ * Revokes every unexpired version of a certificate; a version being signed is revoked when it is settled. Repeated with
+ * the same or no reason, the first time and reason stand. Throws 404 for a certificate that does not exist or was never
+ * issued, 400 for a reason that the present one cannot change to and for an expired certificate, 503 while its first
+ * version is being signed.
  */
 export async function revokeCertificate(ctx: Context, id: string, reason: RevocationReason | null): Promise<void> {
   await mustFindCertificate(ctx, id);
   const outcome = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
   if (isNotIssued(outcome) && (await ctx.wiring.orders.areRunning(ctx, id))) throw beingSigned();
   await writeRevocation(ctx, id, entriesOrThrow(outcome), outcome.recordings);
-  // What was being signed meanwhile: stored after this batch, its settlement sees the revocation; stored before, this does.
+  // A version stored after this batch learns of the revocation when it is settled; one stored before is caught here.
   const again = await atEachCa(ctx, id, await casFor(ctx, id), (ca, of) => ca.revoke({ ...of, reason }));
   const changed = again.entries.filter((entry) => entry.changed);
   await writeRevocation(ctx, id, changed, again.recordings);
 }
 
 /**
- * Lifts certificateHold; 409 for any other state. The actor also needs issuer.edit on the certificate's issuer and on each
- * that may have issued for it before it came there: their CAs are what is changed.
+ * Lifts certificateHold; 409 in any other state. The actor also needs issuer.edit on the certificate's issuer and on
+ * every earlier issuer of the record: their CAs change.
  */
 export async function releaseHold(ctx: Context, id: string): Promise<void> {
   await mustFindCertificate(ctx, id);
@@ -67,7 +69,7 @@ export async function releaseHold(ctx: Context, id: string): Promise<void> {
   ]);
 }
 
-/** Brings the inventory to what CAs say of revoked versions of one certificate, with `more` in the batch. May be repeated. */
+/** Brings the inventory to the CAs' status of one certificate's versions, with `more` in the batch. Idempotent. */
 export async function writeRevocation(
   ctx: Context,
   id: string,
@@ -89,7 +91,7 @@ export async function writeRevocation(
     revoked_at: entry.revoked_at,
     reason: entry.reason,
   }));
-  // The same facts are one event, however often they are written down.
+  // The same facts are one audit event, however often they are written.
   const facts = versions.map((version) => Object.values(version).join("|")).sort();
   const event = `audit-rev-${(await sha256Hex([id, ...facts].join("\n"))).slice(0, 32)}`;
   await record(ctx, merged(recordings), async () => [
@@ -109,7 +111,7 @@ export async function writeRevocation(
   ]);
 }
 
-/** The batch for what CAs said; `decide` reads and decides again while others write the same certificate. */
+/** Writes what the CAs answered; `decide` reads and decides again if a concurrent write changed the certificate. */
 export async function record(ctx: Context, recording: Recording, decide: () => Promise<Statement[]>): Promise<void> {
   await repeatedly(async () => {
     const statements = [...(await decide()), ...recording.statements];
@@ -137,14 +139,14 @@ function blockKey(ctx: Context, certificate_id: string, entry: Found): Statement
   return ctx.db.insert(blockedKeys).values(row).onConflictDoNothing();
 }
 
-/** A CA that may have issued for a record, and the still valid versions that it is known to have issued. */
+/** A CA that may have issued for a record, and its known unexpired versions. */
 interface IssuingCa extends CaReference {
   readonly versions: readonly KnownVersion[];
 }
 
 /**
- * Every CA that may have issued for the record: those of its versions and of its orders, which are stored before anything is
- * signed. The issuer may have a thousand other CAs: those are not asked.
+ * Every CA that may have issued for the record: those of its versions and of its orders, which are stored before
+ * signing. The issuer's other CAs, possibly a thousand, are not asked.
  */
 async function casFor(ctx: Context, certificateId: string): Promise<IssuingCa[]> {
   const [issuing, valid, ordered] = await Promise.all([
@@ -153,7 +155,7 @@ async function casFor(ctx: Context, certificateId: string): Promise<IssuingCa[]>
     ctx.wiring.orders.casOf(ctx, certificateId),
   ]);
   const same = (a: CaReference, b: CaReference) => a.issuer_id === b.issuer_id && a.ca_id === b.ca_id;
-  // A CA that issued a version is not deleted, so that its id names no other.
+  // A CA that issued a version is never deleted, so its id names no other CA.
   const others = ordered.filter((ca) => !issuing.some((known) => same(known, ca)));
   const cas: readonly CaReference[] = [...issuing, ...others];
   return Promise.all(
@@ -182,7 +184,7 @@ interface Outcome {
   readonly refusals: readonly Refusal[];
 }
 
-/** Has each CA change the versions of the certificate that it issued. A CA that is gone has nothing to change. */
+/** Has each CA change the versions it issued. A CA that no longer exists has nothing to change. */
 async function atEachCa(
   ctx: Context,
   certificate_id: string,
@@ -203,7 +205,7 @@ async function atEachCa(
   return outcome;
 }
 
-/** What the refusals of several CAs come to: the one that says most. */
+/** Refusals in order of precedence when several CAs refuse. */
 const WEIGHT: readonly string[] = ["already_revoked", "not_on_hold", "expired", "not_issued"];
 
 function entriesOrThrow({ entries, refusals }: Outcome): readonly Found[] {

@@ -1,12 +1,12 @@
 import { integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
 
-/** An outside or inside CA that certificates come from. `config` holds no secret. */
+/** An issuer: certificates come from its CA, ours or an outside one. `config` holds no secret. */
 export const issuers = sqliteTable("issuers", {
   id: text().primaryKey(),
   name: text().notNull().unique(),
   type: text().notNull(),
   config: text({ mode: "json" }).$type<Record<string, unknown>>().notNull(),
-  /** The secrets of the configuration of an outside CA; null: it has none, or they are in a ledger. */
+  /** Sealed secrets of an outside CA's configuration; null: none, or kept in a ledger. */
   sealed_config: text(),
   enabled: integer({ mode: "boolean" }).notNull(),
   last_tested_at: text(),
@@ -17,7 +17,7 @@ export const issuers = sqliteTable("issuers", {
 
 export type IssuerRow = typeof issuers.$inferSelect;
 
-/** Keys that are refused for ever: those of certificates revoked for keyCompromise. */
+/** Keys refused for ever: those of certificates revoked for keyCompromise. */
 export const blockedKeys = sqliteTable("blocked_keys", {
   /** SHA-256 of the SubjectPublicKeyInfo. */
   spki_sha256: text().primaryKey(),

@@ -52,7 +52,7 @@ const answer = z
   })
   .openapi("Issuer");
 
-/** The configuration is parsed by the schema of its type; the document shows the one type that there is. */
+/** The configuration is parsed by its type's schema; the OpenAPI document shows the only type there is. */
 const createBody = z.strictObject({
   id: idSchema.optional(),
   name: nameSchema,
@@ -75,7 +75,7 @@ const updateBody = z.strictObject({
   ...managed,
 });
 
-/** A CA that is brought in comes with its past. */
+/** Bytes. An imported CA brings its issuance history. */
 const CREATE_LIMIT = 16 * 1024 * 1024;
 
 const answered = (view: IssuerView) => ({ ETag: etagOf(view) });

@@ -24,9 +24,9 @@ import { forgetAuthority } from "../local/public/directory.ts";
 import { isCaId } from "../local/rows.ts";
 import { type IssuerRow, issuers } from "../table.ts";
 
-/** Issuers of every type: what is special of one is for its CaType to say. */
+/** Issuers of every type; a CaType holds what is specific to one. */
 
-/** An issuer as the API shows it. */
+/** An issuer in the API's form. */
 export type IssuerView = Omit<IssuerRow, "config" | "sealed_config"> & ShownIssuer;
 
 export interface IssuerFields {
@@ -73,7 +73,7 @@ function viewOf({ sealed_config: _, ...row }: IssuerRow, shown: ShownIssuer | un
   return { ...row, ...shown };
 }
 
-/** For routes of an issuer `{id}`: it is its own scope, as long as it exists. */
+/** For routes of an issuer `{id}`: the issuer is its own scope while it exists. */
 export const issuerScope = ownScope(issuers, "issuer_id");
 
 /** Condition: the issuer exists. */
@@ -93,7 +93,7 @@ export async function getIssuer(ctx: Context, id: string): Promise<IssuerView> {
   return view;
 }
 
-/** One page of what the actor may see, and its total. */
+/** One page of the issuers that the actor may see, with their total. */
 export async function listIssuers(ctx: Context, page: PageRequest): Promise<Page<IssuerView>> {
   const { data, ...rest } = await listPage(ctx, issuers, page, {
     where: visible(ctx.actor, "issuer.read", { issuer_id: issuers.id }),
@@ -112,7 +112,7 @@ export interface IssuerChanges {
   readonly name?: string | null | undefined;
   readonly type?: string | null | undefined;
   readonly enabled?: boolean | null | undefined;
-  /** Takes a certificate that ends before those that the CA issued. */
+  /** Accepts a CA certificate that expires before certificates it issued. */
   readonly force?: boolean | undefined;
   readonly config?: Readonly<Record<string, unknown>> | null | undefined;
 }
@@ -155,7 +155,9 @@ export async function updateIssuer(
 
 const END_KIND = "issuer.end";
 
-/** Then it ends at its CA. 409 while certificates were issued by it or records name it, or something of its type needs it. */
+/**
+ * Deletes the issuer, then ends it at its CA. 409 if it has issued certificates, records name it, or its type needs it.
+ */
 export async function deleteIssuer(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   const row = await mustFindIssuer(ctx, id);
   checkIfMatch(row, ifMatch);
@@ -189,7 +191,7 @@ export const issuerWork: WorkKinds = {
   },
 };
 
-/** Asks the issuer's CA whether it can issue. 400 that says what keeps it from that. */
+/** Asks the issuer's CA whether it can issue. 400 with the reason if not. */
 export async function testIssuer(ctx: Context, id: string): Promise<void> {
   const row = await mustFindIssuer(ctx, id);
   const ca = await findCa(ctx, { issuer_id: id, ca_id: id });
@@ -208,7 +210,10 @@ export async function testIssuer(ctx: Context, id: string): Promise<void> {
 
 // -------------------------------------------------------------------------------------------------------------- internal
 
-/** Before a key is made for nothing; the unique indexes decide in the end. A CA's id and an issuer's name the same URLs. */
+/**
+ * Checked early so that no key is made for nothing; the unique indexes have the last word. CA ids and issuer names
+ * share URLs.
+ */
 async function refuseTaken(ctx: Context, id: string, name: string): Promise<void> {
   const [[taken], ca] = await Promise.all([
     ctx.db.select({ id: issuers.id }).from(issuers).where(sql`${issuers.id} = ${id} or ${issuers.name} = ${name}`),

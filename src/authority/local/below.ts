@@ -6,9 +6,12 @@ import type { Statement } from "../../platform/database.ts";
 import { ledgerOf } from "../ledger.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** What a new certificate of an issuer's own CA changes for the CAs below it: their chains lead through it. */
+/** A new certificate of an issuer's own CA changes the chains of the CAs below it. */
 
-/** Gives each ledger below its new chain. One that refuses it (its CA has ended) signs no more, and keeps the old one. */
+/**
+ * Gives each ledger below its new chain. A ledger that refuses it (its CA has ended) no longer signs and keeps the old
+ * chain.
+ */
 export async function chainBelow(ctx: Context, own: CaAuthorityRow, chain: readonly Bytes[]): Promise<void> {
   const rows = (await casOf(ctx, own.issuer_id)).filter((row) => row.cert_pem !== "");
   let level = [{ id: own.id, chain }];
@@ -26,7 +29,9 @@ export async function chainBelow(ctx: Context, own: CaAuthorityRow, chain: reado
   }
 }
 
-/** Writes what changed of a CA (its certificate), and the chain of every CA below it; other columns are written elsewhere. */
+/**
+ * Writes a CA's changed certificate columns and the chain of every CA below it; other columns are written elsewhere.
+ */
 export async function caStatements(
   ctx: Context,
   own: CaAuthorityRow,

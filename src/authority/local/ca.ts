@@ -11,13 +11,13 @@ import { acknowledgeLater, type MarkedFact, markStatements } from "./marks.ts";
 import { purgeEntry } from "./purge.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** CAs of our own: each has a ledger, which signs at once and keeps what was ordered. */
+/** CAs of our own: each has a ledger, which signs at once and keeps the orders. */
 
-/** Days that leaves live where the issuer does not say. */
+/** Default lifetime of leaves, in days. */
 export const DEFAULT_VALIDITY_DAYS = 90;
 const DAY = 86_400;
 
-/** As `CaType.signing`. */
+/** Implements `CaType.signing`. */
 export async function signingLocalCa(ctx: Context, issuer: IssuerRow, rows: readonly unknown[]): Promise<Ca> {
   const [row] = rows as CaAuthorityRow[];
   if (!row) throw conflict("ca_absent", `issuer ${issuer.id} has no CA to sign with`);
@@ -26,18 +26,18 @@ export async function signingLocalCa(ctx: Context, issuer: IssuerRow, rows: read
   return localCa(ctx, row, issuer);
 }
 
-/** As `CaType.find`. */
+/** Implements `CaType.find`. */
 export async function findLocalCa(ctx: Context, issuer: IssuerRow, { ca_id, ca_key }: CaReference): Promise<Ca | null> {
   const [row] = await ctx.db
     .select()
     .from(certificateAuthorities)
     .where(and(eq(certificateAuthorities.issuer_id, issuer.id), eq(certificateAuthorities.ca_id, ca_id)));
-  // An issuer that was deleted and made again has the id of the old one, and another key.
+  // A deleted and re-created issuer has the old one's id and another key.
   if (!row || (ca_key && ca_key !== row.key_hash_sha256)) return null;
   return localCa(ctx, row, issuer);
 }
 
-/** As `CaType.query`: the row of the CA that an issuer's `issuing_ca_id` names, its own where it names none. */
+/** Implements `CaType.query`: the row of the CA in the issuer's `issuing_ca_id`, or of its own CA if that is null. */
 export function issuingQuery(ctx: Context, issuerId: string | SQL) {
   const { id, issuer_id, parent_ca_id } = certificateAuthorities;
   const chosen = sql`json_extract(${issuers.config}, '$.issuing_ca_id')`;
@@ -90,19 +90,19 @@ async function refuseReference(reference: string): Promise<never> {
   throw new Error(`our own CAs answer an order at once: nothing is pending under ${reference}`);
 }
 
-/** A certificate of a ledger, with what the inventory records of that. */
+/** A certificate of a ledger, with what the inventory records for it. */
 export function certificateOf(ctx: Context, issued: Issued): CaCertificate {
   const { der, issued_at, revoked_at, revocation_reason } = issued;
   const key = `${issued.ledger_id}/${issued.serial}`;
   return { der, key, issued_at, revoked_at, revocation_reason, recording: recordingOf(ctx, [issued]) };
 }
 
-/** How far the inventory has heard of the ledgers of these facts, once they are recorded. */
+/** Records how far the inventory has heard of the ledgers of these facts. */
 export function recordingOf(ctx: Context, facts: readonly MarkedFact[]): Recording {
   return { statements: markStatements(ctx, facts), wakeups: [], done: () => acknowledgeLater(ctx, facts) };
 }
 
-/** The same for a change of status: the edge also forgets the old one. */
+/** The same for a change of status: the edge also drops the old status. */
 export function statusRecordingOf(ctx: Context, facts: readonly MarkedFact[]): Recording {
   const recording = recordingOf(ctx, facts);
   const purge = purgeEntry(ctx, facts);
@@ -115,7 +115,7 @@ function outcomeOf(ctx: Context, ledger_id: string, result: RevokeResult): Revoc
   return { ok: true, entries: result.entries, recording: statusRecordingOf(ctx, facts) };
 }
 
-/** The CA whose ledger this is. */
+/** The CA that this ledger belongs to. */
 export async function findCaOfLedger(ctx: Context, ledgerId: string): Promise<Ca | null> {
   const [found] = await ctx.db
     .select({ ca: certificateAuthorities, issuer: issuers })
@@ -125,7 +125,7 @@ export async function findCaOfLedger(ctx: Context, ledgerId: string): Promise<Ca
   return found ? localCa(ctx, found.ca, found.issuer) : null;
 }
 
-/** Asks the ledger for all that issuing and answering need. */
+/** Asks the ledger for everything that issuing and OCSP need. */
 async function flawOf(ledger: Ledger): Promise<string | null> {
   const ca = await ledger.describe();
   if (!ca) return "the ledger of this issuer is empty";

@@ -23,7 +23,7 @@ export const serialNumber = z
   .regex(/^(?:[0-9a-fA-F]{1,48}|[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,23})$/, "must be a serial number in hex");
 const time = z.iso.datetime({ offset: true });
 
-/** Either name does for the serial. */
+/** The serial may be in either field. */
 const anyEntry = {
   serial: serialNumber.optional(),
   serial_number: serialNumber.optional(),
@@ -31,7 +31,7 @@ const anyEntry = {
   not_after: time.nullish(),
 };
 
-/** A certificate that a CA issued before it was brought in. */
+/** A certificate that a CA issued before its import. */
 export const issuedBefore = z
   .strictObject({
     ...anyEntry,
@@ -40,16 +40,16 @@ export const issuedBefore = z
   })
   .openapi("IssuedBefore");
 
-/** A revocation by a CA before it was brought in. */
+/** A revocation by a CA before its import. */
 export const revokedBefore = z
   .strictObject({ ...anyEntry, revoked_at: time, reason: revocationReason.default("unspecified") })
   .openapi("RevokedBefore");
 
-/** Of a list inside a JSON body; more lines go to the streamed operations. */
+/** Limit of a list inside a JSON body; longer lists use the streamed operations. */
 const MAX_LISTED = 20_000;
 const MAX_CRL_TEXT = 8 * 1024 * 1024;
 
-/** How a GenericCA's own CA comes to be; fixed once it is there. */
+/** How a GenericCA's own CA is created; fixed from then on. */
 export const originShape = {
   ca_common_name: attribute.optional(),
   organization: attribute.optional(),
@@ -84,7 +84,7 @@ export const originShape = {
   }),
 };
 
-/** What may change later. */
+/** Fields that may change later. */
 export const changeableShape = {
   validity_days: z.number().int().min(1).max(36_525).optional().openapi({ description: "Of leaves; 90 unless told" }),
   crl_shards: z.number().int().min(1).max(128).optional().openapi({
@@ -93,7 +93,7 @@ export const changeableShape = {
   issuing_ca_id: z.string().max(64).nullish().openapi({ description: "The CA that signs leaves; its own unless told" }),
 };
 
-/** PEM of the CA: the chain (issuing CA first, root last) and, write-only, its key. */
+/** PEM of the CA: its chain (issuing CA first, root last) and, write-only, its key. */
 const materialShape = {
   ca_cert_pem: pem.optional(),
   ca_key_pem: pem.optional().openapi({ writeOnly: true, description: "PKCS#8; answers as ********" }),
@@ -108,10 +108,10 @@ export const genericCaConfig = z.strictObject({
 
 export type GenericCaConfig = z.output<typeof genericCaConfig>;
 
-/** The secret fields of this type's configuration: they answer as `********` and `********` keeps them. */
+/** Secret fields of this configuration: shown as `********`; sending `********` keeps them. */
 export const SECRET_FIELDS: readonly (keyof GenericCaConfig)[] = ["ca_key_pem"];
 
-/** In a change every field may be absent, or null. */
+/** In a change every field may be absent or null. */
 export const changedGenericCaConfig = z.strictObject(
   Object.fromEntries(
     Object.entries(genericCaConfig.shape).map(([name, schema]) => [name, (schema as z.ZodType).nullish()]),

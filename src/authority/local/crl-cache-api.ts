@@ -27,7 +27,7 @@ const listState = z.object({
   bytes: z.number().int(),
   dirty_since: dateTime.nullable(),
   last_error: z.string().nullable(),
-  /** Seconds since thisUpdate: the age of the product. */
+  /** Seconds since thisUpdate. */
   age_seconds: z.number().int().nullable(),
 });
 

@@ -15,38 +15,38 @@ import { forgetSerials } from "./public/serials.ts";
 import { purgeLedger } from "./purge.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** What a stream of lines came to. */
+/** The result of a stream of lines. */
 export interface ImportReport {
-  /** Those that are not blank. */
+  /** Non-blank lines. */
   lines: number;
-  /** Serials that were not known. */
+  /** Serials that were new. */
   added: number;
   /** Known serials whose revocation is new. */
   revoked: number;
   known: number;
   failed: number;
-  /** The first of those that failed. */
+  /** The first failed lines. */
   readonly errors: { readonly line: number; readonly message: string }[];
 }
 
 export interface LinesToImport {
   readonly kind: PastKind;
-  /** The issuer's own CA unless told. */
+  /** Null: the issuer's own CA. */
   readonly ca_id: string | null;
   readonly stream: ReadableStream<Uint8Array>;
   stillAllowed(): Promise<void>;
 }
 
-/** So many entries go to the ledger in one step. */
+/** Entries per call to the ledger. */
 const BATCH = 2_000;
 const MAX_LINE_BYTES = 65_536;
 const MAX_ERRORS = 20;
 const ASK_AGAIN_MS = 1_000;
 
 /**
- * Takes over what a CA issued or revoked elsewhere, a line of JSON each, in batches: memory does not grow with the number of
- * lines. Each batch is durable by itself, and what was taken is on record also when the stream breaks off: send it again.
- * Lines that are wrong are counted and told; the others are taken.
+ * Imports what a CA issued or revoked elsewhere, one JSON object a line, in batches: memory does not grow with the
+ * number of lines. Each batch is durable and audited on its own, also when the stream breaks off: send it again.
+ * Invalid lines are counted and reported; the others are imported.
  */
 export async function importLines(ctx: Context, issuerId: string, asked: LinesToImport): Promise<ImportReport> {
   if (asked.kind === "revocations") mustHold(ctx.actor, "cert.revoke", { issuer_id: issuerId });
@@ -84,7 +84,7 @@ class Importing {
     this.now = timestamp(ctx);
   }
 
-  /** Takes a line; whether the batch is full. */
+  /** Reads a line; returns whether the batch is full. */
   read({ number, text }: Line): boolean {
     if (text?.trim() === "") return false;
     this.report.lines++;
@@ -124,7 +124,7 @@ class Importing {
     this.numbers = [];
   }
 
-  /** From now on this CA's serials may come without its tag: whoever tells them must ask the ledger how. */
+  /** From now on this CA's serials may lack its tag: recognizing them takes the ledger's filter. */
   private async begin(): Promise<void> {
     await commit(this.ctx, [
       this.ctx.db

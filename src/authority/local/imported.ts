@@ -7,14 +7,14 @@ import type { ImportedEntry } from "../ledger.ts";
 import { translate } from "../refusals.ts";
 import { type GenericCaConfig, issuedBefore, revokedBefore } from "./config.ts";
 
-/** What a CA had issued and revoked before it was brought in, from the wire's form to the ledger's. */
+/** Converts what a CA issued and revoked before its import from the wire's form to the ledger's. */
 
 export type PastKind = "issued" | "revocations";
 
 type Issued = z.output<typeof issuedBefore>;
 type Revoked = z.output<typeof revokedBefore>;
 
-/** Why one entry cannot be taken. */
+/** The reason an entry is invalid. */
 export class EntryError extends Error {
   readonly code = "entry_invalid";
   readonly field: string;
@@ -25,7 +25,7 @@ export class EntryError extends Error {
   }
 }
 
-/** One entry of either kind, checked by its schema. Throws EntryError. */
+/** Checks one entry of either kind against its schema. Throws EntryError. */
 export function readEntry(kind: PastKind, value: unknown, now: string): ImportedEntry {
   const schema: z.ZodType<Issued | Revoked> = kind === "issued" ? issuedBefore : revokedBefore;
   const result = schema.safeParse(value);
@@ -63,7 +63,7 @@ function serialOf(line: Issued | Revoked): string {
   return serial;
 }
 
-/** The lists of a new issuer's configuration. Throws a 400 that names the entry. */
+/** The lists in a new issuer's configuration. Throws a 400 that names the entry. */
 export function entriesOfConfig(config: GenericCaConfig, now: string): ImportedEntry[] {
   return (["issued", "revocations"] as const).flatMap((kind) => {
     const seen = new Set<string>();
@@ -81,7 +81,7 @@ export function entriesOfConfig(config: GenericCaConfig, now: string): ImportedE
   });
 }
 
-/** A CRL as PEM, or DER in base64. */
+/** The CRL of the configuration: PEM, or DER in base64. */
 export function crlOfConfig({ crl }: GenericCaConfig) {
   if (crl === undefined) return null;
   return translate("config.crl", "ca_invalid", () => {

@@ -44,7 +44,7 @@ const ca = z
   })
   .openapi("IntermediateCA");
 
-/** What belongs to the issuer's own CA; an intermediate has neither. */
+/** Refuses a field of the issuer's own CA: an intermediate has none. */
 function refuseOwnCaField(field: string, value: string | null | undefined): void {
   if (value === undefined || value === null) return;
   throw invalid(field, "a CA of one's own is brought in by the issuer's config (ca_cert_pem, ca_key_pem)");

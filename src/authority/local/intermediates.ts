@@ -50,8 +50,8 @@ const DAY_MS = 86_400_000;
 const DEFAULT_TTL_DAYS = 1_825;
 
 /**
- * A CA below another: its key is made in a ledger of its own, its parent signs within path length, name constraints and life.
- * Throws 400 for what goes beyond the parent, 409 for a parent that is not active.
+ * Creates a CA below another: its key is made in a ledger of its own; its parent signs within path length, name
+ * constraints and lifetime. Throws 400 for a request that exceeds the parent, 409 for a parent that is not active.
  */
 export async function createIntermediate(
   ctx: Context,
@@ -120,7 +120,7 @@ export async function createIntermediate(
     forgetAuthority(issuer.id);
     acknowledgeLater(ctx, [issued, creationOf(ca)]);
   } catch (error) {
-    // An AppError is a guard's: as with the others, nothing was written.
+    // An AppError comes from a guard: as with the others, nothing was written.
     const kinds = [IdempotencyRace, UniqueViolation, ReferenceViolation, AppError];
     if (kinds.some((kind) => error instanceof kind)) await withdrawNow(ctx, creation);
     if (error instanceof IdempotencyRace) throw error;
@@ -132,14 +132,14 @@ export async function createIntermediate(
   return row;
 }
 
-/** The parent that is named, else the issuer's own CA. It must be able to sign. */
+/** The named parent, or the issuer's own CA. It must be able to sign. */
 async function parentOf(ctx: Context, issuerId: string, parentId: string | null): Promise<CaAuthorityRow> {
   const row = await caOfIssuer(ctx, issuerId, parentId, "parent_ca_id");
   if (row.state !== "active") throw conflict("ca_not_active", `the parent ${row.id} is ${row.state}: it signs no more`);
   return row;
 }
 
-/** Seconds. What was asked for must end before the parent and all above it do; what was not asked for is cut. */
+/** In seconds. A requested lifetime must end before the parent and every CA above it; a default one is cut. */
 function lifetime(ctx: Context, parent: CaAuthorityRow, ttlDays: number | null): number {
   const end = endOfChain(chainOfRow(parent));
   const left = end - ctx.clock.now().getTime();
@@ -167,7 +167,7 @@ export async function findCa(ctx: Context, id: string): Promise<CaAuthorityRow |
   return row ?? null;
 }
 
-/** For routes of a CA `{id}`: its issuer; null when there is none. */
+/** For routes of a CA `{id}`: its issuer; null if there is no such CA. */
 export async function caScope(
   ctx: Context,
   { id = "" }: Readonly<Record<string, string>>,
@@ -182,7 +182,7 @@ export async function mustFindCa(ctx: Context, id: string): Promise<CaAuthorityR
   return row;
 }
 
-/** The CA of an issuer that is named, by its id or as public URLs name it; the issuer's own where none is. */
+/** The issuer's CA with this id or public name; the issuer's own CA if none is given. */
 export async function caOfIssuer(
   ctx: Context,
   issuerId: string,
@@ -195,7 +195,7 @@ export async function caOfIssuer(
   throw invalid(field, `issuer ${issuerId} has no CA ${JSON.stringify(caId)}`, "reference_not_found");
 }
 
-/** The CA that is named, else the one whose tag the serial carries, else the issuer's own. */
+/** The named CA, else the CA whose tag the serial carries, else the issuer's own. */
 export async function caOfSerial(
   ctx: Context,
   issuerId: string,
@@ -230,8 +230,9 @@ export interface Retirement {
 }
 
 /**
- * Two phases: active -> retiring (it signs no more, at once) -> retired, with `confirm`. A reason also revokes it at its parent.
- * The ledgers first, then the row. 409 while a CA below it is not retired, and for a second phase without `confirm`.
+ * Two phases: active -> retiring (stops signing at once) -> retired, with `confirm`. A reason also revokes the CA at
+ * its parent. Ledgers change first, then the row. 409 while a CA below is not retired, and for the second phase without
+ * `confirm`.
  */
 export async function retireCa(ctx: Context, id: string, asked: Retirement): Promise<CaAuthorityRow> {
   const row = await mustFindCa(ctx, id);
@@ -303,7 +304,7 @@ async function revokeAt(
   return result.entries.map((one) => ({ ...one, ledger_id: parent.ledger_id }));
 }
 
-/** As the API shows a CA: nothing of its key, and where relying parties find what belongs to it. */
+/** A CA in the API's form: without its key, with its public URLs. */
 export function viewOf(ctx: Pick<Context, "settings">, row: CaAuthorityRow) {
   const urls = caUrls(ctx.settings.publicUrl, row.ca_id);
   return {

@@ -8,7 +8,7 @@ import type { RevocationReason } from "../ledger.ts";
 import type { InventoryCertificate, InventoryFact, LedgerProblem } from "../ledger-inventory.ts";
 import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
-/** What a ledger asks of the inventory, and tells it (ledger-inventory.ts). */
+/** Implements the calls from ledgers to the inventory (ledger-inventory.ts). */
 
 const PAGE = 1_000;
 
@@ -30,7 +30,7 @@ export async function caOfLedger(ctx: Context, ledgerId: string) {
   return row ? { state: row.state, chain: certificatesFromPem(row.cert_pem + row.chain_pem) } : null;
 }
 
-/** The CAs below it come with the first page. */
+/** The first page also has the CAs below. */
 export async function factsAfter(ctx: Context, ledgerId: string, after: string) {
   const ca = await rowOfLedger(ctx, ledgerId);
   const versions = ca ? await versionsAfter(ctx, ca, after, PAGE) : [];

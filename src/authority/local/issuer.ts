@@ -26,13 +26,13 @@ import { problemsOf } from "./problems.ts";
 import { chainOfRow, freeCaId, fromLedger, newCaRow } from "./rows.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** Issuers whose CAs are our own, as the type GenericCA makes them. */
+/** GenericCA: issuers whose CAs are our own. */
 export const genericCa: CaType = {
   query: issuingQuery,
   signing: signingLocalCa,
   find: findLocalCa,
 
-  /** Makes the CA in a ledger of its own, then the rows. A ledger whose rows never came is ended by a sweep. */
+  /** Creates the CA in a ledger of its own, then the rows. A sweep ends a ledger whose rows were never written. */
   creation(values) {
     const config = parseConfig(genericCaConfig, values);
     return async (ctx, { id, name }) => {
@@ -120,7 +120,7 @@ export const genericCa: CaType = {
 
 type ConfigChanges = Partial<Record<keyof GenericCaConfig, unknown>>;
 
-/** What the row keeps: no secret, nothing that the CA's own row has. */
+/** The configuration to store: without secrets and without fields that the CA's row has. */
 function storedConfig(config: GenericCaConfig, ca: CaDescription): Record<string, unknown> {
   const { ca_cert_pem: _cert, ca_key_pem, ca_csr_pem: _csr, ...rest } = config;
   const past: readonly string[] = PAST_FIELDS;
@@ -148,7 +148,7 @@ async function shown(stored: Record<string, unknown>, ca: CaAuthorityRow | null)
   };
 }
 
-/** The issuer's own CA: the first of its hierarchy. Throws AppError 400 for an issuer whose CA is not ours. */
+/** The issuer's own CA, the top of its hierarchy. Throws AppError 400 for an issuer whose CA is not ours. */
 export async function ownCaOf(ctx: Context, issuerId: string): Promise<CaAuthorityRow> {
   const [row] = await ctx.db
     .select()
@@ -166,7 +166,7 @@ function ownOf(condition: SQL) {
   return and(condition, isNull(certificateAuthorities.parent_ca_id));
 }
 
-/** What changes at the ledgers; null: nothing. */
+/** Changes the ledgers as configured; null: nothing to change. */
 async function changeCa(
   ctx: Context,
   before: IssuerRow,
@@ -185,7 +185,7 @@ async function changeCa(
   return ca;
 }
 
-/** Every CA of an issuer spreads its later certificates over as many lists. Answers the issuer's own. */
+/** Sets the number of lists for later certificates at every CA of the issuer. Returns the issuer's own CA. */
 async function setShards(ctx: Context, own: CaAuthorityRow, crl_shards: number): Promise<CaDescription> {
   const below = await ctx.db
     .select({ ledger_id: certificateAuthorities.ledger_id })
@@ -195,7 +195,7 @@ async function setShards(ctx: Context, own: CaAuthorityRow, crl_shards: number):
   return okOr400(await ledgerOf(ctx, own.ledger_id).configure({ crl_shards }), "config");
 }
 
-/** What is fixed may come back as it was; anything else is a 400 that names the field. */
+/** Fixed fields may be sent back unchanged; a different value is a 400 that names the field. */
 function checkFixed(before: IssuerRow, own: CaAuthorityRow, config: ConfigChanges): void {
   for (const field of Object.keys(originShape) as (keyof typeof originShape)[]) {
     const value = config[field];

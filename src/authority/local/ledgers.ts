@@ -9,34 +9,34 @@ import { isRecovering, publishedLedgers } from "./recovery.ts";
 import { certificateAuthorities, ledgerMarks, ledgers } from "./table.ts";
 
 /**
- * Which ledgers there are. The row of a ledger is written before the ledger is made, and goes when the ledger has ended: one
- * whose creation died or lost a race, and one whose issuer was deleted, is found by having a row and no CA.
+ * The register of ledgers. A ledger's row is written before the ledger is made and deleted when the ledger has ended. A
+ * row without a CA reveals a ledger whose creation failed or lost a race, or whose issuer was deleted.
  */
 
-/** A creation takes a second; after this nobody is at it any more, and its batch is refused. */
+/** A creation takes a second; after this it is given up, and its batch is refused. */
 const GIVE_UP_MS = 3_600_000;
-/** What could not be ended is tried again after this. */
+/** Delay before ending a ledger is retried. */
 const RETRY_MS = 3_600_000;
 const AT_ONCE = 20;
 
-/** The id for a ledger that is about to be made, on record. */
+/** Registers a ledger about to be made and returns its id. */
 export async function beginLedger(ctx: Context): Promise<string> {
   const id = randomId(ctx.random, "led-");
   await runBatch(ctx.db, [ctx.db.insert(ledgers).values({ id, created_at: timestamp(ctx) })]);
   return id;
 }
 
-/** For the batch with the CA's row: fails with `error` where its ledger was given up meanwhile. */
+/** For the batch with the CA's row: fails with `error` if the ledger was given up meanwhile. */
 export function ledgerStands(id: string, error: () => AppError): Statement {
   return guard(rowExists(ledgers, and(eq(ledgers.id, id), isNull(ledgers.ending_at))), error);
 }
 
-/** 503: a CA was made, and its rows cannot be written any more. */
+/** 503: a CA was made but its rows can no longer be written. */
 export function creationGivenUp(): AppError {
   return unavailable("creation_given_up", "this took so long that the CA was withdrawn: create it again");
 }
 
-/** For the batch that brings a CA back: its ledger is on record, and does not end. */
+/** For the batch that restores a CA: registers its ledger and cancels its end. */
 export function keepLedger(ctx: Context, id: string): Statement {
   return ctx.db
     .insert(ledgers)
@@ -44,9 +44,11 @@ export function keepLedger(ctx: Context, id: string): Statement {
     .onConflictDoUpdate({ target: ledgers.id, set: { ending_at: null } });
 }
 
-/** Ends ledgers that have no CA: each goes on until its last certificate has expired. The cursor is the last id. */
+/**
+ * Ends ledgers without a CA: each keeps answering until its last certificate has expired. The cursor is the last id.
+ */
 export async function endLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
-  // Rows may be missing that are about to come back.
+  // Missing rows may be about to come back.
   if (await isRecovering(ctx)) return null;
   const rows = await ctx.db
     .select({ id: ledgers.id })
@@ -58,7 +60,7 @@ export async function endLedgers(ctx: Context, cursor: string | null): Promise<s
   return rows.length < AT_ONCE ? null : (rows.at(-1)?.id ?? null);
 }
 
-/** Ends these ledgers now, whose issuer was deleted: none signs for anybody any more. What fails is left to the sweep. */
+/** Ends the ledgers of a deleted issuer now: none signs any more. The sweep retries failures. */
 export async function endLedgersOf(ctx: Context, ids: readonly string[]): Promise<void> {
   if (await isRecovering(ctx)) return;
   await ctx.db
@@ -68,7 +70,7 @@ export async function endLedgersOf(ctx: Context, ids: readonly string[]): Promis
   for (const id of ids) await endLedger(ctx, id);
 }
 
-/** Nobody has its CA, nobody is making it, and it is time to ask. */
+/** It has no CA, none is being made, and it is due. */
 function isDue(ctx: Context): SQL | undefined {
   const now = ctx.clock.now();
   const { id, created_at, ending_at } = ledgers;
@@ -83,7 +85,7 @@ function isDue(ctx: Context): SQL | undefined {
 
 async function endLedger(ctx: Context, id: string): Promise<void> {
   const again = new Date(ctx.clock.now().getTime() + RETRY_MS).toISOString();
-  // From here on no creation takes it any more.
+  // From here on no creation can use it.
   const claimed = await ctx.db
     .update(ledgers)
     .set({ ending_at: again })
@@ -107,8 +109,8 @@ async function endLedger(ctx: Context, id: string): Promise<void> {
 }
 
 /**
- * Puts every ledger that publishes lists on record: those from before there was one, and those whose rows went when the
- * database was restored to an earlier state. The cursor is that of the object store.
+ * Registers every ledger that publishes lists: those older than the register, and those whose rows were lost when the
+ * database was restored to an earlier state. The cursor is the object store's.
  */
 export async function recordLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
   const { ids, next } = await publishedLedgers(ctx, cursor, AT_ONCE);

@@ -6,7 +6,7 @@ import { describeError } from "../../platform/log.ts";
 import { type CaDescription, type Fact, ledgerOf, type Mark } from "../ledger.ts";
 import { ledgerMarks } from "./table.ts";
 
-/** A fact with the ledger that it is of. */
+/** A fact with its ledger. */
 export interface MarkedFact {
   readonly ledger_id: string;
   readonly serial: string;
@@ -14,9 +14,9 @@ export interface MarkedFact {
 }
 
 /**
- * The statements that write down how far the inventory has heard of each ledger, for the batch that records these facts. The
- * batch fails (503) where the inventory knows less than it once said: it was restored to an earlier state, and what it lacks
- * comes first (the ledger's outbox brings it).
+ * Statements that record how far the inventory has heard of each ledger, for the batch that records these facts. The
+ * batch fails (503) if the inventory knows less than it once confirmed: it was restored to an earlier state, and the
+ * ledger's outbox must first bring what it lacks.
  */
 export function markStatements(ctx: Context, facts: readonly MarkedFact[]): Statement[] {
   const ledgers = new Map<string, Mark>();
@@ -44,7 +44,7 @@ function catchingUp(): AppError {
   );
 }
 
-/** That a CA came to be: a fact of no serial. */
+/** The fact that a CA was created; it has no serial. */
 export function creationOf({ ledger_id, mark }: Pick<CaDescription, "ledger_id" | "mark">): MarkedFact {
   return { ledger_id, mark, serial: "" };
 }
@@ -53,7 +53,7 @@ export function factOf({ serial, mark }: Pick<MarkedFact, "serial" | "mark">): F
   return { serial, seq: mark.seq };
 }
 
-/** The ledgers need not hand these over any more; an acknowledgement that is lost costs one repetition. */
+/** Lets the ledgers drop these from their outboxes; a lost acknowledgement costs one repetition. */
 export function acknowledgeLater(ctx: Context, facts: readonly MarkedFact[]): void {
   for (const [ledgerId, of] of Map.groupBy(facts, (fact) => fact.ledger_id)) {
     ctx.defer(

@@ -12,7 +12,7 @@ import type { GenericCaConfig } from "./config.ts";
 import { crlOfConfig, entriesOfConfig } from "./imported.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** How an issuer's own CA comes to be: made inside, brought in, or a subordinate that waits for its certificate. */
+/** How an issuer's own CA is created: made here, imported, or a subordinate that waits for its certificate. */
 
 interface CaOrigin {
   readonly name: string;
@@ -22,10 +22,10 @@ interface CaOrigin {
 const DAY = 86_400;
 const DEFAULT_CA_DAYS = 3_650;
 
-/** What a CA that is brought in did before. It goes to the ledger, and the configuration does not keep it. */
+/** History of an imported CA. The ledger takes it; the stored configuration does not keep it. */
 export const PAST_FIELDS = ["issued", "revocations", "crl"] as const;
 
-/** Two ledgers of one name and key would each publish a list that lacks what the other revoked. */
+/** Two ledgers with the same name and key would each publish a list without the other's revocations. */
 export function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_sha256">) {
   return and(
     eq(certificateAuthorities.name_hash_sha256, ca.name_hash_sha256),
@@ -33,7 +33,7 @@ export function sameCa(ca: Pick<CaAuthorityRow, "name_hash_sha256" | "key_hash_s
   );
 }
 
-/** 409 where an issuer has this CA. What is wrong with certificate or key is for the ledger to say. */
+/** 409 if an issuer already has this CA. The ledger reports faults of the certificate or key. */
 async function refuseSecondHome(ctx: Context, der: Bytes, pkcs8: Bytes): Promise<void> {
   const { subject, publicKey } = translate("config.ca_cert_pem", "ca_invalid", () => parseCertificate(der));
   const [name_hash_sha256, key_hash_sha256] = await Promise.all([sha256Hex(subject.der), sha256Hex(publicKey.keyBits)]);
@@ -45,7 +45,7 @@ async function refuseSecondHome(ctx: Context, der: Bytes, pkcs8: Bytes): Promise
     throw conflict("ca_exists", `config.ca_cert_pem: issuer ${known.issuer_id} has this CA already`);
 }
 
-/** Has the ledger make the CA, take the one that is brought in, or wait for its certificate, as the configuration says. */
+/** Has the ledger create the CA, import it, or create a subordinate that waits for its certificate, as configured. */
 export async function makeCa(
   ctx: Context,
   ledger: Ledger,
@@ -80,7 +80,7 @@ export async function makeCa(
   return ledger.createRoot({ ...made, ttl_seconds: (config.ca_validity_days ?? DEFAULT_CA_DAYS) * DAY });
 }
 
-/** At least the number that was sent: one that a double does not hold exactly is rounded up. */
+/** At least the number sent: one that a double cannot hold exactly is rounded up. */
 function floorOf(value: number | string): bigint {
   const rounding = typeof value === "number" && !Number.isSafeInteger(value) ? BigInt(value) >> 52n : 0n;
   const floor = BigInt(value) + rounding;
@@ -88,7 +88,7 @@ function floorOf(value: number | string): bigint {
   throw invalid("config.crl_number_floor", "leaves no room for further CRL numbers, which have 20 octets at most");
 }
 
-/** A CA that is brought in says itself what it is: settings that would contradict it are refused. */
+/** An imported CA defines its own settings: contradicting fields are refused. */
 function readMaterial(config: GenericCaConfig) {
   const made = [
     "ca_common_name",
@@ -113,7 +113,7 @@ function readMaterial(config: GenericCaConfig) {
   };
 }
 
-/** The subject of a CA that is made here. */
+/** The subject of a CA made here. */
 export function subjectOf(issuer: CaOrigin) {
   const { ca_common_name, organization, organizational_unit, country } = issuer.config;
   return { common_name: ca_common_name ?? issuer.name.slice(0, 64).trim(), organization, organizational_unit, country };

@@ -4,7 +4,7 @@ import { inList } from "../../platform/database.ts";
 import type { CaProblem } from "../ca.ts";
 import { certificateAuthorities, ledgers } from "./table.ts";
 
-/** What the ledgers of these issuers have reported, by issuer; issuers without a problem are not among them. */
+/** Problems that the ledgers of these issuers reported, by issuer; issuers without problems are absent. */
 export async function problemsOf(
   ctx: Context,
   issuerIds: readonly string[],

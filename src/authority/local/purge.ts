@@ -2,11 +2,11 @@ import type { Context } from "../../platform/context.ts";
 import { enqueue, type WorkKinds } from "../../platform/work/work.ts";
 import { ocspTag } from "./public/ocsp.ts";
 
-/** What the edge cache is to forget of a ledger's answers. */
+/** Purges a ledger's answers from the edge cache. */
 
 const PURGE_KIND = "pki.purge";
 
-/** The work that has the edge forget the answers about these certificates; its statement belongs into the batch. */
+/** Work that purges the answers about these certificates from the edge; its statement belongs in the batch. */
 export function purgeEntry(ctx: Context, entries: readonly { readonly ledger_id: string; readonly serial: string }[]) {
   const tags = entries.map((entry) => ({
     tag: ocspTag(entry.ledger_id, entry.serial),
@@ -15,7 +15,7 @@ export function purgeEntry(ctx: Context, entries: readonly { readonly ledger_id:
   return enqueue(ctx, PURGE_KIND, { tags });
 }
 
-/** The same for everything that is said of a CA. */
+/** The same for every answer about a CA. */
 export function purgeLedger(ctx: Context, ledgerId: string) {
   const whole = `ledger-${ledgerId}`;
   return enqueue(ctx, PURGE_KIND, { tags: [{ tag: whole, whole }] });

@@ -13,9 +13,9 @@ import { factOf, markStatements } from "./marks.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /**
- * One slice of the comparison of ledgers and inventory; answers the next cursor, or null at the end. The ledger is right
- * about what was issued and revoked. One thing it takes from the inventory: what was revoked there never un-shows, should a
- * ledger have been restored to an earlier state.
+ * Compares one slice of ledgers and inventory; returns the next cursor, or null at the end. The ledger is right about
+ * what was issued and revoked, with one exception: a revocation in the inventory stands even if the ledger was restored
+ * to an earlier state.
  */
 export async function reconcileLedgers(ctx: Context, cursor: string | null): Promise<string | null> {
   const [caId = "", position = "0"] = (cursor ?? "").split("|");
@@ -38,7 +38,7 @@ export async function reconcileLedgers(ctx: Context, cursor: string | null): Pro
 
 const SLICE = 200;
 
-/** A ledger, and the issuer whose certificates are in it. */
+/** A ledger and its issuer. */
 type LedgerOfIssuer = Pick<CaAuthorityRow, "issuer_id" | "ledger_id">;
 
 async function compare(ctx: Context, ca: LedgerOfIssuer, entries: readonly LedgerEntry[]): Promise<void> {
@@ -53,7 +53,7 @@ async function compare(ctx: Context, ca: LedgerOfIssuer, entries: readonly Ledge
   for (const entry of entries) {
     const version = known.get(entry.serial);
     if (!version) {
-      // What is not acknowledged is on its way; what was, is handed over once more.
+      // Unacknowledged facts are on their way; acknowledged ones are handed over again.
       if (entry.acknowledged) lost.push(entry.request_id);
     } else if (version.revoked_at !== entry.revoked_at || version.revocation_reason !== entry.reason) {
       ctx.log.warn("reconcile.status_differs", {
@@ -71,8 +71,8 @@ async function compare(ctx: Context, ca: LedgerOfIssuer, entries: readonly Ledge
 }
 
 /**
- * Takes over what a ledger hands over because nobody acknowledged it; `store` writes a leaf that the inventory lacks. Answers the
- * facts that the inventory has now.
+ * Takes over facts that a ledger hands over unacknowledged; `store` writes a leaf that the inventory lacks. Returns the
+ * facts that the inventory now has.
  */
 export async function takeOver(
   ctx: Context,
@@ -114,7 +114,7 @@ async function takeOne(
   await runBatch(ctx.db, markStatements(ctx, [issued]));
 }
 
-/** Of what is no leaf the inventory knows the CAs below. */
+/** Besides leaves, the inventory knows only the CAs below. */
 async function settleOther(ctx: Context, issued: Issued): Promise<void> {
   const { ledger_id, serial, revoked_at, revocation_reason } = issued;
   const below = sql`${certificateAuthorities.parent_ca_id} in (
@@ -126,7 +126,10 @@ async function settleOther(ctx: Context, issued: Issued): Promise<void> {
   await runBatch(ctx.db, [...(issued.kind === "ca" ? [ca] : []), ...markStatements(ctx, [issued])]);
 }
 
-/** Brings the inventory to what a ledger says of a certificate: revoked, released, or as it was. `there`: what that says now. */
+/**
+ * Brings the inventory to a ledger's status of a certificate: revoked, released or unchanged. `there`: the ledger's
+ * status.
+ */
 async function settleDifference(
   ctx: Context,
   { issuer_id, ledger_id }: LedgerOfIssuer,

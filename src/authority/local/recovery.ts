@@ -7,7 +7,7 @@ import { ledgerOf } from "../ledger.ts";
 import { CRL_PREFIX } from "../ledger-places.ts";
 import { ledgerMarks } from "./table.ts";
 
-/** Whether the database or a ledger gets back what it lost in a restore. */
+/** Whether the database or a ledger is taking back what it lost in a restore. */
 export async function isRecovering(ctx: Context): Promise<boolean> {
   const [ledger] = await ctx.db
     .select({ id: ledgerMarks.ledger_id })
@@ -17,14 +17,14 @@ export async function isRecovering(ctx: Context): Promise<boolean> {
   return ledger !== undefined || (await recoveringSince(ctx)) !== null;
 }
 
-/** Ledgers of one slice. */
+/** Ledgers per slice. */
 const AT_ONCE = 20;
-/** A ledger's outbox takes this long at least to hand over what it was told to. */
+/** Minimum time for a ledger's outbox to hand over its facts. */
 const AGAIN_SECONDS = 6;
 
 /**
- * While the inventory lacks what happened after the state that it was restored to: has every ledger that ever published a
- * list (also those that the inventory does not know any more) compare itself and hand over the rest. A pass in which none had
+ * Runs while the inventory lacks what happened after the state it was restored to: every ledger that ever published a
+ * list (also those unknown to the inventory) compares marks and hands over the rest. A pass in which no ledger has
  * anything left ends it. The cursor is `{R2's cursor}|{ledgers of this pass that had something left}`.
  */
 export async function attuneLedgers(ctx: Context, cursor: string | null): Promise<string | null | Paused> {
@@ -40,7 +40,7 @@ export async function attuneLedgers(ctx: Context, cursor: string | null): Promis
   return null;
 }
 
-/** Ledgers that have lists in R2, also those that the inventory does not know; `next` null at the end. */
+/** Ledgers with lists in R2, also those unknown to the inventory; `next` null at the end. */
 export async function publishedLedgers(
   ctx: Context,
   cursor: string | null,

@@ -13,15 +13,15 @@ import { freeCaId, newCaRow } from "./rows.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
 /**
- * A CA whose rows went when the database was restored to an earlier state comes back from its ledger, with what that knows:
- * certificate, chain, key algorithm, lists. Its name is that of its subject; notes, metadata and later settings are lost.
+ * Restores a CA's rows from its ledger after the database was restored to an earlier state: certificate, chain, key
+ * algorithm and lists. Its name becomes that of its subject; notes, metadata and later settings are lost.
  */
 export async function restoreCa(ctx: Context, ca: CaDescription): Promise<void> {
   const [der, above] = ca.chain;
   if (!der) return;
   const { subject } = parseCertificate(der);
   const name = (subject.commonName ?? ca.ca_id).slice(0, 100);
-  // The id of an intermediate is made here; an issuer's own CA is named by the issuer.
+  // An intermediate gets a new id; an issuer's own CA has the issuer's.
   const parent =
     ca.ca_id.startsWith("ica-") && above ? await caOfCertificate(ctx, encodePem("CERTIFICATE", above)) : null;
   if (ca.ca_id.startsWith("ica-") && !parent) throw new Error(`the CA above ${ca.ca_id} is not there yet`);

@@ -6,8 +6,8 @@ import { statusRecordingOf } from "./ca.ts";
 import type { CaAuthorityRow } from "./table.ts";
 
 /**
- * Revokes by serial what no record knows, and what one knows too. Throws 404 for what this CA cannot have issued, 400 for the
- * serial of a CA and for a reason that the present one cannot become.
+ * Revokes by serial, with or without a record. Throws 404 for a serial that this CA cannot have issued, 400 for the
+ * serial of a CA and for a reason that the present one cannot change to.
  */
 export async function revokeSerial(
   ctx: Context,

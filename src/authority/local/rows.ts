@@ -12,7 +12,7 @@ import type { CaDescription } from "../ledger.ts";
 import { issuers } from "../table.ts";
 import { type CaAuthorityRow, certificateAuthorities } from "./table.ts";
 
-/** What of a CA's row follows from its ledger. */
+/** The columns of a CA's row that follow from its ledger. */
 type FromLedger = Pick<
   CaAuthorityRow,
   | "state"
@@ -33,7 +33,7 @@ type FromLedger = Pick<
   | "serial_key"
 >;
 
-/** The columns that a ledger decides. `asked` is the subject while there is no certificate that has one. */
+/** The columns that a ledger decides. `asked`: the subject to use until there is a certificate. */
 export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise<FromLedger> {
   const [der, ...above] = ca.chain;
   const serial_key = ca.serial_key && toHex(ca.serial_key);
@@ -81,26 +81,26 @@ export async function fromLedger(ca: CaDescription, asked: SubjectName): Promise
   };
 }
 
-/** The certificate of a CA and those above it; empty while it waits for its own. */
+/** The CA's certificate and those above it; empty while it waits for its own. */
 export function chainOfRow(row: Pick<CaAuthorityRow, "cert_pem" | "chain_pem">): Certificate[] {
   return row.cert_pem === "" ? [] : certificatesFromPem(row.cert_pem + row.chain_pem).map(parseCertificate);
 }
 
-/** Whether a CA has this id, or is named by it in public URLs. */
+/** Whether a CA has this id or this name in public URLs. */
 export async function isCaId(ctx: Context, id: string): Promise<boolean> {
   const own = or(eq(certificateAuthorities.id, id), eq(certificateAuthorities.ca_id, id));
   const [row] = await ctx.db.select({ id: certificateAuthorities.id }).from(certificateAuthorities).where(own);
   return row !== undefined;
 }
 
-/** An id for a CA that no issuer has either: both stand in the same URLs. */
+/** An id that no CA or issuer has: both share the same URLs. */
 export async function freeCaId(ctx: Context, name: string): Promise<string> {
   const id = await freeId(ctx, certificateAuthorities, "ica-", name);
   const [taken] = await ctx.db.select({ id: issuers.id }).from(issuers).where(eq(issuers.id, id));
   return taken ? `${id.slice(0, 52)}-${randomId(ctx.random, "").slice(0, 10)}` : id;
 }
 
-/** A whole new row. */
+/** A complete new row. */
 export async function newCaRow(
   ctx: Context,
   ca: CaDescription,

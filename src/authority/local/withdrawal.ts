@@ -9,12 +9,12 @@ import { refusalError } from "../refusals.ts";
 import { certificateAuthorities } from "./table.ts";
 
 /**
- * An intermediate is signed by its parent before its row is written. Whatever dies in between must leave no CA that nobody
- * sees: the intent is recorded first, and who finds it later without a row takes the CA back.
+ * A parent signs an intermediate before the intermediate's row is written. A crash in between must not leave an unseen
+ * CA: the intent is recorded first, and later work withdraws a CA without a row.
  */
 
 const TOPIC = "ca.withdraw";
-/** A creation takes a second; after this nobody is at it any more, and its batch is refused. */
+/** A creation takes a second; after this it is given up, and its batch is refused. */
 const GIVE_UP_SECONDS = 600;
 
 export interface Creation {
@@ -23,7 +23,7 @@ export interface Creation {
   readonly request: IssueCaRequest;
 }
 
-/** Records the intent, before the parent signs. Answers the id of the work: the batch with the CA's row takes it back. */
+/** Records the intent before the parent signs. Returns the id of the work; the batch with the CA's row deletes it. */
 export async function recordIntent(ctx: Context, { request, ...ledgers }: Creation): Promise<string> {
   const payload = { ...ledgers, request: { ...request, spki: toHex(request.spki) } };
   const { statement, id } = enqueue(ctx, TOPIC, payload, GIVE_UP_SECONDS);
@@ -31,18 +31,18 @@ export async function recordIntent(ctx: Context, { request, ...ledgers }: Creati
   return id;
 }
 
-/** A CA that has no row: it signs nothing, and its parent says that it is revoked. May be repeated. */
+/** Withdraws a CA without a row: it signs nothing, and its parent revokes it. Idempotent. */
 async function withdraw(ctx: Context, { ledger_id, parent_ledger_id, request }: Creation): Promise<void> {
   await ledgerOf(ctx, ledger_id).retire("retired");
   const parent = ledgerOf(ctx, parent_ledger_id);
-  // The same request is the same certificate, which is how its serial is known again.
+  // The same request returns the same certificate, and so its serial.
   const issued = await parent.issueCa(request);
   if (!issued.ok) return;
   const revoked = await parent.revoke([issued.serial], "cessationOfOperation");
   if (!revoked.ok) throw refusalError(revoked);
 }
 
-/** At once, when the batch with the row was refused; should this fail too, the recorded intent does it later. */
+/** Withdraws at once when the batch with the row was refused; if this fails, the recorded intent does it later. */
 export async function withdrawNow(ctx: Context, creation: Creation): Promise<void> {
   try {
     await withdraw(ctx, creation);
