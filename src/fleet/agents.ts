@@ -16,7 +16,7 @@ import { AGENT_STATUSES, type AgentStatus, agents } from "./table.ts";
 export { AGENT_STATUSES };
 export type Agent = typeof agents.$inferSelect;
 
-/** An agent that was not heard from for so long is offline: five heartbeats of a minute. */
+/** An agent without a heartbeat for this long is offline: five heartbeats of a minute. */
 const ONLINE_MS = 5 * 60_000;
 
 export interface AgentFacts {
@@ -27,7 +27,7 @@ export interface AgentFacts {
   readonly version?: string | undefined;
 }
 
-/** What the registration answers, this once. */
+/** The answer of the registration; the only one with the key. */
 export type RegisteredAgent = Omit<Agent, "updated_at"> & { readonly status: AgentStatus; readonly api_key: string };
 
 /** Online while the last heartbeat is younger than five minutes. */
@@ -53,7 +53,7 @@ export function listRetiredAgents(ctx: Context, page: PageRequest): Promise<Page
   });
 }
 
-/** Agents at work; retired ones are not among them. */
+/** Agents that are not retired. */
 export function listAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>> {
   return listPage(ctx, agents, page, {
     where: isNull(agents.retired_at),
@@ -62,8 +62,8 @@ export function listAgents(ctx: Context, page: PageRequest): Promise<Page<Agent>
 }
 
 /**
- * A new agent with its own key, which is shown in this answer only. Row, key, role, audit event and, where the agent enrols
- * itself, the use of its bootstrap credential are one transaction. 409 when the name or the id is taken; 410 when the
+ * A new agent with its own key, which only this answer shows. Row, key, role, audit event and, when the agent enrols
+ * itself, the use of its bootstrap credential are one transaction. 409 when the name or id is taken; 410 when the
  * credential is used up.
  */
 export async function registerAgent(
@@ -79,7 +79,7 @@ export async function registerAgent(
     actor_id: id,
     actor_type: "Agent",
     name: `agent ${body.name}`,
-    // Its own, also where a person registered it: a fleet must not stop when somebody leaves.
+    // The agent owns its key even if a person registered it: a fleet must not stop when that person leaves.
     owner: { type: "Agent", id },
   });
   const { updated_at: _, ...facts } = row;
@@ -134,8 +134,8 @@ async function newAgent(
 }
 
 /**
- * The agent that a route of agents is about. An agent's key reaches its own id only: 403 for any other, whether that one
- * exists or not. 404 for an absent agent, 410 for a retired one.
+ * The agent that a route names. An agent's key reaches only its own id: 403 for any other id, existing or not. 404 for
+ * an absent agent, 410 for a retired one.
  */
 export async function agentAtWork(ctx: Context, id: string): Promise<Agent> {
   mustBeOwn(ctx, id);
@@ -156,7 +156,7 @@ export function checkAtWork(id: string, agent: Agent | undefined): Agent {
   return agent;
 }
 
-/** Hears from an agent. What it tells of itself is an event when it changes something; the mere heartbeat is none. */
+/** Records a heartbeat. Only changed facts are an audit event. */
 export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): Promise<void> {
   const told = Object.entries(facts).filter(([, value]) => value !== undefined && value !== "");
   const changed = told.filter(([name, value]) => agent[name as keyof Agent] !== value).map(([name]) => name);
@@ -171,7 +171,7 @@ export async function heartbeat(ctx: Context, agent: Agent, facts: AgentFacts): 
   await runBatch(ctx.db, [update, ctx.audit("agent.update", agent.id, { fields: changed })]);
 }
 
-/** When the agent was retired; null while it is at work, and where there is none. A scalar subquery. */
+/** Time of the agent's retirement; null for an active or absent agent. A scalar subquery. */
 export function retiredAt(id: string | SQLiteColumn): SQL {
   return sql`(select ${agents.retired_at} from ${agents} where ${agents.id} = ${id})`;
 }

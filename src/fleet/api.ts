@@ -51,7 +51,7 @@ const registration = z.strictObject({
   name: nameSchema.max(128),
   hostname: lineSchema.trim().min(1).max(253),
   ...z.object(facts).partial().shape,
-  // Server-managed: may be sent, never has an effect.
+  // Server-managed: accepted and ignored.
   status: z.enum(AGENT_STATUSES).nullish(),
   last_heartbeat_at: time.nullish(),
   registered_at: time.nullish(),
@@ -65,12 +65,12 @@ const show = (ctx: Context, { updated_at: _, ...agent }: Agent) => ({
   status: statusOf(agent, timestamp(ctx)),
 });
 
-/** Of 16 random characters out of 64 nobody guesses one. */
+/** 16 random characters out of 64 cannot be guessed. */
 const MIN_ENROLMENT_KEY = 16;
 
 /**
- * A whole fleet may show one bootstrap credential, and bodies can be guessed: what keeps the answer with an agent's key from
- * being repeated to another host is the Idempotency-Key alone. Throws a 400 for one that is short.
+ * A whole fleet may share one bootstrap credential, and bodies can be guessed: only the Idempotency-Key prevents
+ * replaying the answer, with an agent's key, to another host. Throws a 400 for a short one.
  */
 function mustBeHardToGuess(ctx: Context): void {
   if (ctx.actor.enrols_by === undefined || ctx.idempotency === null) return;
@@ -119,7 +119,7 @@ export const fleetRoutes: Route[] = [
       return created(agent);
     },
   }),
-  // Before the route with an id: "retired" is none.
+  // Before the route with an id, which would match "retired".
   route({
     operationId: "listRetiredAgents",
     method: "get",

@@ -27,7 +27,10 @@ const answer = z
   })
   .openapi("AgentCredential");
 
-/** Bootstrap credentials of agents, shown to actors that may register agents. The token is not stored, so it is never shown. */
+/**
+ * Bootstrap credentials of agents, shown to actors that may register agents. The token is not stored and never shown
+ * again.
+ */
 export const credentialRoutes: Route[] = [
   route({
     operationId: "createAgentCredential",

@@ -25,9 +25,9 @@ import { listPage } from "../platform/rows.ts";
 import { base64url, sha256Hex } from "../platform/text.ts";
 import { agentCredentials as table } from "./table.ts";
 
-/** Credentials by which agents enrol themselves: bounded in uses and life, worth nothing but the enrolment. */
+/** Credentials with which agents enrol themselves: limited in uses and lifetime, and good for enrolment only. */
 
-/** Of credentials; no agent may have an id like one. */
+/** Prefix of credential ids; agent ids may not have it. */
 const CREDENTIAL_ID_PREFIX = "abc-";
 const TOKEN_PREFIX = "certctl_agent_";
 const TOKEN = /^certctl_agent_[A-Za-z0-9_-]{43}$/;
@@ -36,7 +36,7 @@ const DAY_MS = 86_400_000;
 const DEFAULT_LIFE_MS = DAY_MS;
 const MAX_LIFE_MS = 90 * DAY_MS;
 
-/** Failed attempts from one address in a minute: too few for guessing, enough to notice a wrong token. */
+/** Failed attempts a minute from one address: too few to guess a token, enough to notice a wrong one. */
 const FAILURES = 10;
 const FAILURE_WINDOW_MS = 60_000;
 
@@ -50,14 +50,14 @@ export interface NewCredential {
   readonly ttl_seconds?: number | undefined;
 }
 
-/** Everything but the hash. */
+/** The credential without its hash. */
 export function shown({ token_hash: _, updated_at: __, ...credential }: AgentCredential): ShownCredential {
   return credential;
 }
 
 /**
- * A new credential; its token is in this answer only. 403 when the caller lacks a right of the agents that it would make, 400
- * for an expiry that has passed or is more than 90 days ahead.
+ * A new credential; only this answer has its token. 403 if the caller lacks a permission that the enrolled agents would
+ * get, 400 for an expiry in the past or more than 90 days ahead.
  */
 export async function createCredential(
   ctx: Context,
@@ -114,7 +114,7 @@ export function listCredentials(ctx: Context, page: PageRequest): Promise<Page<A
   return listPage(ctx, table, page, { order: [up(table.created_at), up(table.id)] });
 }
 
-/** Ends a credential at once; the agents that it enrolled go on. A second time nothing happens. */
+/** Ends a credential at once; agents it enrolled keep working. Idempotent. */
 export async function revokeCredential(ctx: Context, id: string): Promise<void> {
   const credential = await findCredential(ctx, id);
   if (!credential) throw notFound("agent credential", id);
@@ -129,7 +129,7 @@ export async function revokeCredential(ctx: Context, id: string): Promise<void> 
   await ifUnchanged(() => commit(ctx, statements));
 }
 
-/** Condition: a credential of this user would enrol agents if the user were active. */
+/** Condition: this user has a credential that would enrol agents if the user were active. */
 export function mayEnrol(ctx: Context, userId: string): SQL {
   return rowExists(
     table,
@@ -138,7 +138,7 @@ export function mayEnrol(ctx: Context, userId: string): SQL {
   );
 }
 
-/** Opens the enrolment of an agent and nothing else. It is shown as a Bearer token, like an API key. */
+/** Allows only the enrolment of an agent. Sent as a Bearer token, like an API key. */
 export const bootstrapCredential: Credential = {
   name: "agentBootstrap",
   scheme: { type: "http", scheme: "bearer", description: `An agent's bootstrap credential: ${TOKEN_PREFIX}...` },
@@ -152,9 +152,9 @@ export const bootstrapCredential: Credential = {
 };
 
 /**
- * The actor behind a bootstrap credential: a future agent, without rights. A credential that is used up is let in, because the
- * last enrolment may be repeated by its Idempotency-Key; `useStatements` refuses it. Throws 401 for a token that does not
- * hold, and 429 to an address that has shown too many of these.
+ * The actor behind a bootstrap credential: a future agent without rights. A used-up credential still authenticates,
+ * because its last enrolment may be repeated by its Idempotency-Key; `useStatements` refuses further use. Throws 401
+ * for an invalid token, 429 for an address that has sent too many of them.
  */
 async function enrollingActor(ctx: LookupContext, caller: Caller, token: string): Promise<Actor> {
   const from = addressKey(caller.address);
@@ -187,7 +187,7 @@ function unknownToken(): AppError {
   return unauthorized("the agent credential is not valid: there is none like it", "agent_credential_invalid");
 }
 
-/** Why a credential opens nothing, or null. */
+/** The reason a credential is invalid, or null. */
 function flawOf(credential: AgentCredential | null, stopped: boolean, now: string): AppError | null {
   if (!credential) return unknownToken();
   const { revoked_at, expires_at } = credential;
@@ -199,7 +199,9 @@ function flawOf(credential: AgentCredential | null, stopped: boolean, now: strin
   return null;
 }
 
-/** The statements that count one use of a credential. When it is used up or no longer valid, the batch fails and says why. */
+/**
+ * Statements that count one use of a credential. If it is used up or no longer valid, the batch fails with the reason.
+ */
 export function useStatements(ctx: Context, id: string): Statement[] {
   const now = timestamp(ctx);
   const holds = and(

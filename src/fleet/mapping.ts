@@ -11,8 +11,8 @@ export interface MappedAgent {
 }
 
 /**
- * The agents of a certificate: those of its mapped targets, each once. `served`: a condition on an agent's id, of which each
- * row tells whether it holds.
+ * The agents of a certificate's mapped targets, each once. `served`: a condition on an agent's id, evaluated for each
+ * row.
  */
 export function agentsOfCertificate(
   ctx: Context,
@@ -25,7 +25,7 @@ export function agentsOfCertificate(
     where t.id in ${targetsOfCertificate(certificateId)} order by a.id`);
 }
 
-/** 403 unless one of the certificate's agents is this one. */
+/** 403 unless this agent is one of the certificate's. */
 export function checkMapped(
   certificateId: string,
   { id }: Pick<MappedAgent, "id">,
@@ -38,7 +38,9 @@ export function checkMapped(
   );
 }
 
-/** Condition: an agent at work still has a target of the certificate. Both are expressions of the outer query. */
+/**
+ * Condition: an active agent still has a target of the certificate. Both arguments are expressions of the outer query.
+ */
 export function reaches(agentId: SQL, certificateId: SQL): SQL {
   return sql`exists (select 1 from ${targets} t join ${agents} a on a.id = t.agent_id
     where t.id in ${targetsOfCertificate(certificateId)} and a.id = ${agentId} and a.retired_at is null)`;

@@ -6,17 +6,17 @@ import { nextUpdatedAt } from "../platform/rows.ts";
 import { type Agent, isAtWork } from "./agents.ts";
 import { agents, targets } from "./table.ts";
 
-/** What the fleet itself has to do when an agent retires. The jobs are the lifecycle's (src/lifecycle/retirement.ts). */
+/** The fleet's part of retiring an agent. The jobs belong to the lifecycle (src/lifecycle/retirement.ts). */
 
 type Target = typeof targets.$inferSelect;
 
 export interface FleetDependencies {
   readonly targets: readonly Target[];
-  /** Certificates that are meant for one of the targets, without the archived ones. */
+  /** Unarchived certificates mapped to one of the targets. */
   readonly active_certificates: number;
 }
 
-/** What hangs on an agent now. */
+/** What depends on an agent now. */
 export async function dependenciesOf(ctx: Context, agentId: string): Promise<FleetDependencies> {
   const [active, active_certificates] = await Promise.all([
     ctx.db.select().from(targets).where(activeOf(agentId)).orderBy(asc(targets.id)),
@@ -30,8 +30,8 @@ function activeOf(agentId: string): SQL | undefined {
 }
 
 /**
- * The statements that retire an agent and these targets of it. The batch fails (ChangedMeanwhile) when the agent has retired
- * meanwhile, or got another target.
+ * Statements that retire an agent and these targets of it. The batch fails (ChangedMeanwhile) if the agent has
+ * meanwhile retired or got another target.
  */
 export function retireStatements(
   ctx: Context,

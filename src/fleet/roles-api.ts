@@ -2,7 +2,7 @@ import { grantRoutes } from "../identity/grant-routes.ts";
 import { gone, notFound } from "../platform/errors.ts";
 import { findAgent } from "./agents.ts";
 
-/** What an agent's key may do besides an agent's own work. It still reaches that agent's own routes only. */
+/** Permissions of an agent's key beyond an agent's own work. The key still reaches only that agent's routes. */
 export const agentRoleRoutes = grantRoutes({
   path: "/api/v1/agents/{id}",
   tag: "Agents",

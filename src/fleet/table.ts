@@ -17,7 +17,7 @@ export const agents = sqliteTable(
     version: text().notNull(),
     last_heartbeat_at: text(),
     registered_at: text().notNull(),
-    /** The bootstrap credential (`abc-`) by which it enrolled itself; null where somebody registered it. */
+    /** The bootstrap credential (`abc-`) with which the agent enrolled; null if a person registered it. */
     credential_id: text(),
     updated_at: text().notNull(),
     retired_at: text(),
@@ -30,7 +30,7 @@ export const agents = sqliteTable(
   ],
 );
 
-/** Where an agent puts certificates. */
+/** Places where agents deploy certificates. */
 export const targets = sqliteTable(
   "targets",
   {
@@ -40,9 +40,9 @@ export const targets = sqliteTable(
     agent_id: text()
       .notNull()
       .references(() => agents.id),
-    /** Declared secrets stand here as `********`. */
+    /** Declared secrets are `********`. */
     config: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>().notNull(),
-    /** Envelope of `{path: secret}`; null where there are none. */
+    /** Envelope of `{path: secret}`; null if there are none. */
     sealed_secrets: text(),
     enabled: integer({ mode: "boolean" }).notNull(),
     retired_at: text(),
@@ -56,7 +56,10 @@ export const targets = sqliteTable(
   ],
 );
 
-/** Lets a number of agents enrol themselves, until it is used up, expires or is revoked. Only the SHA-256 of the token is kept. */
+/**
+ * Lets a number of agents enrol themselves until it is used up, expires or is revoked. Only the SHA-256 of the token is
+ * kept.
+ */
 export const agentCredentials = sqliteTable(
   "agent_credentials",
   {

@@ -2,19 +2,19 @@ import { z } from "@hono/zod-openapi";
 import { invalid } from "../platform/errors.ts";
 import { lineSchema } from "../platform/rows.ts";
 
-/** What a configuration of a target type may hold; which of it is secret and which is a command, by declaration. */
+/** The fields that a target type's configuration may have, and which of them are secrets or commands. */
 interface TargetType {
   readonly config: z.ZodObject;
-  /** Dotted paths of credentials: sealed at rest, `********` in answers. */
+  /** Dotted paths of credentials: sealed at rest, shown as `********`. */
   readonly secrets: readonly string[];
-  /** Fields that an agent runs: no shell reads them, and none may be made to. */
+  /** Fields that an agent executes, never through a shell. */
   readonly commands: readonly string[];
 }
 
 const text = lineSchema.max(4096);
 const secret = z.string().max(65_536);
 const port = z.number().int().min(1).max(65_535);
-/** Octal text such as "0640", or the number that it means. */
+/** Octal text such as "0640", or the same as a number. */
 const mode = z.union([z.string().regex(/^0?[0-7]{3,4}$/, 'must be an octal mode such as "0640"'), z.number().int()]);
 const seconds = z.union([z.number().min(0), text]);
 const labels = z.record(lineSchema.max(256), lineSchema.max(1024));
@@ -197,14 +197,14 @@ export const TARGET_TYPES = {
 export type TargetTypeName = keyof typeof TARGET_TYPES;
 export const TARGET_TYPE_NAMES = Object.keys(TARGET_TYPES) as [TargetTypeName, ...TargetTypeName[]];
 
-/** Shown in place of a stored secret. In a request body it means: keep the stored one. */
+/** Shown in place of a stored secret; in a request body it keeps the stored one. */
 export const MASK = "********";
 
 type Config = Record<string, unknown>;
 
 /**
- * Checks a configuration against its type and takes the secrets out: `shown` has the mask in their place. `********` in the
- * body keeps what `stored` has under that path; where nothing is stored it is a 400.
+ * Checks a configuration against its type and extracts the secrets: `shown` has the mask instead. `********` in the
+ * body keeps the `stored` secret of that path; without one it is a 400.
  */
 export function readConfig(
   name: TargetTypeName,
@@ -240,7 +240,7 @@ function checkShape(declared: TargetType, name: string, config: Config): void {
   throw invalid(path, (issue?.message ?? "is not valid").replace(/^Invalid input: /, ""));
 }
 
-/** Agents split commands at blanks and run them without a shell; what only a shell would read is refused here already. */
+/** Agents split commands at blanks and run them without a shell; syntax that needs a shell is refused here. */
 function checkCommand(field: string, command: unknown): void {
   if (typeof command !== "string") return;
   if (command.length > 1024) throw invalid(field, "a command has at most 1024 characters");

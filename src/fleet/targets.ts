@@ -14,7 +14,7 @@ type Target = typeof table.$inferSelect;
 
 declare module "../platform/context.ts" {
   interface Wiring {
-    /** What belongs to the deletion of a target, before its row goes. */
+    /** Statements that must run before a target's row is deleted. */
     targetDeleted(ctx: Context, id: string): Statement[];
   }
 }
@@ -36,7 +36,7 @@ const answer = z
   })
   .openapi("DeploymentTarget");
 
-/** Where agents put certificates. Credentials in a configuration are sealed and never shown again. */
+/** Places where agents deploy certificates. Credentials in a configuration are sealed and never shown again. */
 const targets = resource({
   name: "Target",
   idPrefix: "tgt-",
@@ -55,7 +55,7 @@ const targets = resource({
   show: ({ sealed_secrets: _, ...shown }) => shown,
 });
 
-/** The agent must exist and be at work. Secrets are sealed, and are not carried over to another type or agent. */
+/** The agent must exist and be active. Secrets are sealed and do not carry over to another type or agent. */
 async function prepare(ctx: Context, { row, before }: Change<Target>): Promise<Prepared<Target>> {
   if (row === null) return { statements: ctx.wiring.targetDeleted(ctx, before.id) };
   if (before && before.retired_at !== null)

@@ -1,20 +1,20 @@
 import { invalid } from "../platform/errors.ts";
 
 /**
- * Patterns for names: a subset of regular expressions that cannot be made to run for long. With at most three repetitions of
- * single characters in an alternative and no repeated group, matching is bounded by the cube of the name's length.
+ * Patterns for names: a subset of regular expressions with bounded running time. An alternative has at most three
+ * repetitions of single characters and no repeated group, so matching takes at most the cube of the name's length.
  */
 const MAX_LENGTH = 256;
 const MAX_ALTERNATIVES = 8;
 const MAX_REPETITIONS = 3;
-/** Longer names match nothing. A DNS name has at most 253 characters. */
+/** Longer names never match. A DNS name has at most 253 characters. */
 const MAX_NAME = 512;
 
 const ATOM =
   /^(?:\\[.dw\-\\/+*?|()[\]{}^$]|\[\^?(?:[A-Za-z0-9._:/@%~+ -]|\\[dw.\-\\\]])+\]|[A-Za-z0-9_:/@%~,=!'";&<># -]|\.)/;
 const REPETITION = /^(?:[*+?]|\{\d{1,4}(?:,\d{0,4})?\})/;
 
-/** 400 naming `field` unless the pattern is of the subset: a message that says what to write instead. */
+/** Throws a 400 naming `field` unless the pattern is in the subset; the message says what to write instead. */
 export function checkPattern(field: string, pattern: string): void {
   if (pattern.length > MAX_LENGTH) throw invalid(field, `may have at most ${MAX_LENGTH} characters`);
   const alternatives = alternativesOf(pattern);
@@ -43,7 +43,7 @@ function checkAlternative(field: string, alternative: string): void {
     if (!repetition) continue;
     if (atom === "/" && repetition[0] === "*")
       throw invalid(field, "'/*' repeats the slash: write '/[^/]+' for one segment or '/.*' for the rest");
-    // {3} is one length only and costs nothing.
+    // {3} matches one length only and costs nothing.
     if (!/^\{\d+\}$/.test(repetition[0])) repetitions++;
     rest = rest.slice(repetition[0].length);
     if (/^[*+?{]/.test(rest)) throw invalid(field, "a repetition of a repetition is not of the subset");
@@ -52,7 +52,7 @@ function checkAlternative(field: string, alternative: string): void {
     throw invalid(field, `has ${repetitions} repetitions; at most ${MAX_REPETITIONS} in each alternative`);
 }
 
-/** Splits at `|` outside of classes and escapes. */
+/** Splits at each `|` outside classes and escapes. */
 function alternativesOf(pattern: string): string[] {
   const parts: string[] = [""];
   let inClass = false;
@@ -76,11 +76,11 @@ function anchored(pattern: string): string {
     .join("|");
 }
 
-/** Compiled patterns of this isolate; emptied when full. */
+/** Compiled patterns of this isolate; cleared when full. */
 const compiled = new Map<string, RegExp>();
 const COMPILED = 1000;
 
-/** Whether the whole name matches the (checked) pattern; case does not matter. */
+/** Whether the checked pattern matches the whole name, ignoring case. */
 export function matchesPattern(pattern: string, name: string): boolean {
   if (name.length > MAX_NAME) return false;
   let expression = compiled.get(pattern);

@@ -3,7 +3,7 @@ import { resource } from "../platform/resource.ts";
 import { nameSchema } from "../platform/rows.ts";
 import { owners as table } from "./table.ts";
 
-/** Who answers for a certificate. */
+/** The people responsible for certificates. */
 export const owners = resource({
   name: "Owner",
   idPrefix: "o-",

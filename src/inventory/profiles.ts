@@ -11,7 +11,7 @@ import { lineSchema, nameSchema, textSchema } from "../platform/rows.ts";
 import { checkPattern, matchesPattern } from "./name-patterns.ts";
 import { KEY_FAMILIES, type KeyAlgorithmRule, profiles as table } from "./table.ts";
 
-/** Below this a profile may be short-lived, and from this on it may not. Seconds. */
+/** Seconds: only below this may a profile be short-lived. */
 const SHORT_LIVED_BELOW = 3600;
 
 export type Profile = typeof table.$inferSelect;
@@ -22,7 +22,7 @@ const keyRule = z
 
 const ekus = z.array(z.enum(LEAF_EKUS)).min(1).max(LEAF_EKUS.length);
 
-/** A certificate's validity is in whole seconds and begins a little early. */
+/** Validity is in whole seconds and starts slightly in the past. */
 const SHORTEST = 10;
 
 const attribute = lineSchema.trim().min(1).max(64);
@@ -62,7 +62,7 @@ const fields = {
   enabled: z.boolean().default(true),
 };
 
-/** What certificates may be: keys, lifetime, usages, names. */
+/** Constraints on certificates: keys, lifetime, usages, names. */
 export const profiles = resource({
   name: "Profile",
   kind: "certificate profile",
@@ -148,7 +148,10 @@ export function allowsKey(
   return profile.allowed_key_algorithms.some((rule) => rule.algorithm === key.algorithm && key.size >= rule.min_size);
 }
 
-/** Whether a certificate of the profile may carry this name: one of `required_san_patterns`, and the SPIFFE pattern for a SPIFFE ID. */
+/**
+ * Whether the profile allows this name: it must match one of `required_san_patterns`, and a SPIFFE ID the SPIFFE
+ * pattern.
+ */
 export function allowsName(
   profile: Pick<Profile, "required_san_patterns" | "spiffe_uri_pattern">,
   name: string,

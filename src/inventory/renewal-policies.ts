@@ -5,7 +5,7 @@ import { renewalPolicies as table } from "./table.ts";
 
 const threshold = z.number().int().min(0).max(365);
 
-/** The largest day first, each once. */
+/** Days in descending order, each once. */
 const thresholds = z
   .array(threshold)
   .max(50)
@@ -27,7 +27,7 @@ const renewalPolicyAnswer = z
   })
   .openapi("RenewalPolicy");
 
-/** When certificates are renewed, how often a failed renewal is retried, and when alerts are sent. */
+/** When certificates are renewed, how often a failed renewal is retried and when alerts are sent. */
 export const renewalPolicies = resource({
   name: "RenewalPolicy",
   plural: "RenewalPolicies",

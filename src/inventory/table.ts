@@ -5,11 +5,11 @@ export const KEY_FAMILIES = ["RSA", "ECDSA", "Ed25519"] as const;
 
 export interface KeyAlgorithmRule {
   readonly algorithm: (typeof KEY_FAMILIES)[number];
-  /** Bits: of the modulus, of the curve; Ed25519 has 256. */
+  /** In bits, of the RSA modulus or the curve; Ed25519 has 256. */
   readonly min_size: number;
 }
 
-/** Subject attributes that every certificate of a profile carries; the common name is the record's. */
+/** Subject attributes of every certificate of a profile; the common name comes from the record. */
 export interface ProfileSubject {
   readonly organization?: string | undefined;
   readonly organizational_unit?: string | undefined;
@@ -44,7 +44,7 @@ export const profiles = sqliteTable(
     name: text().notNull().unique(),
     description: text().notNull(),
     allowed_key_algorithms: text({ mode: "json" }).$type<readonly KeyAlgorithmRule[]>().notNull(),
-    /** 0: no limit of the profile's own. */
+    /** 0: no limit in the profile. */
     max_ttl_seconds: integer().notNull(),
     allowed_ekus: text({ mode: "json" }).$type<readonly (typeof LEAF_EKUS)[number][]>().notNull(),
     required_san_patterns: text({ mode: "json" }).$type<readonly string[]>().notNull(),

@@ -3,7 +3,7 @@ import { resource } from "../platform/resource.ts";
 import { nameSchema, textSchema } from "../platform/rows.ts";
 import { teams as table } from "./table.ts";
 
-/** Groups of people that certificates and owners belong to. */
+/** Groups of people; certificates and owners belong to them. */
 export const teams = resource({
   name: "Team",
   idPrefix: "t-",

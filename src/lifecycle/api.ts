@@ -59,7 +59,7 @@ const ignored = z
   .optional()
   .openapi({ description: "What of the CSR has no influence on the certificate, as `extension keyUsage (2.5.29.15)`" });
 
-/** `version_id` null while the CA that took the order has not answered. */
+/** `version_id` is null until the CA that took the order answers. */
 const csrAnswer = z.object({
   status: z.enum(["csr_signed", "csr_ordered"]),
   job_id: z.string(),

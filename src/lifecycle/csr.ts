@@ -12,7 +12,7 @@ import { readTogether } from "../platform/writer.ts";
 import { certificateOfJob, type Job, jobQuery, jobsOfAgent } from "./jobs.ts";
 import { type Approval, begin, finish, finishAgain, type Ordered, type Signed, signAtOnce, taken } from "./signing.ts";
 
-/** So often a record may change under a submission before it gives up. */
+/** Attempts while the record keeps changing during a submission. */
 const TRIES = 5;
 
 export interface Submission {
@@ -21,21 +21,24 @@ export interface Submission {
   readonly job_id?: string | undefined;
 }
 
-/** A CSR that was read, and what tells it from others. */
+/** A parsed CSR with its identity. */
 export interface ReadCsr {
   readonly csr: Csr;
   readonly pem: string;
-  /** Of public key and names, so that a second CSR of one key is the same although its signature differs. */
+  /**
+   * Digest of public key and names: a second CSR with both the same is the same submission, although its signature
+   * differs.
+   */
   readonly digest: string;
   /** SHA-256 of its SubjectPublicKeyInfo. */
   readonly spki_sha256: string;
 }
 
 /**
- * An agent's CSR for a job that waits for it (wire.md "Certificates"). Everything is read in one round and checked before anything
- * changes; then it is signed under the job's id, and what came of it is stored with the end of the job in one transaction. A CA
- * that does not keep orders gets its order stored first (AwaitingCSR to Running). The same key and names again get the same
- * answer; another CSR is a 409.
+ * An agent's CSR for a job that waits for it (wire.md "Certificates"). Everything is read in one round trip and checked
+ * before anything changes; then the CSR is signed under the job's id, and the result is stored with the end of the job
+ * in one transaction. For a CA that does not keep orders, the order is stored first (AwaitingCSR to Running). The same
+ * key and names again get the same answer; another CSR is a 409.
  */
 export async function submitCsr(ctx: Context, agentId: string, submission: Submission): Promise<Signed | Ordered> {
   mustBeOwn(ctx, agentId);
@@ -44,7 +47,7 @@ export async function submitCsr(ctx: Context, agentId: string, submission: Submi
     const signed = await submit(ctx, agentId, submission, read);
     return read.csr.ignored.length > 0 ? { ...signed, ignored: read.csr.ignored } : signed;
   } catch (error) {
-    // An agent that is absent or was retired in between is told so (404, 410), whatever else is wrong.
+    // For an agent that is absent or was retired meanwhile, 404 or 410 takes precedence over other errors.
     if (error instanceof AppError && (error.status === 409 || error.code === "csr_invalid"))
       await agentAtWork(ctx, agentId);
     throw error;
@@ -68,7 +71,7 @@ async function submit(ctx: Context, agentId: string, submission: Submission, rea
   throw unavailable("changed_meanwhile", "the certificate record changes all the time: submit again");
 }
 
-/** The job that a submission is for, its record, and what the gate needs to know; whether this agent may answer it. */
+/** The submission's job, its record and the gate's reads; checks that this agent may answer the job. */
 async function jobFor(
   ctx: Context,
   agentId: string,
@@ -134,7 +137,7 @@ function jobOfCertificate(
   return job;
 }
 
-/** Throws 400 for what is no CSR. */
+/** Throws 400 for an invalid CSR. */
 export async function readCsr(pem: string): Promise<ReadCsr> {
   const csr = parsed(pem);
   const names = csr.sans.map(({ type, value }) => `${type}:${value}`).sort();
@@ -152,7 +155,7 @@ function parsed(pem: string): Csr {
   }
 }
 
-/** What is to be signed for a job. Throws what stands against it. */
+/** What to sign for a job. Throws the reason why it may not be signed. */
 export async function approveFor(
   ctx: Context,
   certificate: Certificate,
@@ -174,7 +177,7 @@ export async function approveFor(
   };
 }
 
-/** The request of a job: the names of its record, for its agent or whoever brings a key. */
+/** The request of a job: the names of its record, for its agent or for the actor that brings a key. */
 export function recordRequest(
   ctx: Pick<Context, "actor">,
   { issuer_id, certificate_profile_id, common_name, sans }: Certificate,

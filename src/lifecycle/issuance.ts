@@ -16,20 +16,20 @@ import { sha256Hex } from "../platform/text.ts";
 import { readTogether, runTogether } from "../platform/writer.ts";
 import { completed, digestOfJob, JOB_TYPES, jobQuery } from "./jobs.ts";
 
-/** What travels with an order, so that the version row can be written without the request that asked for it. */
+/** Stored with an order, so that the version row can be written without the original request. */
 const settlement = z.object({
   job_id: z.string().nullable().default(null),
   agent_id: z.string().nullable().default(null),
   csr_pem: z.string().nullable().default(null),
   csr_digest: z.string().nullable().default(null),
-  /** Of a job that is made with its certificate. */
+  /** Of a job that is created with its certificate. */
   job: z
     .object({ type: z.enum(JOB_TYPES), created_at: z.string() })
     .nullable()
     .default(null),
   key_algorithm: z.string(),
   key_size: z.number(),
-  /** What the certificate record said, should the database lose it in a restore. */
+  /** The certificate record's content, in case the database loses it in a restore. */
   record: z.custom<KeptRecord>((value) => typeof value === "object" && value !== null).optional(),
 });
 
@@ -37,28 +37,29 @@ export type Settlement = z.input<typeof settlement>;
 
 export interface Settled {
   readonly version: Version;
-  /** It was revoked while it was being signed, and so is the version. */
+  /** True if it was revoked while being signed; the version is then revoked too. */
   readonly revoked: boolean;
-  /** The newest of its certificate and agent. */
+  /** The newest version of its certificate and agent. */
   readonly current: boolean;
-  /** Which CSR the job has had signed; null where there is no job, or nobody told. */
+  /** Digest of the CSR that the job has had signed; null without a job or a recorded digest. */
   readonly csr_digest: string | null;
 }
 
 /**
- * Writes what a CA issued into the inventory: version, certificate, job, audit event, in one transaction. Right however
- * often and late it comes: a serial has one version row, the status is computed from facts, a job that ended stays ended.
+ * Writes an issued certificate into the inventory: version, certificate, job and audit event in one transaction.
+ * Idempotent, also when late: a serial has one version row, the status is computed from facts, an ended job stays
+ * ended.
  */
 export async function settleIssuance(ctx: Context, certified: Certified): Promise<Settled> {
   const of = settlement.parse(certified.settle);
   const version = versionOf(certified, of, `ver-${(await sha256Hex(certified.key)).slice(0, 32)}`);
   const now = await untilWritten(() => store(ctx, certified, of, version));
-  // Revoked while this was being signed: then this version is revoked as well.
+  // Revoked during signing: revoke this version too.
   if (now?.revoked === 1) await revokeCertificate(ctx, version.certificate_id, now.reason);
   return { version, revoked: now?.revoked === 1, current: now?.current === 1, csr_digest: now?.csr_digest ?? null };
 }
 
-/** What there is of a certificate after one of its versions was stored. */
+/** The state of a certificate after one of its versions was stored. */
 interface Standing {
   readonly revoked: 0 | 1;
   readonly reason: RevocationReason | null;
@@ -66,7 +67,7 @@ interface Standing {
   readonly csr_digest: string | null;
 }
 
-/** One attempt: reads, and writes unless somebody else has written the certificate meanwhile. */
+/** One attempt: reads, then writes unless the certificate was written meanwhile. */
 async function store(
   ctx: Context,
   certified: Certified,
@@ -96,7 +97,7 @@ async function store(
   return now;
 }
 
-/** The CA has signed it: that others write the same certificate is no reason to refuse it. */
+/** The CA has already signed: concurrent writes to the certificate must not fail it. */
 async function untilWritten<T>(attempt: () => Promise<T>): Promise<T> {
   try {
     return await repeatedly(attempt, UNTIL_WRITTEN);
@@ -147,16 +148,16 @@ function versionOf({ certificate, ...certified }: Certified, of: z.output<typeof
   };
 }
 
-/** What a ledger hands over because nobody acknowledged it. Answers the facts that the inventory has now. */
+/** Takes over unacknowledged certificates from a ledger. Returns the facts that the inventory now has. */
 export function settleOutbox(ctx: Context, issued: readonly Issued[]): Promise<Fact[]> {
   return takeOver(ctx, issued, async (_, certified) => {
-    // A record without its version is harmless: until that is acknowledged, it is handed over again.
+    // A record without its version is harmless: the ledger hands the version over until it is acknowledged.
     await runBatch(ctx.db, await lostRecord(ctx, certified));
     await settleIssuance(ctx, certified);
   });
 }
 
-/** The statements that write the certificate record again where the database lost it in a restore. */
+/** Statements that write the certificate record again if the database lost it in a restore. */
 async function lostRecord(ctx: Context, certified: Certified): Promise<Statement[]> {
   const { certificate_id, issuer_id, certificate, settle } = certified;
   if (await findCertificate(ctx, certificate_id)) return [];

@@ -14,7 +14,10 @@ import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType, jobs } from "./t
 export { JOB_STATUSES, JOB_TYPES };
 export type Job = typeof jobs.$inferSelect;
 
-/** Whatever can follow a status. What ends is final. (Completed without Running: the database had forgotten that it ran.) */
+/**
+ * Allowed transitions. Terminal states have none. (Completed without Running: a restored database forgot that the job
+ * ran.)
+ */
 const NEXT: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   Pending: ["Running", "Completed", "Failed", "Cancelled"],
   AwaitingApproval: ["Pending", "AwaitingCSR", "Completed", "Failed", "Cancelled"],
@@ -30,8 +33,8 @@ export const OPEN: readonly JobStatus[] = ["Pending", "AwaitingCSR", "AwaitingAp
 type Change = Partial<Pick<Job, "csr_pem" | "csr_digest" | "approved" | "last_error">>;
 
 /**
- * The one way a job moves: a compare-and-set on its status and fence, with the audit event of it. The batch fails
- * (ChangedMeanwhile) when somebody else moved the job first.
+ * The only way to move a job: a compare-and-set on status and fence, with its audit event. The batch fails
+ * (ChangedMeanwhile) if the job has moved meanwhile.
  */
 export function transition(ctx: Context, job: Job, to: JobStatus, change: Change = {}): Statement[] {
   if (!NEXT[job.status].includes(to)) throw new Error(`a job does not go from ${job.status} to ${to}`);
@@ -54,7 +57,10 @@ export function transition(ctx: Context, job: Job, to: JobStatus, change: Change
   return [guard(rowExists(jobs, same)), ctx.db.update(jobs).set(set).where(same), event];
 }
 
-/** Ends jobs; the certificates show what that leaves them with. The batch fails where a job or certificate was written meanwhile. */
+/**
+ * Ends jobs and updates the status of their certificates. The batch fails if a job or certificate was written
+ * meanwhile.
+ */
 export async function endStatements(
   ctx: Context,
   ending: readonly Job[],
@@ -71,19 +77,19 @@ export async function endStatements(
   ];
 }
 
-/** A certificate that was issued for a job. */
+/** The certificate issued for a job. */
 export interface Outcome {
   readonly job_id: string;
   readonly certificate_id: string;
   readonly version_id: string;
   readonly csr_digest: string | null;
-  /** Of a job that is made with its certificate. */
+  /** Set for a job that is created with its certificate. */
   readonly born: Pick<Job, "type" | "created_at"> | null;
 }
 
 /**
- * The certificate of a job is stored: the job is Completed, whoever works on it, without an event beside that of the issuance. A
- * job that ended some other way stays ended, and knows what came of it all the same. A second time nothing happens.
+ * Completes a job whose certificate is stored, from any open state; the issuance is its audit event. A job that has
+ * otherwise ended stays ended but records its result. Idempotent.
  */
 export function completed(
   ctx: Context,
@@ -100,7 +106,7 @@ export function completed(
     attempts: ifOpen(sql`max(${jobs.attempts}, 1)`, jobs.attempts),
     started_at: ifOpen(sql`coalesce(${jobs.started_at}, ${now})`, jobs.started_at),
     completed_at: sql`coalesce(${jobs.completed_at}, ${now})`,
-    // Both stand in the version and in the CA's own books.
+    // Both are in the version and in the CA's own records.
     approved: null,
     csr_pem: null,
     fence: sql`${jobs.fence} + 1`,
@@ -133,7 +139,7 @@ interface NewJob {
   readonly max_attempts: number;
 }
 
-/** A new job that waits for a CSR of its agent, or of whoever brings one; under a random id unless told. */
+/** A new job that waits for a CSR from its agent or from an actor that brings a key; its id is random unless given. */
 export function newCsrJob(
   ctx: Context,
   of: Omit<NewJob, "id"> & { id?: string },
@@ -142,7 +148,7 @@ export function newCsrJob(
   return { job, statements: [ctx.db.insert(jobs).values(job), createEvent(ctx, job)] };
 }
 
-/** With an id of its own, as a job may be made by whoever comes first. */
+/** The event's id follows from the job's, since concurrent requests may create the same job. */
 function createEvent(ctx: Context, { id, type, certificate_id, agent_id }: Job): Statement {
   return ctx.audit("job.create", id, { type, certificate_id, agent_id }, { id: `audit-${id}` });
 }
@@ -168,13 +174,13 @@ function newJob(now: string, of: NewJob): Job {
   };
 }
 
-/** Keeps under which reference the CA of a job answers later; ChangedMeanwhile where the job has ended or has one. */
+/** Stores the CA's reference of a job's order; ChangedMeanwhile if the job has ended or already has one. */
 export function keepOrder(ctx: Context, { id }: Job, order_reference: string): Statement[] {
   const waits = and(eq(jobs.id, id), eq(jobs.status, "Running"), isNull(jobs.order_reference));
   return [guard(rowExists(jobs, waits)), ctx.db.update(jobs).set({ order_reference }).where(waits)];
 }
 
-/** Writes down why a job that goes on has not got further. */
+/** Records why an open job makes no progress. */
 export async function noteError(ctx: Context, job: Job, last_error: string): Promise<void> {
   await ctx.db
     .update(jobs)
@@ -187,7 +193,7 @@ export async function findJob(ctx: Context, id: string): Promise<Job | null> {
   return row ?? null;
 }
 
-/** The job, if it exists, for a read in company. */
+/** Reads the job, for the caller's batch. */
 export function jobQuery(ctx: Context, id: string) {
   return ctx.db.select().from(jobs).where(eq(jobs.id, id));
 }
@@ -197,17 +203,17 @@ export function certificateOfJob(id: string): SQL {
   return sql`(select ${jobs.certificate_id} from ${jobs} where ${jobs.id} = ${id})`;
 }
 
-/** Expression: which CSR a job has. */
+/** Expression: digest of a job's CSR. */
 export function digestOfJob(id: string): SQL<string | null> {
   return sql`(select ${jobs.csr_digest} from ${jobs} where ${jobs.id} = ${id})`;
 }
 
-/** For routes of a job `{id}`: where its certificate is; null when there is no such job. */
+/** For routes of a job `{id}`: the place of its certificate; null if there is no such job. */
 export function jobScope(ctx: Context, { id = "" }: Readonly<Record<string, string>>): Promise<ObjectScope | null> {
   return placeOfCertificate(ctx, certificateOfJob(id));
 }
 
-/** Jobs that issue and are not ended. */
+/** Open issuing jobs. */
 export function openJobs(ctx: Context, certificateId: string) {
   return ctx.db
     .select()
@@ -215,7 +221,7 @@ export function openJobs(ctx: Context, certificateId: string) {
     .where(and(eq(jobs.certificate_id, certificateId), issuing(), inArray(jobs.status, [...OPEN])));
 }
 
-/** The same, and the job of this id, an expression. */
+/** Open issuing jobs and the job with this id, an expression. */
 export function openOrNamed(ctx: Context, certificateId: string, id: SQL) {
   const open = and(issuing(), inArray(jobs.status, [...OPEN]));
   return ctx.db
@@ -224,12 +230,12 @@ export function openOrNamed(ctx: Context, certificateId: string, id: SQL) {
     .where(and(eq(jobs.certificate_id, certificateId), or(open, eq(jobs.id, id))));
 }
 
-/** Every job of an agent that is not ended, the oldest first. */
+/** Every open job of an agent, oldest first. */
 export function openJobsOfAgent(ctx: Context, agentId: string): Promise<Job[]> {
   return ctx.db.select().from(jobs).where(openOf(agentId)).orderBy(asc(jobs.created_at), asc(jobs.id));
 }
 
-/** Condition: the agent has no job that is not ended. */
+/** Condition: the agent has no open job. */
 export function hasNoOpenJobs(agentId: string): SQL {
   return noRow(jobs, openOf(agentId));
 }
@@ -238,7 +244,7 @@ function openOf(agentId: string): SQL | undefined {
   return and(eq(jobs.agent_id, agentId), inArray(jobs.status, [...OPEN]));
 }
 
-/** The jobs that issue of one certificate and agent, the newest first. */
+/** Issuing jobs of one certificate and agent, newest first. */
 export function jobsOfAgent(ctx: Context, certificateId: string, agentId: string) {
   return ctx.db
     .select()
@@ -252,7 +258,7 @@ export function issuing(): SQL {
   return inArray(jobs.type, ["Issuance", "Renewal"]);
 }
 
-/** One page of the jobs whose certificates the actor may see by job.read, and its total. */
+/** One page of the jobs whose certificates the actor may see by job.read, with their total. */
 export function listJobs(
   ctx: Context,
   page: PageRequest,

@@ -13,7 +13,7 @@ import { approveFor, type ReadCsr, readCsr } from "./csr.ts";
 import { type Job, newCsrJob, openOrNamed } from "./jobs.ts";
 import { type Approval, begin, finish, finishAgain, type Ordered, type Signed, signAtOnce } from "./signing.ts";
 
-/** What came of it, with the version as it is shown. */
+/** The result, with the version in the API's form. */
 export interface CertifiedCsr extends Signed {
   readonly version: VersionView;
 }
@@ -21,9 +21,9 @@ export interface CertifiedCsr extends Signed {
 type Outcome = { readonly answer: Signed | Ordered; readonly version?: VersionView };
 
 /**
- * A CSR for a certificate without a target: no agent makes its key, so whoever may issue brings one. The same key and names
- * again get the version that they have, as long as that is Active; what is under way is finished. 409 where the certificate
- * has targets, for an archived one, and while another CSR is being signed.
+ * Signs a CSR for a certificate without a target: no agent makes its key, so an actor that may issue brings one. The
+ * same key and names get the same version again while that is Active; an issuance under way is finished. 409 if the
+ * certificate has targets, is archived, or has another CSR being signed.
  */
 export async function certifyCsr(ctx: Context, certificateId: string, pem: string): Promise<CertifiedCsr | Ordered> {
   const read = await readCsr(pem);
@@ -82,8 +82,8 @@ async function sign(ctx: Context, approval: Approval): Promise<Outcome> {
 }
 
 /**
- * One job for each state of a record, whoever comes first: of many CSRs at once, a CA that keeps its orders signs one, and gives
- * the same certificate to whoever brings the same key.
+ * One job id for each state of a record: of concurrent CSRs, a CA that keeps orders signs one, and the same key gets
+ * the same certificate.
  */
 async function jobIdOf({ id, updated_at }: Certificate): Promise<string> {
   return `job-${(await sha256Hex(JSON.stringify([id, updated_at]))).slice(0, 32)}`;

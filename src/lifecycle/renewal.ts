@@ -29,9 +29,10 @@ export interface Triggered {
 }
 
 /**
- * Asks each agent of the certificate for a CSR: one job an agent, in one transaction. 400 for an archived certificate, for an
- * expired one without `force`, and where all agents are retired; 409 for a certificate without a target, and while it is under way, which `force` ends and starts
- * anew; the issuer's own refusal when it cannot sign; 403 unless the actor holds cert.issue where the record is.
+ * Asks each agent of the certificate for a CSR: one job an agent, in one transaction. `force` also renews an expired
+ * certificate and restarts a renewal under way. 400 for an archived certificate, for an expired one without `force`,
+ * and if all agents are retired; 409 without a target and, without `force`, while a renewal is under way; the issuer's
+ * own refusal if it cannot sign; 403 unless the actor holds cert.issue for the record.
  */
 export async function triggerRenewal(ctx: Context, id: string, force: boolean): Promise<Triggered> {
   return repeatedly(async () => {
@@ -112,9 +113,7 @@ function agentsToAsk(certificate: Certificate, agents: readonly MappedAgent[]): 
   return working;
 }
 
-/**
- * Archives: final, the record and what was issued stay. Its open jobs are cancelled. A second time nothing happens.
- */
+/** Archives the certificate: final; record and versions stay. Cancels its open jobs. Idempotent. */
 export async function archiveCertificate(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   await repeatedly(async () => {
     const certificate = await mustFindCertificate(ctx, id);

@@ -17,7 +17,7 @@ export interface DependencyCounts {
 export interface Retirement {
   readonly retired_at: string;
   readonly already_retired: boolean;
-  /** Whether targets or jobs ended with it. */
+  /** Whether targets or jobs ended with the agent. */
   readonly cascade: boolean;
   readonly counts: DependencyCounts;
 }
@@ -27,13 +27,13 @@ export type RetirementOutcome =
   | { readonly kind: "before" }
   | { readonly kind: "blocked"; readonly counts: DependencyCounts };
 
-/** So many jobs of one agent end in one transaction; where there are more, the others end before the agent does. */
+/** Maximum number of an agent's jobs that end in its transaction; further jobs end before that. */
 const JOBS_AT_ONCE = 80;
 
 /**
- * Retires an agent for good: each of its routes is a 410 from then on. While it has targets, certificates or open jobs that is
- * refused, unless `force`: its targets retire with it and its jobs are cancelled, in the same transaction. 404 for an absent
- * agent.
+ * Retires an agent for good: each of its routes is a 410 from then on. Refused while it has targets, certificates or
+ * open jobs, unless `force`: then its targets retire and its jobs are cancelled in the same transaction. 404 for an
+ * absent agent.
  */
 export function retireAgent(
   ctx: Context,

@@ -12,33 +12,33 @@ import { enqueue, type Payload, type Rest, type WorkKinds, wake } from "../platf
 import { type Settled, type Settlement, settleIssuance } from "./issuance.ts";
 import { endStatements, findJob, type Job, keepOrder, noteError, transition } from "./jobs.ts";
 
-/** Has signed what was approved for a job, and stores what came of it. */
+/** Has a job's approved CSR signed and stores the result. */
 
-/** Finishes what a request began to sign. */
+/** Work: finishes signing that a request began. */
 const SIGN = "job.sign";
-/** Asks for what a CA answers later. */
+/** Work: polls a CA that answers later. */
 const POLL = "job.poll";
-/** A request that stored the order has so long to finish it by itself. */
+/** Time for the request that stored the order to finish it itself. */
 const FIRST_SECONDS = 60;
-/** What could not be signed in a day ends; should the ledger have signed it all the same, its outbox still brings it. */
+/** A job unsigned for a day fails; if the ledger signed it nevertheless, its outbox delivers the certificate. */
 const GIVE_UP_MS = 24 * 3_600_000;
-/** A CA that took an order may let people look at it. */
+/** Longer for an accepted order: the CA may have people review it. */
 const ORDER_GIVE_UP_MS = 30 * GIVE_UP_MS;
-/** The soonest and the latest that a CA is asked again for what it answers later. */
+/** Bounds on the delay between polls of a CA that answers later. */
 const MIN_POLL_SECONDS = 5;
 const MAX_POLL_SECONDS = 3_600;
-/** How much is kept of the reason why a job failed, in characters. */
+/** Maximum length of a job's stored error, in characters. */
 const MAX_ERROR = 1000;
 
 export interface Signed {
   readonly status: "csr_signed";
   readonly job_id: string;
   readonly version_id: string;
-  /** What of the request came to nothing; absent where all of it counted. */
+  /** Parts of the request that were ignored; absent if none. */
   readonly ignored?: readonly string[];
 }
 
-/** The CA has the order and answers later. */
+/** The CA has accepted the order and answers later. */
 export interface Ordered {
   readonly status: "csr_ordered";
   readonly job_id: string;
@@ -46,7 +46,7 @@ export interface Ordered {
   readonly ignored?: readonly string[];
 }
 
-/** What may be signed for a job, by which CA. */
+/** What may be signed for a job, and by which CA. */
 export interface Approval {
   readonly certificate: Certificate;
   readonly job: Job;
@@ -54,7 +54,7 @@ export interface Approval {
   readonly csr_pem: string;
   readonly csr_digest: string;
   readonly ca: Ca;
-  /** The statements that make the job, where it begins with its CSR and is not there yet. */
+  /** Statements that create the job, if it starts with its CSR and does not exist yet. */
   readonly birth?: readonly Statement[];
 }
 
@@ -64,8 +64,8 @@ export function taken(job: Pick<Job, "id" | "status">): AppError {
 }
 
 /**
- * Has signed by a CA that keeps its orders, and stores what came of it: the first write of this path. The CA knows the job's id, so
- * that whoever comes again gets the same certificate, and it hands over by itself what this caller has no time to store.
+ * Has a CA that keeps orders sign, then stores the result: the first write of this path. The CA knows the job's id, so
+ * a repeat gets the same certificate, and the CA itself hands over what this caller fails to store.
  */
 export async function signAtOnce(ctx: Context, approval: Approval): Promise<{ answer: Signed; settled: Settled }> {
   const { ca, job, csr_digest } = approval;
@@ -85,7 +85,7 @@ export async function signAtOnce(ctx: Context, approval: Approval): Promise<{ an
   }
 }
 
-/** The order is stored, so that queued work goes on with it; the error that tells of that. */
+/** Stores the order for queued work to finish; returns the error that says so. */
 async function keptForLater(ctx: Context, approval: Approval, error: unknown): Promise<AppError> {
   const { job } = approval;
   const last_error = describeError(error);
@@ -94,7 +94,7 @@ async function keptForLater(ctx: Context, approval: Approval, error: unknown): P
   return unavailable("issuance_pending", `job ${job.id} is not finished yet: submit the same CSR again`, 5, error);
 }
 
-/** The CA refuses: the job has failed. */
+/** The CA refused: fails the job. */
 async function refused(ctx: Context, { certificate, job, birth }: Approval, error: AppError): Promise<void> {
   if (!birth) return fail(ctx, job.id, error.message);
   const attempt = async () => {
@@ -109,7 +109,9 @@ async function refused(ctx: Context, { certificate, job, birth }: Approval, erro
   await ifUnchanged(() => repeatedly(attempt));
 }
 
-/** Stores the order of a job that begins to sign; null when somebody was faster or the record changed meanwhile. */
+/**
+ * Stores the order of a job that starts signing; null if another request was faster or the record changed meanwhile.
+ */
 export async function begin(ctx: Context, approval: Approval, last_error: string | null = null): Promise<Job | null> {
   const { certificate, job, approved, csr_pem, csr_digest, birth = [] } = approval;
   const change = { approved, csr_pem, csr_digest, last_error };
@@ -128,8 +130,8 @@ export async function begin(ctx: Context, approval: Approval, last_error: string
 }
 
 /**
- * Has a job's CSR signed and stored, as often as it is called: the CA knows the job's id, or the job what the CA calls the order.
- * `ca`: the job was begun just now, and nobody else can be faster.
+ * Has a job's CSR signed and stores the result. Idempotent: the CA knows the job's id, or the job has the CA's
+ * reference. `ca`: the job was begun just now by this caller, so no other can be ahead.
  */
 export async function finish(ctx: Context, job: Job, ca?: Ca): Promise<Signed | Ordered> {
   if (job.status === "Completed" && job.version_id !== null) return signed(job, job.version_id);
@@ -157,7 +159,9 @@ export async function finish(ctx: Context, job: Job, ca?: Ca): Promise<Signed | 
   }
 }
 
-/** The same for a submission that comes again: queued work asks the CA of an order when that is due. */
+/**
+ * The same for a repeated submission: an order that the CA answers later is left to queued work, which polls when due.
+ */
 export async function finishAgain(ctx: Context, job: Job): Promise<Signed | Ordered> {
   return job.status === "Running" && job.order_reference !== null ? ordered(job) : finish(ctx, job);
 }
@@ -170,7 +174,7 @@ function ordered({ id }: Job): Ordered {
   return { status: "csr_ordered", job_id: id, version_id: null };
 }
 
-/** `born`: the job is made by what is stored of its certificate. */
+/** `born`: the job is created when its certificate is stored. */
 function orderOf(
   job: Pick<Job, "id" | "certificate_id" | "agent_id" | "approved" | "csr_pem" | "csr_digest" | "status">,
   born: Job | null = null,
@@ -197,7 +201,7 @@ async function caOf(ctx: Context, approved: Approved): Promise<Ca> {
   throw conflict("ca_absent", `the CA ${approved.ca_id} of issuer ${approved.issuer_id} is gone: renew again`);
 }
 
-/** Keeps what the CA calls the order, and the work that asks for it. */
+/** Stores the CA's reference of the order, and the work that polls it. */
 async function noteOrder(ctx: Context, job: Job, order: Extract<OrderOutcome, { reference: string }>): Promise<void> {
   const seconds = Math.min(MAX_POLL_SECONDS, Math.max(MIN_POLL_SECONDS, order.retry_seconds ?? FIRST_SECONDS));
   const polling = enqueue(ctx, POLL, { job_id: job.id }, seconds);
@@ -205,7 +209,7 @@ async function noteOrder(ctx: Context, job: Job, order: Extract<OrderOutcome, { 
   if (await ifUnchanged(() => runBatch(ctx.db, statements))) wake(ctx, [polling.id], seconds);
 }
 
-/** Ends a job in failure; the certificate shows what that leaves it with. Nothing happens when the job has ended already. */
+/** Fails a job and updates its certificate's status. Does nothing if the job has already ended. */
 export function fail(ctx: Context, jobId: string, why: string): Promise<void> {
   return repeatedly(async () => {
     const job = await findJob(ctx, jobId);
@@ -214,13 +218,13 @@ export function fail(ctx: Context, jobId: string, why: string): Promise<void> {
   }, UNTIL_WRITTEN);
 }
 
-/** Work for jobs that a request has begun and not finished. */
+/** Work for jobs that a request began but did not finish. */
 export const jobWork: WorkKinds = {
   [SIGN]: { run: (ctx, { job_id }) => signLater(ctx, String(job_id)), dead: endJob, attempts: 60 },
   [POLL]: { run: (ctx, { job_id }) => pollLater(ctx, String(job_id)), dead: endJob, attempts: 1_000 },
 };
 
-/** The same order under the same id, so that nothing is signed twice. */
+/** The same order under the same id: nothing is signed twice. */
 async function signLater(ctx: Context, jobId: string): Promise<undefined> {
   const job = await findJob(ctx, jobId);
   if (job?.status !== "Running" || job.order_reference !== null) return;
@@ -232,7 +236,7 @@ async function signLater(ctx: Context, jobId: string): Promise<undefined> {
   await unlessRefused(finish(ctx, job));
 }
 
-/** Asks again after as long as the order has taken so far. */
+/** Polls again after as long as the order has already taken. */
 async function pollLater(ctx: Context, jobId: string): Promise<Rest | undefined> {
   const job = await findJob(ctx, jobId);
   if (job?.status !== "Running" || job.order_reference === null) return undefined;
@@ -247,7 +251,7 @@ async function pollLater(ctx: Context, jobId: string): Promise<Rest | undefined>
   return { payload: { job_id: jobId }, inSeconds };
 }
 
-/** Null where the CA refused: that has ended the job. What is pending is thrown, and tried again. */
+/** Null if the CA refused, which has failed the job. A pending order is thrown, and retried. */
 async function unlessRefused(finishing: Promise<Signed | Ordered>): Promise<Signed | Ordered | null> {
   try {
     return await finishing;

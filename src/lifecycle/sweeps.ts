@@ -14,7 +14,7 @@ const SLICE = 50;
 /** An agent that has not answered a job in a day will not. */
 const AWAIT_CSR_MS = 24 * 3_600_000;
 
-/** Jobs that nobody answered. */
+/** Fails jobs that no agent answered. */
 export const expireJobs: SweepStep = async (ctx) => {
   const before = new Date(ctx.clock.now().getTime() - AWAIT_CSR_MS).toISOString();
   const due = await ctx.db
@@ -27,7 +27,10 @@ export const expireJobs: SweepStep = async (ctx) => {
   return due.length < SLICE ? null : "more";
 };
 
-/** Jobs of an agent that the certificate left while they waited: nobody may answer them, and they would hold up the next renewal. */
+/**
+ * Cancels jobs of an agent that lost the certificate while they waited: no agent may answer them, and they would block
+ * the next renewal.
+ */
 export const cancelOrphanedJobs: SweepStep = async (ctx) => {
   const orphaned = await ctx.db
     .select()
@@ -46,7 +49,7 @@ async function cancelOrphan(ctx: Context, job: Job): Promise<void> {
   await ifUnchanged(async () => commit(ctx, await endStatements(ctx, [job], "Cancelled", why)));
 }
 
-/** Certificates whose status time has changed: Active, Expiring, Expired, also behind a renewal that goes on. */
+/** Updates certificates whose status changed with time: Active, Expiring, Expired, also during a renewal. */
 export const refreshCertificates: SweepStep = async (ctx) => {
   const due = await dueForStatus(ctx, SLICE);
   const write = (changes: readonly StatusChange[]) =>
@@ -56,7 +59,7 @@ export const refreshCertificates: SweepStep = async (ctx) => {
         changes.flatMap((change) => statusStatements(ctx, change)),
       ),
     );
-  // Whoever wrote a certificate in this very moment has set the right status.
+  // A concurrent writer has set the right status.
   if (!(await write(due))) for (const change of due) await write([change]);
   return due.length < SLICE ? null : "more";
 };

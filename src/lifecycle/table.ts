@@ -18,7 +18,7 @@ export const JOB_STATUSES = [
 ] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
 
-/** What an agent is to do, and how far it is. `jobs.ts` has the one function that moves a job. */
+/** Work for an agent, and its progress. Only `transition` in `jobs.ts` moves a job. */
 export const jobs = sqliteTable(
   "jobs",
   {
@@ -39,14 +39,14 @@ export const jobs = sqliteTable(
     created_at: text().notNull(),
     updated_at: text().notNull(),
     csr_pem: text(),
-    /** Of the CSR's public key and names: says whether a second submission is the same one. */
+    /** Digest of the CSR's public key and names: identifies a repeated submission. */
     csr_digest: text(),
-    /** What the gate allowed to be signed: a job that is taken up again asks the CA for exactly this. */
+    /** What the gate approved: a resumed job orders exactly this. */
     approved: text({ mode: "json" }).$type<Approved & { readonly record?: KeptRecord }>(),
-    /** Under which the CA answers later what was ordered; null: it was not ordered yet, or is answered at once. */
+    /** The CA's reference of an order that it answers later; null: not ordered yet, or answered at once. */
     order_reference: text(),
     version_id: text(),
-    /** Rises with every move. */
+    /** Incremented with every move. */
     fence: integer().notNull(),
   },
   (table) => [

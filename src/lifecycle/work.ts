@@ -9,7 +9,7 @@ import { readTogether } from "../platform/writer.ts";
 import { issuing } from "./jobs.ts";
 import { type JobStatus, type JobType, jobs } from "./table.ts";
 
-/** An agent gets so many at once; the next poll brings more. */
+/** Items in one answer; the next poll brings more. */
 const AT_ONCE = 500;
 
 export interface WorkItem {
@@ -24,7 +24,7 @@ export interface WorkItem {
   readonly status: JobStatus;
 }
 
-/** What waits for this agent, the oldest first: jobs that need a CSR from it. Looking takes nothing. */
+/** Jobs that need a CSR from this agent, oldest first. Reading does not claim them. */
 export async function workOf(ctx: Context, agent: Agent): Promise<WorkItem[]> {
   const waiting = await ctx.db
     .select()
@@ -56,8 +56,8 @@ export async function workOf(ctx: Context, agent: Agent): Promise<WorkItem[]> {
 }
 
 /**
- * The chain of the agent's newest version of a certificate. 403 for an agent's key on another agent's route and where no target
- * of the agent has the certificate; 404 without agent, certificate or version; 410 for a retired agent.
+ * The chain of the agent's newest version of a certificate. 403 for an agent's key on another agent's route, and if no
+ * target of the agent has the certificate; 404 without agent, certificate or version; 410 for a retired agent.
  */
 export async function pickUp(ctx: Context, agentId: string, certificateId: string): Promise<string> {
   mustBeOwn(ctx, agentId);

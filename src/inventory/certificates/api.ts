@@ -66,7 +66,7 @@ const fields = z.object({
   target_ids: z.array(z.string()).max(200).default([]),
 });
 
-/** Server-managed: may come back in a read-modify-write, never has an effect. */
+/** Server-managed: accepted in a read-modify-write and ignored. */
 const managed = {
   status: status.nullish(),
   expires_at: time.nullish(),
@@ -74,7 +74,7 @@ const managed = {
   last_deployment_at: time.nullish(),
   revoked_at: time.nullish(),
   revocation_reason: z.string().nullish(),
-  // Of the version, not of the record: a known client sends it.
+  // A field of the version, not of the record; accepted because a known client sends it.
   serial_number: z.string().nullish(),
   created_at: time.nullish(),
   updated_at: time.nullish(),
@@ -82,14 +82,14 @@ const managed = {
 
 const DEMANDED = ["name", "common_name", "renewal_policy_id", "issuer_id", "owner_id", "team_id"];
 
-/** Any RFC 3339 time, as rows have it. */
+/** Any RFC 3339 time, converted to the form in rows. */
 const instant = z.iso
   .datetime({ offset: true, error: "must be an RFC 3339 time such as 2026-01-31T12:00:00Z" })
   .refine((text) => isSortable(new Date(text)), "must be of the years 0 to 9999 (UTC)")
   .transform((text) => new Date(text).toISOString())
   .openapi({ type: "string", format: "date-time" });
 
-/** Hex as people copy it: any case, with colons. */
+/** Hex in any case, with or without colons. */
 const hexSchema = (digits: number) =>
   z
     .string()

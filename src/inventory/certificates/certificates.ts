@@ -27,10 +27,10 @@ import { CERTIFICATE_STATUSES, certificates, certificateTargets } from "./table.
 
 export { CERTIFICATE_STATUSES };
 export type Certificate = typeof certificates.$inferSelect;
-/** As the API shows it. */
+/** A record in the API's form. */
 export type CertificateView = Omit<Certificate, "revocation_noted_at"> & { readonly target_ids: readonly string[] };
 
-/** What a caller may set. */
+/** Fields that a caller may set. */
 export interface CertificateFields {
   readonly name: string;
   readonly common_name: string;
@@ -45,12 +45,12 @@ export interface CertificateFields {
   readonly target_ids: readonly string[];
 }
 
-/** The record, if it exists, for a read in company. */
+/** Reads the record, for the caller's batch. */
 export function certificateQuery(ctx: Context, id: string | SQL) {
   return ctx.db.select().from(certificates).where(eq(certificates.id, id));
 }
 
-/** Expression: what the record refers to. */
+/** Expression: a column of the record that refers to another row. */
 export function referenceOf(
   id: string | SQL,
   column: "issuer_id" | "certificate_profile_id" | "renewal_policy_id",
@@ -70,7 +70,7 @@ export async function findCertificate(ctx: Context, id: string): Promise<Certifi
   return row ?? null;
 }
 
-/** The record; 404 without. */
+/** The record; 404 if absent. */
 export async function mustFindCertificate(ctx: Context, id: string): Promise<Certificate> {
   const row = await findCertificate(ctx, id);
   if (!row) throw notFound("certificate", id);
@@ -105,9 +105,9 @@ export async function viewOf(ctx: Context, row: Certificate): Promise<Certificat
 }
 
 /**
- * A new record: Pending, nothing is issued yet. 403 unless the actor holds cert.issue for its profile or issuer; the owner,
- * team, renewal policy and targets that it names may be any that exist, and the names and ids of certificates are unique
- * everywhere: "already exists" is told to whoever may create one.
+ * A new record: Pending, nothing is issued yet. 403 unless the actor holds cert.issue for its profile or issuer. Owner,
+ * team, renewal policy and targets may be any that exist. Names and ids are unique across all scopes, so anyone who may
+ * create a certificate can learn that one exists.
  */
 export async function createCertificate(
   ctx: Context,
@@ -150,9 +150,9 @@ export async function createCertificate(
 }
 
 /**
- * Changes what `values` names; what was issued already stays as it is. 403 unless the actor holds cert.edit where the record
- * is and where it goes. While a renewal is under way, which would be signed at the new place, moving also needs cert.issue
- * there (else 409). Owner, team, renewal policy and targets may be any that exist.
+ * Changes the fields in `values`; issued certificates stay as they are. 403 unless the actor holds cert.edit for the
+ * record's present and new place. Moving it during a renewal, which would then be signed at the new place, also needs
+ * cert.issue there (else 409). Owner, team, renewal policy and targets may be any that exist.
  */
 export function updateCertificate(
   ctx: Context,
@@ -160,7 +160,7 @@ export function updateCertificate(
   values: Partial<CertificateFields>,
   ifMatch: string | null,
 ): Promise<CertificateView> {
-  // An issuance may write the same row in this very moment: it is no reason to refuse.
+  // A concurrent issuance may write the same row: retry instead of refusing.
   return repeatedly(() => updateOnce(ctx, id, values, ifMatch));
 }
 
@@ -179,7 +179,7 @@ async function updateOnce(
   const row: Certificate = { ...before, ...changed, updated_at: nextUpdatedAt(ctx, before) };
   await checkReferences(ctx, certificates, row, changed);
   const targets = target_ids === undefined ? undefined : await checkTargets(ctx, target_ids);
-  // Only what was asked for is written: the status and times are another hand's.
+  // Writes only the requested fields: status and times are written elsewhere.
   const set = { ...changed, updated_at: row.updated_at };
   const statements = [
     guard(unchangedSince(before)),
@@ -192,7 +192,10 @@ async function updateOnce(
   return viewOf(ctx, row);
 }
 
-/** An open job follows the record, so moving the record would sign the job under the new issuer, without the right to issue there. */
+/**
+ * An open job follows its record: moving the record would have the job signed by the new issuer, without the permission
+ * to issue there.
+ */
 async function moveGuards(ctx: Context, before: Certificate, after: Certificate): Promise<Statement[]> {
   const moves = before.issuer_id !== after.issuer_id || before.certificate_profile_id !== after.certificate_profile_id;
   if (!moves || may(ctx.actor, "cert.issue", placeOf(after))) return [];
@@ -205,7 +208,7 @@ async function moveGuards(ctx: Context, before: Certificate, after: Certificate)
   return [guard(sql`not ${renewing(ctx, before.id)}`)];
 }
 
-/** Holds while nobody has written the row since it was read. */
+/** Condition: the row was not written since it was read. */
 export function unchangedSince(row: Pick<Certificate, "id" | "updated_at">): SQL {
   return unchanged(certificates, row);
 }
@@ -255,7 +258,7 @@ function unmapStatement(ctx: Context, id: string): Statement {
   return ctx.db.delete(certificateTargets).where(eq(certificateTargets.certificate_id, id));
 }
 
-/** Sort keys of the API: every column that is shown, by its name, and in the camel case that the contract has for some. */
+/** Sort keys of the API: every shown column by name, some also in the contract's camel case. */
 const SORT: Readonly<Record<string, SQLiteColumn>> = {
   createdAt: certificates.created_at,
   updatedAt: certificates.updated_at,
@@ -274,7 +277,7 @@ const SORT: Readonly<Record<string, SQLiteColumn>> = {
 
 export const SORT_KEYS = Object.keys(SORT);
 
-/** One page of what the actor may see, and its total. */
+/** One page of the certificates that the actor may see, with their total. */
 export async function listCertificates(
   ctx: Context,
   page: PageRequest,

@@ -7,14 +7,14 @@ import { mustFindCertificate } from "./certificates.ts";
 import { newestVersion, type Version } from "./versions.ts";
 
 export interface PemExport {
-  /** The leaf alone. */
+  /** The leaf only. */
   readonly cert_pem: string;
   /** Each issuer up to and including the root. */
   readonly chain_pem: string;
   readonly full_pem: string;
 }
 
-/** The newest version as PEM; 404 before the first. The export is an audit event. */
+/** The newest version as PEM; 404 if there is none. The export is an audit event. */
 export async function exportPem(ctx: Context, id: string): Promise<PemExport> {
   const version = await versionToExport(ctx, id);
   const [leaf, ...chain] = decodePem(version.pem_chain).map(({ label, der }) => encodePem(label, der));
@@ -22,7 +22,7 @@ export async function exportPem(ctx: Context, id: string): Promise<PemExport> {
   return { cert_pem: leaf ?? "", chain_pem: chain.join(""), full_pem: [leaf, ...chain].join("") };
 }
 
-/** The newest version with its chain as a PKCS#12 trust store without a key; 404 before the first. */
+/** The newest version with its chain as a PKCS#12 trust store without a key; 404 if there is none. */
 export async function exportPkcs12(ctx: Context, id: string, password: string): Promise<Uint8Array<ArrayBuffer>> {
   const version = await versionToExport(ctx, id);
   const store = await buildTrustStore(certificatesFromPem(version.pem_chain), password, { friendlyNames: [id] });

@@ -12,7 +12,7 @@ import {
   certificateVersions,
 } from "./table.ts";
 
-/** Filters of a list of certificates. Times are RFC 3339 UTC with milliseconds, as rows have them. */
+/** Filters of a list of certificates. Times are RFC 3339 UTC with milliseconds, as in rows. */
 export interface CertificateFilter {
   readonly status?: CertificateStatus | undefined;
   readonly environment?: string | undefined;
@@ -30,9 +30,9 @@ export interface CertificateFilter {
   /** Hex in any case; colons and leading zeros are ignored. */
   readonly serial_number?: string | undefined;
   readonly fingerprint_sha256?: string | undefined;
-  /** One whole name. */
+  /** A complete name. */
   readonly san?: string | undefined;
-  /** A substring of the record's name, its id or one of the certificate's names. */
+  /** A substring of the record's name, its id or one of its certificate names. */
   readonly q?: string | undefined;
 }
 
@@ -87,7 +87,7 @@ function ofNames(condition: SQL): SQL {
   return sql`${certificates.id} in (select ${certificateNames.certificate_id} from ${certificateNames} where ${condition})`;
 }
 
-/** ASCII case is ignored; `%` and `_` match themselves. */
+/** Ignores ASCII case; `%` and `_` match literally. */
 function containing(text: string): SQL {
   const pattern = `%${text.trim().replaceAll(/[\\%_]/g, "\\$&")}%`;
   const like = (column: SQL) => sql`${column} like ${pattern} escape '\\'`;
@@ -99,7 +99,7 @@ function plainHex(text: string): string {
   return text.replaceAll(/[:\s]/g, "").toLowerCase();
 }
 
-/** A name in canonical form; for an invalid name, a 400 that names the field. */
+/** The canonical form of a name; an invalid name is a 400 that names the field. */
 export function canonical(field: string, text: string): string {
   try {
     return parseSan(text).value;

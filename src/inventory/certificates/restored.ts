@@ -6,8 +6,8 @@ import type { certificates } from "./table.ts";
 type Certificate = typeof certificates.$inferSelect;
 
 /**
- * Records that were lost when the database was restored to an earlier state. With each certificate its ledger keeps what the
- * record said when it was signed, so that the record can be written again under its own id.
+ * Records lost when the database was restored to an earlier state. The ledger keeps with each certificate what its
+ * record said at signing, so that the record can be written again under its own id.
  */
 export type KeptRecord = Pick<
   Certificate,
@@ -28,15 +28,15 @@ export function keptRecord(record: Certificate): KeptRecord {
   return { name, common_name, sans, environment, owner_id, team_id, renewal_policy_id, certificate_profile_id, tags };
 }
 
-/** What can be said of a record of which only a certificate is left: its names. */
+/** A record rebuilt from the only thing left of it, a certificate's names. */
 export function recordOfNames(id: string, common_name: string, sans: readonly string[]): KeptRecord {
   const unknown = { environment: "restored", owner_id: "", team_id: "", renewal_policy_id: "" };
   return { ...unknown, name: id, common_name, sans, certificate_profile_id: null, tags: {} };
 }
 
 /**
- * The statements that write a record again unless it is there. Who owned it and is lost as well gives way to the oldest owner,
- * team or renewal policy; its targets are to be chosen again.
+ * Statements that write a record again unless it exists. A lost owner, team or renewal policy is replaced by the oldest
+ * one; targets must be chosen again.
  */
 export function restoreStatements(ctx: Context, id: string, issuerId: string, kept: KeptRecord): Statement[] {
   const now = timestamp(ctx);

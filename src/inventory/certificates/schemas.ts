@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 
 const time = z.string().openapi({ format: "date-time" });
 
-/** One issued certificate as the API shows it. */
+/** One issued certificate in the API's form. */
 export const versionAnswer = z
   .object({
     id: z.string(),

@@ -4,9 +4,9 @@ import type { Actor, Context } from "../../platform/context.ts";
 import { certificates } from "./table.ts";
 
 /**
- * Where certificates are: of a profile and of an issuer. Who holds a permission for either of the two reaches the
- * certificate and what belongs to it: versions, exports, jobs. One without a profile is reached through its issuer, or by
- * who holds the permission everywhere.
+ * A certificate's place is its profile and its issuer. A permission for either reaches the certificate and everything
+ * under it: versions, exports, jobs. A certificate without a profile is reached through its issuer or by a permission
+ * for everything.
  */
 
 const COLUMNS = { profile_id: certificates.certificate_profile_id, issuer_id: certificates.issuer_id };
@@ -19,7 +19,7 @@ export function placeOf(record: {
   return { profile_id: record.certificate_profile_id, issuer_id: record.issuer_id };
 }
 
-/** For routes of a certificate `{id}`: its place; null when there is none. */
+/** For routes of a certificate `{id}`: its place; null if absent. */
 export function certificateScope(
   ctx: Context,
   { id = "" }: Readonly<Record<string, string>>,
@@ -27,18 +27,18 @@ export function certificateScope(
   return placeOfCertificate(ctx, id);
 }
 
-/** The place of the certificate with this id, which may be a scalar subquery; null when there is none. */
+/** The place of the certificate with this id, which may be a scalar subquery; null if absent. */
 export async function placeOfCertificate(ctx: Context, id: string | SQL): Promise<ObjectScope | null> {
   const [place] = await ctx.db.select(COLUMNS).from(certificates).where(eq(certificates.id, id));
   return place ?? null;
 }
 
-/** The condition of a list of certificates on what the actor may see; undefined where that is everything. */
+/** Limits a list of certificates to those that the actor may see; undefined: all of them. */
 export function visibleCertificates(actor: Actor, permission: string): SQL | undefined {
   return visible(actor, permission, COLUMNS);
 }
 
-/** The same for rows that belong to a certificate: `certificateId` is their column. */
+/** The same for rows of a certificate; `certificateId` is their column. */
 export function visibleByCertificate(actor: Actor, permission: string, certificateId: SQLWrapper): SQL | undefined {
   const condition = visibleCertificates(actor, permission);
   return condition && sql`${certificateId} in (select ${certificates.id} from ${certificates} where ${condition})`;

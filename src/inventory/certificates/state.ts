@@ -9,12 +9,12 @@ import { type CertificateStatus, certificates, certificateVersions } from "./tab
 import { latestVersionQuery, storedVersionQuery, type Version } from "./versions.ts";
 
 /**
- * What becomes of a certificate's status and times. Whoever changes what the status follows from (status.ts) reads the facts,
- * computes the next status, and writes the row if nobody has written it since: each such write raises `updated_at`, so that of
- * two at once the second reads again. A repeated or late change finds nothing to do.
+ * Updates a certificate's status and times. Code that changes a fact behind the status (status.ts) reads the facts,
+ * computes the next status and writes the row unless it was written since: each write raises `updated_at`, so the
+ * second of two concurrent writers reads again. A repeated or late change does nothing.
  */
 
-/** Jobs that end in the batch for which the facts are read. */
+/** Jobs that the batch using these facts will end. */
 export interface Ending {
   readonly jobs: readonly string[];
   readonly failed: boolean;
@@ -22,11 +22,11 @@ export interface Ending {
 
 declare module "../../platform/context.ts" {
   interface Wiring {
-    /** Expressions on the issuances and renewals of a certificate, as if those that are `ending` had ended. */
+    /** Expressions for a certificate's issuances and renewals, with the jobs in `ending` counted as ended. */
     readonly issuances: {
-      /** The newest time at which one that is open was asked for; null without one. */
+      /** Time of the newest open request; null if none is open. */
       askedAt(certificateId: SQL, ending: Ending): SQL;
-      /** Whether the newest one failed: 0 or 1. */
+      /** 1 if the newest one failed, else 0. */
       lastFailed(certificateId: SQL, ending: Ending): SQL;
     };
   }
@@ -39,7 +39,7 @@ export function renewing({ wiring }: Context, certificateId: string): SQL {
   return sql`${wiring.issuances.askedAt(sql`${certificateId}`, NONE)} is not null`;
 }
 
-/** The columns that follow from what happens to a certificate, and what its status follows from. */
+/** The columns that events of a certificate change, and the facts behind its status. */
 export interface Facts extends StatusFacts {
   readonly id: string;
   readonly last_renewal_at: string | null;
@@ -47,7 +47,7 @@ export interface Facts extends StatusFacts {
   readonly updated_at: string;
 }
 
-// Columns of the outer table are written out: inside a subquery drizzle would leave their table away.
+// Written out with its table: inside a subquery drizzle omits the outer table's name.
 const ID = sql`certificates.id`;
 const WINDOW_DAYS = sql<number>`(select p.renewal_window_days from renewal_policies p
   where p.id = certificates.renewal_policy_id)`;
@@ -75,7 +75,7 @@ function selectFacts({ db, wiring }: Context, ending: Ending) {
     .from(certificates);
 }
 
-/** The facts of one certificate, for a read in company. */
+/** Reads the facts of one certificate, for the caller's batch. */
 export function factsQuery(ctx: Context, id: string, ending: Ending = NONE) {
   return selectFacts(ctx, ending).where(eq(certificates.id, id));
 }
@@ -87,7 +87,7 @@ export function factsOf(ctx: Context, ids: readonly string[], ending: Ending = N
 
 type Change = Partial<Omit<Facts, "id" | "updated_at">>;
 
-/** Writes what a change of the facts makes of the row, unless somebody has written it since (ChangedMeanwhile). */
+/** Writes the row as the changed facts require, unless it was written since (ChangedMeanwhile). */
 export function changeStatements(ctx: Context, facts: Facts, change: Change = {}): Statement[] {
   const next = { ...facts, ...change };
   const { expires_at, last_renewal_at, revoked_at, revocation_reason, revocation_noted_at } = next;
@@ -106,7 +106,7 @@ export function changeStatements(ctx: Context, facts: Facts, change: Change = {}
   ];
 }
 
-/** Whether the row would say the same after this change. */
+/** Whether the change leaves the row as it is. */
 function changesNothing(ctx: Context, facts: Facts, change: Change): boolean {
   const keys = Object.keys(change) as (keyof Change)[];
   const same = keys.every((key) => change[key] === facts[key]);
@@ -121,8 +121,8 @@ export interface RevokedVersion {
 }
 
 /**
- * Marks versions, and the certificate with the time and reason of its revocation unless it was renewed since. May be repeated
- * with the same facts, also late; an archived certificate stays archived.
+ * Marks versions as revoked, and the certificate with time and reason of its revocation unless it was renewed since.
+ * Idempotent, also when late; an archived certificate stays archived.
  */
 export async function revokeStatements(
   ctx: Context,
@@ -154,7 +154,10 @@ export async function revokeStatements(
   ];
 }
 
-/** Whether a certificate was renewed since, these versions apart; and whether one of these is not marked as they say. */
+/**
+ * Whether the certificate was renewed since, apart from these versions, and whether one of these is not yet marked as
+ * given.
+ */
 function besidesQuery(ctx: Context, certificateId: string, since: string, versions: readonly RevokedVersion[]) {
   const listed = sql`json_each(${JSON.stringify(versions)}) l`;
   const same = sql`v.issuer_id = l.value ->> 'issuer_id' and v.serial_number = l.value ->> 'serial_number'`;
@@ -166,7 +169,7 @@ function besidesQuery(ctx: Context, certificateId: string, since: string, versio
       where v.revoked_at is not l.value ->> 'revoked_at' or v.revocation_reason is not l.value ->> 'reason') as unmarked`);
 }
 
-/** Lifts a hold from versions and certificate. */
+/** Lifts a hold from versions and their certificate. */
 export async function releaseStatements(
   ctx: Context,
   certificateId: string,
@@ -186,7 +189,7 @@ function sameVersion({ issuer_id, serial_number }: Pick<RevokedVersion, "issuer_
   return and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.serial_number, serial_number));
 }
 
-/** What `issued` needs to know, for a read in company. `job_id`: the job that ends with it. */
+/** The reads that `issued` needs, for the caller's batch. `job_id`: the job that ends with the version. */
 export function issuedQueries(ctx: Context, version: Version, job_id: string | null) {
   const ending = { jobs: job_id === null ? [] : [job_id], failed: false };
   return [
@@ -197,8 +200,9 @@ export function issuedQueries(ctx: Context, version: Version, job_id: string | n
 }
 
 /**
- * A version was issued: the certificate lasts until the latest end of what is not revoked. Where it was asked for after an
- * earlier revocation, that is over. `more`: the job ends with it, so that the row must tell others even where it stays the same.
+ * Records an issued version: `expires_at` becomes the latest end among unrevoked versions. An earlier revocation is
+ * cleared if the version was requested after it. `more`: the job ends too, so the row must be written even if it stays
+ * the same.
  */
 export function issuedStatements(
   ctx: Context,
@@ -223,13 +227,16 @@ export function issuedStatements(
 
 type Lasting = Pick<Version, "not_before" | "not_after" | "revoked_at">;
 
-/** What is not revoked lasts longer than what is; then the later end counts. */
+/** An unrevoked version outlasts a revoked one; otherwise the later end wins. */
 function later(a: Lasting, b: Lasting): Lasting {
   if ((a.revoked_at === null) !== (b.revoked_at === null)) return a.revoked_at === null ? a : b;
   return a.not_after >= b.not_after ? a : b;
 }
 
-/** One row that says whether and why the certificate is revoked, after the statements before it; `also` is told along with it. */
+/**
+ * One row with the certificate's revocation, if any, as the preceding statements left it; `also` adds columns to that
+ * row.
+ */
 export function standing<Also extends Readonly<Record<string, SQL>>>(ctx: Context, certificateId: string, also: Also) {
   const named = Object.entries(also).map(([name, value]) => [name, value.as(name)]);
   return ctx.db
@@ -242,13 +249,13 @@ export function standing<Also extends Readonly<Record<string, SQL>>>(ctx: Contex
     .where(eq(certificates.id, certificateId));
 }
 
-/** A certificate whose status is no longer what the facts give. */
+/** A certificate whose stored status no longer matches its facts. */
 export interface StatusChange {
   readonly facts: Facts;
   readonly to: CertificateStatus;
 }
 
-/** Such certificates, soonest expiry first. SQL finds by index what can be due, and `statusOf` says what is. */
+/** Outdated certificates, soonest expiry first. SQL preselects by index; `statusOf` decides. */
 export async function dueForStatus(ctx: Context, limit: number): Promise<StatusChange[]> {
   const now = timestamp(ctx);
   const widest = ctx.db.select({ days: max(renewalPolicies.renewal_window_days) }).from(renewalPolicies);
@@ -267,7 +274,7 @@ export async function dueForStatus(ctx: Context, limit: number): Promise<StatusC
   return changes.filter(({ facts, to }) => to !== facts.status);
 }
 
-/** Condition on certificates that end soon: time, or a policy that was changed, may have changed their status. */
+/** Condition: the certificate ends soon enough that time, or a changed policy, may have changed its status. */
 function mayBeDue({ wiring }: Context, now: string): SQL {
   const askedAt = wiring.issuances.askedAt(ID, NONE);
   const days = (from: SQL) => sql`(julianday(certificates.expires_at) - julianday(${from}))`;
@@ -279,7 +286,7 @@ function mayBeDue({ wiring }: Context, now: string): SQL {
     else ${askedAt} is null or (${isOver} and ${askedAt} < certificates.expires_at) end`;
 }
 
-/** Writes such a change with its event, unless somebody else has written the certificate since. */
+/** Writes such a change with its event, unless the certificate was written since. */
 export function statusStatements(ctx: Context, { facts, to }: StatusChange): Statement[] {
   return [...changeStatements(ctx, facts), ctx.audit("certificate.status", facts.id, { from: facts.status, to })];
 }

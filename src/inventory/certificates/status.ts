@@ -1,22 +1,22 @@
 import type { CertificateStatus } from "./table.ts";
 
-/** What a certificate's status follows from. Times are RFC 3339 UTC with milliseconds. */
+/** The facts behind a certificate's status. Times are RFC 3339 UTC with milliseconds. */
 export interface StatusFacts {
   readonly status: CertificateStatus;
   readonly expires_at: string | null;
   readonly revoked_at: string | null;
   readonly revocation_noted_at: string | null;
-  /** How many days before the end its renewal policy begins to renew. */
+  /** Days before expiry at which the renewal policy starts renewing. */
   readonly window_days: number;
-  /** The notBefore of the version that ends at `expires_at`; null where none does. */
+  /** notBefore of the version that ends at `expires_at`; null if there is none. */
   readonly lives_from: string | null;
-  /** The newest time at which an issuance or renewal that is still open was asked for. */
+  /** Request time of the newest open issuance or renewal. */
   readonly asked_at: string | null;
   /** Whether the newest issuance or renewal failed. */
   readonly last_failed: boolean;
 }
 
-/** Allowed transitions. Terminal states have none. A certificate that was issued is never Pending or Failed again. */
+/** Allowed transitions. Terminal states have none. An issued certificate never returns to Pending or Failed. */
 export const TRANSITIONS: Readonly<Record<CertificateStatus, readonly CertificateStatus[]>> = {
   Pending: ["RenewalInProgress", "Active", "Expiring", "Expired", "Failed", "Revoked", "Archived"],
   RenewalInProgress: ["Pending", "Active", "Expiring", "Expired", "Failed", "Revoked", "Archived"],
@@ -29,7 +29,7 @@ export const TRANSITIONS: Readonly<Record<CertificateStatus, readonly Certificat
 };
 
 const DAY_MS = 86_400_000;
-/** The life of a certificate whose version is not known. */
+/** Assumed lifetime if the version is unknown. */
 const USUAL_LIFE_MS = 365 * DAY_MS;
 
 /** The status that the facts give at `now`. */
@@ -43,7 +43,7 @@ export function statusOf(facts: StatusFacts, now: string): CertificateStatus {
   return isExpiring({ ...facts, expires_at }, now) ? "Expiring" : "Active";
 }
 
-/** As `statusOf`. Throws where the present status cannot become that. */
+/** Like `statusOf`, but throws if the present status cannot change to the result. */
 export function nextStatus(facts: StatusFacts, now: string): CertificateStatus {
   const next = statusOf(facts, now);
   if (next !== facts.status && !TRANSITIONS[facts.status].includes(next))
@@ -52,7 +52,7 @@ export function nextStatus(facts: StatusFacts, now: string): CertificateStatus {
 }
 
 /**
- * A renewal that is under way counts when it was asked for after what it is to heal: a certificate that expires or is revoked
+ * An open renewal counts only if requested after the problem it fixes: a certificate that expires or is revoked
  * meanwhile shows that.
  */
 function isRenewing({ asked_at, expires_at, revoked_at, revocation_noted_at }: StatusFacts, now: string): boolean {
@@ -61,7 +61,7 @@ function isRenewing({ asked_at, expires_at, revoked_at, revocation_noted_at }: S
   return heals && (expires_at === null || expires_at > now || asked_at >= expires_at);
 }
 
-/** Expiring begins a renewal window before the end, or at the last third of a life that is shorter than that. */
+/** Expiring starts one renewal window before the end, or in the last third of a lifetime shorter than the window. */
 function isExpiring(
   { expires_at, lives_from, window_days }: StatusFacts & { readonly expires_at: string },
   now: string,

@@ -16,14 +16,14 @@ export const CERTIFICATE_STATUSES = [
 
 export type CertificateStatus = (typeof CERTIFICATE_STATUSES)[number];
 
-/** A certificate record: which names are certified, and for which owner. Each certificate issued for it is a version. */
+/** A certificate record: the names to certify, and their owner. Each certificate issued for it is a version. */
 export const certificates = sqliteTable(
   "certificates",
   {
     id: text().primaryKey(),
     name: text().notNull().unique(),
     common_name: text().notNull(),
-    /** As `parseSan` normalises them; the common name need not be among them. */
+    /** Normalised by `parseSan`; need not include the common name. */
     sans: text({ mode: "json" }).$type<readonly string[]>().notNull(),
     environment: text().notNull(),
     owner_id: text()
@@ -41,16 +41,16 @@ export const certificates = sqliteTable(
     certificate_profile_id: text().references(() => profiles.id),
     tags: text({ mode: "json" }).$type<Readonly<Record<string, string>>>().notNull(),
     status: text().$type<CertificateStatus>().notNull(),
-    /** The latest notAfter of its versions; null before the first. */
+    /** The latest notAfter of its versions; null if none. */
     expires_at: text(),
     last_renewal_at: text(),
     last_deployment_at: text(),
-    /** Set while what was issued last is revoked; a later issuance empties it. */
+    /** Set while the last issued version is revoked; a later issuance clears it. */
     revoked_at: text(),
     revocation_reason: text(),
     /**
-     * When the inventory heard of that, by its own clock (the ledger's time has whole seconds): a job from before is void, one
-     * from after heals.
+     * When the inventory recorded the revocation, by its own clock (the ledger's times are whole seconds): jobs from
+     * before are void, a job from after clears the revocation.
      */
     revocation_noted_at: text(),
     created_at: text().notNull(),
@@ -70,7 +70,7 @@ export const certificates = sqliteTable(
   ],
 );
 
-/** Every name of a certificate, the common name among them, by which it is found. Triggers keep it (migrations). */
+/** Every name of a certificate including the common name, for look-ups. Triggers maintain it (migrations). */
 export const certificateNames = sqliteTable(
   "certificate_names",
   {
@@ -85,7 +85,7 @@ export const certificateNames = sqliteTable(
   ],
 );
 
-/** Which targets a certificate is meant for; their agents are the certificate's agents. */
+/** The targets of a certificate; their agents are the certificate's agents. */
 export const certificateTargets = sqliteTable(
   "certificate_targets",
   {
@@ -113,7 +113,7 @@ export const certificateVersions = sqliteTable(
     issuer_id: text()
       .notNull()
       .references(() => rowOf("issuers").id),
-    /** The CA that signed, as its public URLs name it. */
+    /** The id, in public URLs, of the CA that signed. */
     ca_id: text().notNull(),
     serial_number: text().notNull(),
     not_before: text().notNull(),
@@ -124,12 +124,12 @@ export const certificateVersions = sqliteTable(
     csr_pem: text(),
     key_algorithm: text().notNull(),
     key_size: integer().notNull(),
-    /** The agent that holds the key; null where it came another way. */
+    /** The agent that holds the key; null if no agent does. */
     agent_id: text().references(() => rowOf("agents").id),
     job_id: text(),
     revoked_at: text(),
     revocation_reason: text(),
-    /** When it was signed. */
+    /** Time of signing. */
     created_at: text().notNull(),
   },
   (table) => [

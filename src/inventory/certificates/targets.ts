@@ -2,7 +2,7 @@ import { and, eq, ne, type SQL, sql } from "drizzle-orm";
 import type { Context } from "../../platform/context.ts";
 import { certificates, certificateTargets } from "./table.ts";
 
-/** Which targets certificates are meant for, as the fleet asks. Subqueries stand in parentheses. */
+/** Mapping of certificates to targets, for the fleet. Subqueries are in parentheses. */
 
 /** The ids of the targets of a certificate. */
 export function targetsOfCertificate(certificateId: string | SQL): SQL {
@@ -10,7 +10,7 @@ export function targetsOfCertificate(certificateId: string | SQL): SQL {
   return sql`(select ${target_id} from ${certificateTargets} where ${certificate_id} = ${certificateId})`;
 }
 
-/** How many certificates that are not archived are meant for one of the targets. */
+/** The number of unarchived certificates mapped to any of the targets. */
 export async function countActiveOn(ctx: Context, targets: SQL): Promise<number> {
   const [row] = await ctx.db
     .select({ n: sql<number>`count(distinct ${certificates.id})` })

@@ -9,10 +9,10 @@ import { keptRecord } from "./restored.ts";
 import { certificates, certificateVersions } from "./table.ts";
 
 export type Version = typeof certificateVersions.$inferSelect;
-/** `current`: the newest of its certificate and agent. */
+/** `current`: the newest version of its certificate and agent. */
 export type VersionView = Version & { readonly current: boolean };
 
-/** The newest version of a certificate, or of one agent's; null before the first. */
+/** The newest version of a certificate, optionally of one agent; null if none. */
 export async function newestVersion(ctx: Context, certificateId: string, agentId?: string): Promise<Version | null> {
   const [row] = await newestVersionQuery(ctx, certificateId, agentId);
   return row ?? null;
@@ -45,7 +45,7 @@ export function hasVersion(certificateId: string, agentId: SQL): SQL {
   return rowExists(certificateVersions, sql`${certificate_id} = ${certificateId} and ${agent_id} = ${agentId}`);
 }
 
-/** Versions of a certificate, the newest first. */
+/** Versions of a certificate, newest first. */
 export async function listVersions(ctx: Context, certificateId: string, page: PageRequest): Promise<Page<VersionView>> {
   const { data, ...rest } = await listPage(ctx, certificateVersions, page, {
     where: eq(certificateVersions.certificate_id, certificateId),
@@ -55,7 +55,7 @@ export async function listVersions(ctx: Context, certificateId: string, page: Pa
   return { data: data.map((row) => ({ ...row, current: current.has(row.id) })), ...rest };
 }
 
-/** One version as it is shown. */
+/** One version in the API's form. */
 export async function findVersion(ctx: Context, id: string): Promise<VersionView | null> {
   const [row] = await ctx.db.select().from(certificateVersions).where(eq(certificateVersions.id, id));
   if (!row) return null;
@@ -86,7 +86,7 @@ export function isCurrent(id: string): SQL {
       and (newer.created_at, newer.id) > (own.created_at, own.id) where own.id = ${id})`;
 }
 
-/** Adds a version; a second time nothing happens (an issuer uses a serial once). */
+/** Adds a version. Idempotent: an issuer uses a serial once. */
 export function addVersion(ctx: Context, version: Version): Statement {
   return ctx.db
     .insert(certificateVersions)
@@ -94,7 +94,7 @@ export function addVersion(ctx: Context, version: Version): Statement {
     .onConflictDoNothing({ target: [certificateVersions.issuer_id, certificateVersions.serial_number] });
 }
 
-/** The version of this serial as it is stored, if it is. */
+/** The stored version with this serial, if any. */
 export function storedVersionQuery(ctx: Context, { issuer_id, serial_number }: Version) {
   return ctx.db
     .select({ revoked_at: certificateVersions.revoked_at })
@@ -102,7 +102,7 @@ export function storedVersionQuery(ctx: Context, { issuer_id, serial_number }: V
     .where(and(eq(certificateVersions.issuer_id, issuer_id), eq(certificateVersions.serial_number, serial_number)));
 }
 
-/** The version that ends last: of those that are not revoked, else of all. */
+/** The version that expires last among the unrevoked ones, or among all if every version is revoked. */
 export function latestVersionQuery(ctx: Context, certificateId: string) {
   const { certificate_id, not_before, not_after, revoked_at } = certificateVersions;
   return ctx.db
@@ -113,7 +113,7 @@ export function latestVersionQuery(ctx: Context, certificateId: string) {
     .limit(1);
 }
 
-/** A CA that issued versions, as they name it. */
+/** A CA as versions identify it. */
 export type VersionCa = Pick<Version, "issuer_id" | "ca_id">;
 
 /** The CAs that issued versions of a certificate. */
@@ -132,8 +132,8 @@ export function validVersions(ctx: Context, certificateId: string): Promise<Vers
 }
 
 /**
- * The serials by which a CA revokes what it issued for a certificate. What an earlier revocation ended before a renewal keeps its
- * reason: only holds among it become final with the rest.
+ * The serials that a CA revokes for a certificate. A version that was revoked before a renewal keeps its reason, except
+ * that a hold becomes final with the rest.
  */
 export async function revocableSerials(ctx: Context, ca: VersionCa, certificateId: string): Promise<string[]> {
   const versions = await versionsWithPast(ctx, certificateId);
@@ -141,12 +141,12 @@ export async function revocableSerials(ctx: Context, ca: VersionCa, certificateI
   return serialsOf(ca, versions, (version) => !version.past || (version.isHeld && isValid(version)));
 }
 
-/** Those of which it lifts a hold. A final revocation that a renewal has followed does not stand in the way. */
+/** The serials whose hold a CA lifts. A final revocation before a renewal does not prevent it. */
 export async function releasableSerials(ctx: Context, ca: VersionCa, certificateId: string): Promise<string[]> {
   return serialsOf(ca, await versionsWithPast(ctx, certificateId), (version) => !version.past || version.isHeld);
 }
 
-/** `past`: revoked in an earlier second than that in which the newest version was issued. */
+/** `past`: revoked in an earlier second than the newest version was issued. */
 interface VersionWithPast extends Version {
   readonly past: boolean;
   readonly isHeld: boolean;
@@ -177,7 +177,7 @@ function serialsOf(
 
 export type VersionStatus = Pick<Version, "certificate_id" | "serial_number" | "revoked_at" | "revocation_reason">;
 
-/** What the inventory knows of certificates of one issuer. */
+/** The inventory's versions of these serials of one issuer. */
 export function versionsOfSerials(
   ctx: Context,
   issuerId: string,
@@ -190,7 +190,7 @@ export function versionsOfSerials(
     .where(and(eq(certificateVersions.issuer_id, issuerId), inList(serial_number, serials)));
 }
 
-/** Serials of a CA and what became of them, by serial. */
+/** Serials of a CA with their status, in order of serial. */
 export function versionsAfter(
   ctx: Context,
   ca: VersionCa,
@@ -206,7 +206,7 @@ export function versionsAfter(
     .limit(limit);
 }
 
-/** What a CA issued under these serials, with what it would need to hand it over again. */
+/** The certificates that a CA issued under these serials, with everything needed to hand them over again. */
 export async function versionCertificates(ctx: Context, ca: VersionCa, serials: readonly string[]) {
   const rows = await ctx.db
     .select({ version: certificateVersions, record: certificates })
