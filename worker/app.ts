@@ -23,11 +23,11 @@ export interface App {
 }
 
 export interface AppOptions {
-  /** Who a request is of; a benchmark puts in another one, to measure what ours costs. */
+  /** Authenticates requests; benchmarks replace it to measure its cost. */
   readonly authenticate?: typeof authenticate;
 }
 
-/** The API: middleware in the order in which a request passes it, then what each route does, and what no route answers. */
+/** Assembles the API: middleware in the order a request passes it, the routes, and the fallback. */
 export function makeApp(table: readonly Route[] = routes, options: AppOptions = {}): App {
   const methodsOf = methodsIn(table);
   const app = new Hono<Door>({ router: new TableRouter() });
@@ -52,7 +52,7 @@ export function makeApp(table: readonly Route[] = routes, options: AppOptions = 
   };
 }
 
-/** What a request passes on a route: only what the route has. */
+/** The middleware of one route; steps the route does not need are left out. */
 function passage(route: Route, identify: typeof authenticate): Middleware[] {
   const isPublic = typeof route.access === "object" && "public" in route.access;
   const isKnownByBody = route.credentials.some(({ inBody }) => inBody);

@@ -12,20 +12,23 @@ import { limitActor } from "./middleware/limits.ts";
 export interface Authenticated {
   readonly actor: Actor;
   readonly caller: Caller;
-  /** Set-Cookie values to send along with whatever is answered. */
+  /** Set-Cookie values to send with any answer. */
   readonly cookies: readonly string[];
-  /** Of a session: goes out with each answer, in the header in which it has to come back. */
+  /** The session's CSRF token, sent with every answer in the header that the client must return it in. */
   readonly csrf_token?: string;
-  /** The credential that the route must declare; absent for an API key, a session and nobody. */
+  /** The credential, which the route must declare; absent for an API key, a session and anonymous requests. */
   readonly by?: Credential;
 }
 
-/** Shown like API keys, so they are told apart on every route: elsewhere they are refused for what they are. */
+/**
+ * Credentials sent like API keys. Recognised on every route, so that other routes can refuse them with a specific
+ * error.
+ */
 const LIKE_API_KEYS: readonly Credential[] = [bootstrapCredential];
 
 /**
- * Who a request is of. Throws 401 without a valid credential on a route that needs one, 403 when it is a session's and lacks
- * its CSRF token, or the demo mode's and comes from elsewhere, and 429 when its actor asks too much.
+ * Authenticates a request. Throws 401 without a valid credential on a route that needs one; 403 for a session without
+ * its CSRF token and for a demo mode request from elsewhere; 429 when the actor is over its rate limit.
  */
 export async function authenticate(
   ctx: LookupContext,
@@ -43,7 +46,7 @@ export async function authenticate(
   return who;
 }
 
-/** Whose the request is by the first of these that it shows. */
+/** The actor of the first of these credentials that the request carries. */
 async function declared(
   ctx: LookupContext,
   shown: Shown,
@@ -62,7 +65,7 @@ function nothingShown(credentials: readonly Credential[]): AppError {
   return unauthorized(message, "unauthorized", challenges.join(", ") || null);
 }
 
-/** Whose the request is by an API key or a session. */
+/** Authenticates by API key or session, or as the demo actor. */
 async function usual(ctx: LookupContext, { request, caller }: Shown): Promise<Authenticated> {
   const header = request.headers.get("Authorization");
   if (header === null) {
@@ -80,9 +83,10 @@ async function usual(ctx: LookupContext, { request, caller }: Shown): Promise<Au
 }
 
 /**
- * Whether the actor may call the route with these path parameters. Throws 403 without the permission, in its scope where the
- * route knows scopes, and for an agent's key on a route that is not made for agents: cert.read does not open the whole
- * inventory to it (invariant 7). A credential `by` which the route declares needs no permission, and opens no other route.
+ * Checks that the actor may call the route with these path parameters. Throws 403 without the permission, in the
+ * object's scope if the route has a scope rule, and for an agent's key on a route not meant for agents: cert.read must
+ * not open the whole inventory to an agent (invariant 7). A declared credential `by` needs no permission and opens no
+ * other route.
  */
 export async function authorize(
   ctx: Context,

@@ -6,7 +6,7 @@ import { type Env, readEnv } from "./env.ts";
 import { kindsWhenFull, workKinds } from "./handlers.ts";
 import { hearOfStorage } from "./storage.ts";
 
-/** The tick of the minute: runs the work that is due. What does not fit into one invocation goes on through the queue. */
+/** The minute tick: runs due work. Work that does not fit into one invocation continues through the queue. */
 export async function tick(_: ScheduledController, env: Env, waiter: Waiter): Promise<void> {
   await hearOfStorage(readEnv(env).bindings);
   await runWhatIsDue(metered(makeContext(env, waiter), new Meter()));

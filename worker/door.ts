@@ -6,7 +6,7 @@ import { dateOf } from "./middleware/headers.ts";
 import { rawPath, targetUrl, withUrl } from "./middleware/target.ts";
 import { handlePublicPki, isPublicPki } from "./public-pki.ts";
 
-/** What takes every request over HTTP: relying parties' are answered before the API and beside it. */
+/** Handles every HTTP request. Relying parties' requests are answered before they reach the API. */
 export function makeDoor(app: App) {
   return async (request: Request, env: Env, ctx: ExecutionContext): Promise<Response> => {
     try {
@@ -24,7 +24,7 @@ export function makeDoor(app: App) {
   };
 }
 
-/** The cached entrypoint on Cloudflare; on one machine there is no cache to ask. */
+/** The cached entrypoint on Cloudflare. A single machine has no cache. */
 function cachedEntrypoint(ctx: ExecutionContext): Fetcher | null {
   return (ctx as unknown as { exports?: { PublicPki?: Fetcher } }).exports?.PublicPki ?? null;
 }

@@ -3,7 +3,7 @@ import { type Database, openDatabase } from "../src/platform/database.ts";
 import { makeSealer, type Sealer } from "../src/platform/sealing.ts";
 import { parseSettings, type Settings } from "../src/platform/settings.ts";
 
-/** What the runtime hands us: nothing of it is trusted before `readEnv`. */
+/** The raw environment; untrusted until `readEnv` has checked it. */
 export type Env = Readonly<Record<string, unknown>>;
 
 export interface Surroundings {
@@ -13,10 +13,10 @@ export interface Surroundings {
   readonly db: Database;
 }
 
-/** Checked once for each env object (one an isolate); emptied with it. */
+/** Checked environments, one per env object (one per isolate); entries go with their env object. */
 const known = new WeakMap<Env, Surroundings>();
 
-/** The bindings, settings and sealer of this isolate. Throws with the name of what is missing or wrong. */
+/** The bindings, settings and sealer of this isolate. Throws an error naming what is missing or invalid. */
 export function readEnv(env: Env): Surroundings {
   const before = known.get(env);
   if (before) return before;
@@ -43,7 +43,7 @@ function checkBindings(env: Env): Bindings {
     WRITER: need<DurableObjectNamespace>("WRITER"),
     BYTES: need<R2Bucket>("BYTES"),
     WORK: need<Queue>("WORK"),
-    // null and not undefined: forgetting to look is then a type error.
+    // null, not undefined: the compiler then rejects unchecked use.
     ADDRESS_LIMIT: env.ADDRESS_LIMIT ? need<RateLimit>("ADDRESS_LIMIT") : null,
     ACTOR_LIMIT: env.ACTOR_LIMIT ? need<RateLimit>("ACTOR_LIMIT") : null,
     ASSETS: env.ASSETS ? need<Fetcher>("ASSETS") : null,

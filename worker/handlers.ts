@@ -24,7 +24,7 @@ import { WIRING } from "./wiring.ts";
 
 const ATTUNE = "ledgers.attune";
 
-/** What is done with each kind of work. */
+/** The implementation of each kind of work. */
 export const workKinds: WorkKinds = {
   ...purgeWork,
   ...issuerWork,
@@ -37,7 +37,7 @@ export const workKinds: WorkKinds = {
   ...reactionWork(WIRING.reactions),
 
   ...sweep("inventory.beat", everyMinutes(1), beatOnce),
-  // The beat of the minute wakes it while there is something to bring back.
+  // Also woken by the minute's beat while the inventory recovers.
   ...sweep(ATTUNE, everyMinutes(5), attuneLedgers, { whenFull: true }),
   ...sweep("sealing.register", everyMinutes(1), registerSealing),
   ...sweep("jobs.orphaned", everyMinutes(1), cancelOrphanedJobs),
@@ -52,18 +52,20 @@ export const workKinds: WorkKinds = {
   ...sweep("ledgers.record", dailyAt(3, 17), recordLedgers),
 };
 
-/** While the disk is nearly full only what revocations and lists wait for goes on; the rest finds its work later. */
+/**
+ * Runs while the disk is nearly full: only what revocations and CRLs depend on. The remaining sweeps catch up later.
+ */
 export const kindsWhenFull: WorkKinds = Object.fromEntries(
   Object.entries(workKinds).filter(([, { schedule, whenFull }]) => !schedule || whenFull),
 );
 
-/** A database that turns out to be older than what it did gets back what it lost at once. */
+/** Starts recovery at once when the inventory turns out to be older than its beat. */
 async function beatOnce(ctx: Context): Promise<null> {
   if (await beat(ctx)) wake(ctx, [sweepKind(ATTUNE)]);
   return null;
 }
 
-/** Ledgers seal by themselves: after a rotation the new key is on record within a minute of the start. */
+/** Ledgers seal without registering the key, so this records a rotated one within a minute of the start. */
 async function registerSealing(ctx: Context): Promise<null> {
   await ctx.sealer.register(ctx.db, ctx.clock.now());
   return null;

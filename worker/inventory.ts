@@ -8,7 +8,10 @@ import type { Context } from "../src/platform/context.ts";
 import { makeContext } from "./context.ts";
 import type { Env } from "./env.ts";
 
-/** The inventory as ledgers call it: by RPC, so that their objects hold none of its code. It has no HTTP. */
+/**
+ * The inventory's RPC interface for ledgers, so that their Durable Objects contain none of its code. Not reachable over
+ * HTTP.
+ */
 export class Inventory extends WorkerEntrypoint<Env> implements InventoryOfLedgers {
   settle(_ledgerId: string, issued: readonly Issued[]) {
     return settleOutbox(this.#context(), issued);

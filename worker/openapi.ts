@@ -4,7 +4,7 @@ import { CSRF_COOKIE, SESSION_COOKIE } from "../src/identity/sessions/cookie.ts"
 import { USUAL_SECURITY } from "../src/platform/credential.ts";
 import { routes } from "./routes.ts";
 
-/** The truth about the API: OpenAPI 3.1, made from the routes themselves. Runs in plain Node too. */
+/** The API's OpenAPI 3.1 document, generated from the routes. Also runs in plain Node. */
 export function openApiDocument(version = "0.1.0"): object {
   const app = new OpenAPIHono();
   const { openAPIRegistry: registry } = app;

@@ -1,13 +1,13 @@
 import { dateOf } from "./middleware/headers.ts";
 
 /**
- * The pages among the static assets, and openapi.json, which `npm run openapi` makes of the routes. The Worker runs first, so that
- * any other path is a 404 and never a page.
+ * The static pages, and openapi.json, which `npm run openapi` generates from the routes. The Worker runs before static
+ * assets, so any other path is a 404, never a page.
  */
 const PAGES =
   /^\/(?:|login|openapi\.json|docs\/?|robots\.txt|favicon\.svg|assets\/[A-Za-z0-9._-]+|docs\/[A-Za-z0-9._-]+)$/;
 
-/** The asset for a GET or HEAD of one of our pages, its headers open to additions; or null. */
+/** Serves one of the pages for GET or HEAD, with mutable headers; null for anything else. */
 export async function servePage(request: Request, assets: Fetcher | null): Promise<Response | null> {
   if (!assets || (request.method !== "GET" && request.method !== "HEAD") || !PAGES.test(new URL(request.url).pathname))
     return null;

@@ -9,14 +9,18 @@ import { errorResponse, requestIdOf } from "./middleware/answer.ts";
 import { rawPath } from "./middleware/target.ts";
 import { readAgain, withStorageError } from "./storage.ts";
 
-/** Whether a path is ours. It is taken raw: base64 in a path may hold `//` and `%2F`, and nothing may normalise it. */
+/**
+ * Whether a path belongs to public PKI. Takes the raw path: base64 in a path may contain `//` and `%2F`, so it must not
+ * be normalised.
+ */
 export function isPublicPki(path: string): boolean {
   return path.startsWith(PUBLIC_PKI_PREFIX);
 }
 
 /**
- * Answers OCSP, CRL and CA certificates, before and beside the API: no authentication, no Hono. `path` is raw. `cached` is the
- * entrypoint behind the edge cache where there is one: what can be shared is asked there by one canonical GET.
+ * Answers OCSP, CRL and CA certificate requests, bypassing the API: no authentication, no Hono. `path` is raw. `cached`
+ * is the entrypoint behind the edge cache, if there is one; shareable answers are fetched from it with one canonical
+ * GET.
  */
 export async function handlePublicPki(
   request: Request,
@@ -34,10 +38,10 @@ export async function handlePublicPki(
   }
 }
 
-/** The host is no part of a cache key; this one is nobody's. */
+/** The host is not part of the cache key; this one is reserved. */
 const CANONICAL_ORIGIN = "http://pki.invalid";
 
-/** What does not change from request to request; one for each env object, emptied with it. */
+/** The parts that do not change between requests, one per env object; entries go with their env object. */
 const shared = new WeakMap<Env, Omit<PublicContext, "defer">>();
 
 function publicContext(env: Env, waiter: Waiter): PublicContext {
@@ -50,13 +54,15 @@ function publicContext(env: Env, waiter: Waiter): PublicContext {
   return { ...base, defer: (work) => waiter.waitUntil(work) };
 }
 
-/** The entrypoint behind the edge cache: it makes the answers that the cache then holds, and purges them. */
+/** The entrypoint behind the edge cache: produces the answers that the cache stores, and purges them. */
 export class PublicPki extends WorkerEntrypoint<Env> {
   override fetch(request: Request): Promise<Response> {
     return handlePublicPki(request, rawPath(request.url), this.env, this.ctx, null);
   }
 
-  /** Called by the Purge object; RPC passes the cache by. True when the tags are gone, or there is no cache here. */
+  /**
+   * Called by the Purge object; RPC bypasses the cache. Returns true once the tags are purged, or if there is no cache.
+   */
   async purge(tags: string[]): Promise<boolean> {
     const { cache } = this.ctx as unknown as { cache?: { purge(options: { tags: string[] }): Promise<unknown> } };
     if (!cache) return true;

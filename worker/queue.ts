@@ -9,7 +9,7 @@ import { runWhatIsDue } from "./cron.ts";
 import type { Env } from "./env.ts";
 import { workKinds } from "./handlers.ts";
 
-/** A message is only a wake-up: ids, never data. */
+/** Messages are wake-ups: they carry ids, never data. */
 const message = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("work"), id: z.string() }),
   z.object({ kind: z.literal("due") }),
@@ -19,7 +19,9 @@ const WAIT_MS = 2_000;
 
 type WakeUp = z.output<typeof message>;
 
-/** Runs what the messages of a batch wake, together. A message that cannot be read is dropped and logged: the tick finds its row. */
+/**
+ * Runs the work that a batch of messages wakes. Unreadable messages are logged and dropped: the tick finds their rows.
+ */
 export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Promise<void> {
   const ctx = metered(makeContext(env, waiter), new Meter());
   if (batch.queue.endsWith("-dead")) {
@@ -43,7 +45,7 @@ export async function consume(batch: MessageBatch, env: Env, waiter: Waiter): Pr
   }
 }
 
-/** Waits for quick work. What takes longer goes on behind the next batch, and the tick finds it should it fail. */
+/** Waits for quick work. Slow work continues after the batch is acknowledged; if it fails, the tick finds it. */
 async function waitFor(ctx: Context, running: readonly Promise<unknown>[]): Promise<void> {
   const all = Promise.all(running);
   const time = after(WAIT_MS);

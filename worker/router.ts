@@ -1,14 +1,14 @@
-/** The handlers of one method at one path, each with where its parameters are among the values. */
+/** The handlers of one method and path; each maps parameter names to indexes into the values. */
 type Handlers<T> = [T, Record<string, number>][];
 
-/** As Hono takes it: the handlers, and the values of the parameters. */
+/** Hono's result type: the handlers and the parameter values. */
 type Result<T> = [Handlers<T>, string[]];
 
-/** Where a path may end or go on. */
+/** One segment of the path tree. */
 interface Node<T> {
   readonly literals: Map<string, Node<T>>;
   parameter: Node<T> | null;
-  /** Of the path that ends here, by method. */
+  /** Handlers of the path that ends here, by method. */
   readonly handlers: Map<string, Handlers<T>>;
 }
 
@@ -22,10 +22,10 @@ const ANY = "ALL";
 const NOTHING: string[] = [];
 
 /**
- * Hono's routing by a table that is compiled once, with the first request. A path is whole segments, each a literal or a
- * parameter (`:id`), or `*`: every path. A path without parameters is one look-up in a map; with several that fit, a literal
- * goes before a parameter. (Hono's own router of one regular expression knows no paths that fit several patterns, and its
- * tree walks each path anew.)
+ * Router for Hono, backed by a table compiled at the first request. A path consists of whole segments, each a literal
+ * or a parameter (`:id`); `*` matches every path. Paths without parameters are a single map lookup. If several patterns
+ * match, a literal wins over a parameter. (Hono's RegExpRouter does not support overlapping patterns, and its
+ * TrieRouter walks the tree for every request.)
  */
 export class TableRouter<T> {
   readonly name = "TableRouter";
@@ -33,7 +33,7 @@ export class TableRouter<T> {
   #root: Node<T> | null = null;
   /** By method, then path. */
   readonly #fixed = new Map<string, Map<string, Result<T>>>();
-  /** By method: what is there for every path. */
+  /** Handlers that match every path, by method. */
   readonly #everywhere = new Map<string, Result<T>>();
 
   add(method: string, path: string, handler: T): void {
@@ -54,7 +54,7 @@ export class TableRouter<T> {
     const known = this.#everywhere.get(method);
     if (known) return known;
     const result: Result<T> = [this.#handlersOf(method, "*", []), NOTHING];
-    // Clients may make methods up.
+    // Clients may invent methods, so only known ones are cached.
     if (this.#added.some((one) => one.method === method)) this.#everywhere.set(method, result);
     return result;
   }
@@ -75,7 +75,7 @@ export class TableRouter<T> {
     return root;
   }
 
-  /** In the order in which they were added. */
+  /** Matching handlers in order of registration. */
   #handlersOf(method: string, path: string, names: readonly string[]): Handlers<T> {
     const indices = Object.fromEntries(names.map((name, at) => [name, at]));
     return this.#added
@@ -100,7 +100,7 @@ function nodeAt<T>(root: Node<T>, segments: readonly string[]): Node<T> {
   return node;
 }
 
-/** The handlers for the rest of a path, from `at` on; the values of its parameters are put into `values`. */
+/** Finds the handlers for the rest of a path, starting at `at`; appends parameter values to `values`. */
 function find<T>(node: Node<T>, path: string, at: number, method: string, values: string[]): Handlers<T> | null {
   if (at > path.length) return node.handlers.get(method) ?? null;
   const slash = path.indexOf("/", at);

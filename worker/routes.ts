@@ -8,7 +8,7 @@ import type { Route } from "../src/platform/route.ts";
 import { systemRoutes } from "./system.ts";
 import { workRoutes } from "./work.ts";
 
-/** Every route of the API: dispatch, authentication, the OpenAPI document and the tests read this one table. */
+/** All routes of the API. Dispatch, authentication, the OpenAPI document and the tests use this table. */
 export const routes: readonly Route[] = [
   ...systemRoutes,
   ...publicRoutes,

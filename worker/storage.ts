@@ -3,22 +3,21 @@ import { AppError, storageFull } from "../src/platform/errors.ts";
 import type { Env } from "./env.ts";
 
 /**
- * Whether the disk under a single machine's state is nearly full. A Worker cannot see a disk: `npm start` measures it and
- * answers at the binding STORAGE, which there is nowhere else. An isolate asks at most once a second, however many requests
- * it has.
+ * Whether the disk of a single machine is nearly full. A Worker cannot see the disk: `npm start` measures it and
+ * answers through the STORAGE binding, which exists only there. An isolate asks at most once a second.
  */
 
 const FRESH_MS = 1_000;
 
-/** What was heard last, and when it was asked for; one for each binding (one an isolate), emptied with it. */
+/** The last answer and when it was requested, one per binding (one per isolate); entries go with the binding. */
 const heard = new WeakMap<Fetcher, { full: boolean; at: number }>();
 
-/** As heard last. */
+/** The last known answer. */
 export function isStorageFull({ STORAGE }: Pick<Bindings, "STORAGE">): boolean {
   return STORAGE !== null && heard.get(STORAGE)?.full === true;
 }
 
-/** Asks again where what was heard is older than a second; null where it is not. */
+/** Asks again if the last answer is older than a second; otherwise returns null. */
 export function hearOfStorage({ STORAGE }: Pick<Bindings, "STORAGE">): Promise<unknown> | null {
   if (!STORAGE) return null;
   const before = heard.get(STORAGE);
@@ -26,19 +25,19 @@ export function hearOfStorage({ STORAGE }: Pick<Bindings, "STORAGE">): Promise<u
 }
 
 /**
- * The error for a caller. A write that a full disk ends is an unspecific error of the runtime ("internal error"), for those too
- * who only read the same database at that moment: so the disk itself is asked.
+ * Translates an error for the caller. A write that fails on a full disk surfaces as an unspecific runtime error
+ * ("internal error"), also for concurrent reads of the same database, so this asks for the state of the disk.
  */
 export async function withStorageError(env: Env, error: unknown): Promise<unknown> {
-  // An error of ours is what it says, unless it hides one of the runtime's.
+  // Our own errors are specific, unless they wrap a runtime error.
   const isOurs = error instanceof AppError && !(error.status >= 500 && error.cause);
   if (isOurs || !env.STORAGE) return error;
   return (await ask(env.STORAGE as Fetcher)) ? storageFull(error) : error;
 }
 
 /**
- * Reads once more where a full disk has ended it: databases note something even when they are read, and what lies in reserve
- * for that is free by now.
+ * Retries a read that failed on a full disk: databases write a little even when read, and by now the space reserved for
+ * that has been freed.
  */
 export async function readAgain<T>(env: Env, read: () => Promise<T>): Promise<T> {
   try {
@@ -51,7 +50,7 @@ export async function readAgain<T>(env: Env, read: () => Promise<T>): Promise<T>
 
 async function ask(storage: Fetcher): Promise<boolean> {
   const before = heard.get(storage)?.full ?? false;
-  // Who comes meanwhile goes by what was heard before.
+  // Concurrent requests use the previous answer.
   heard.set(storage, { full: before, at: Date.now() });
   try {
     const answer = await storage.fetch("http://storage.invalid/");
@@ -59,7 +58,7 @@ async function ask(storage: Fetcher): Promise<boolean> {
     heard.set(storage, { full, at: Date.now() });
     return full;
   } catch {
-    // Whoever measures is being started again: what was heard holds on.
+    // The measuring process is restarting: keep the previous answer.
     return before;
   }
 }

@@ -7,7 +7,7 @@ import { recovering } from "../src/platform/whole.ts";
 
 const status = z.object({ status: z.string() });
 
-/** Whether this process is up, whether it can work, and what it is. */
+/** Liveness, readiness and version. */
 export const systemRoutes: Route[] = [
   route({
     operationId: "getHealth",
@@ -67,7 +67,7 @@ export const systemRoutes: Route[] = [
         }),
       },
     },
-    // go_version is a field of the contract: it names the language runtime of the server.
+    // go_version is a field of the contract; here it names the server's language runtime.
     handler: async ({ settings }) =>
       ok({
         version: settings.version,

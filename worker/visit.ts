@@ -5,26 +5,26 @@ import type { Route } from "../src/platform/route.ts";
 import { makeContext, type Waiter } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 
-/** A request on its way through the door. The middleware that learns something of it writes it here. */
+/** A request on its way through the door. Each middleware stores here what it has learned. */
 export interface Visit extends Arrival {
   readonly env: Env;
   readonly waiter: Waiter;
   readonly requestId: string;
-  /** The context before anybody is authenticated. */
+  /** The context of an anonymous caller. */
   readonly nobody: Context;
-  /** The context of the caller; that of nobody until the caller is known. */
+  /** The caller's context; equals `nobody` until the caller is known. */
   ctx: Context;
-  /** Null until a route is found. */
+  /** Null until a route is matched. */
   route: Route | null;
   /** Null until the body is read. */
   body: Uint8Array<ArrayBuffer> | null;
-  /** Set-Cookie values that go out with whatever is answered. */
+  /** Set-Cookie values for any answer, including errors. */
   cookies: readonly string[];
-  /** Headers that go out with what the route answers. */
+  /** Headers for the route's answer. */
   headers: Readonly<Record<string, string>>;
-  /** Asks who the caller is and whether they may. Throws when they may not, or may no more. */
+  /** Authenticates and authorises the caller. Throws if the caller has no access, or no longer has it. */
   letIn(): Promise<void>;
-  /** A read that a full disk ended is done once more. */
+  /** Whether a read that failed on a full disk is retried. */
   readAgain: "never" | "once" | "now";
 }
 
@@ -51,7 +51,7 @@ export function receive(request: Request, env: Env, waiter: Waiter, requestId: s
   };
 }
 
-/** The same request, from the beginning. */
+/** The same request, reset to its beginning. */
 export function afresh(visit: Visit): Visit {
   const { nobody } = visit;
   return { ...visit, ctx: nobody, route: null, body: null, cookies: [], headers: NO_HEADERS, readAgain: "never" };

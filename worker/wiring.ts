@@ -14,9 +14,9 @@ import {
 import type { Wiring } from "../src/platform/context.ts";
 import { alertReaction } from "../src/record/alerts.ts";
 
-/** What is plugged into the wings. */
+/** The implementations injected into the wings. */
 export const WIRING: Wiring = {
-  /** The CAs of each type of issuer: an outside one is a file in src/upstream and a line here. */
+  /** CA connectors by issuer type; a new connector gets a line here. */
   cas: { GenericCA: genericCa },
   scopes: { profile: profileExists, issuer: issuerExists },
   agents: { retiredAt, mayEnrol },
@@ -24,6 +24,6 @@ export const WIRING: Wiring = {
   orders: { casOf: orderedFrom, areRunning: isBeingSigned },
   issuances: { askedAt: newestOpenIssuance, lastFailed: lastIssuanceFailed },
   targetDeleted: forgetTarget,
-  /** What follows from events: a reaction is a file in its wing and a line here. */
+  /** Reactions to events. To add one: a file in its wing and a line here. */
   reactions: [alertReaction],
 };

@@ -9,7 +9,7 @@ import { listPage } from "../src/platform/rows.ts";
 import { work } from "../src/platform/tables.ts";
 import { requeueStatement, wake } from "../src/platform/work/work.ts";
 
-/** What queued work there is, and another try for what is dead. */
+/** Routes that list queued work and requeue dead work. */
 
 const path = "/api/v1/admin/work";
 const tag = "System";

@@ -3,17 +3,17 @@ import { outboundFetch } from "../platform/outbound.ts";
 import { enqueue, type WorkKinds } from "../platform/work/work.ts";
 import type { Reaction, RecordedEvent } from "./reactions.ts";
 
-/** Alerts: urgent events are posted to the webhook of the settings. */
+/** Posts urgent events to the configured webhook. */
 
 const ALERT_KIND = "identity.alert";
 
-/** What is posted: no secret in it. Delivered at least once; `id` tells repetitions apart. */
+/** The posted JSON; contains no secret. Delivered at least once; `id` identifies repetitions. */
 interface Alert {
   readonly id: string;
   readonly event: string;
-  /** Whose account it is about. */
+  /** The account concerned. */
   readonly actor: string;
-  /** Who did it: nobody yet at a sign-in. */
+  /** The actor who caused the event. At a sign-in nobody is authenticated yet. */
   readonly by: string;
   readonly address: string;
   readonly at: string;
@@ -21,7 +21,7 @@ interface Alert {
   readonly reason?: string;
 }
 
-/** Queues an alert for each event. Events of a time without a webhook are passed over. */
+/** Queues an alert for each event. Events recorded while no webhook is configured are skipped. */
 export const alertReaction: Reaction = {
   name: "alerts",
   actions: [
@@ -54,8 +54,9 @@ function alertOf({ id, action, resource_id, actor, timestamp, request_id, detail
 }
 
 /**
- * Posts an alert as JSON to the webhook of the settings. Throws unless the webhook answers 2xx, so the work is retried; without
- * a webhook in the settings the alert is dropped. Redirects are not followed: alerts go only to the configured address.
+ * Posts an alert as JSON to the configured webhook. Throws unless the webhook answers 2xx, so the work is retried;
+ * without a configured webhook the alert is dropped. Redirects are not followed: alerts go only to the configured
+ * address.
  */
 export async function postAlert(
   ctx: Pick<Context, "settings">,

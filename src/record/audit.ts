@@ -6,7 +6,9 @@ import { waking } from "../platform/work/work.ts";
 import { reactionsTo } from "./reactions.ts";
 import { auditEvents } from "./table.ts";
 
-/** The statement that records an event. With a fixed `id` a repetition is ignored, so that a replayed effect is recorded once. */
+/**
+ * Statement that records an event. With a fixed `id` a repetition is ignored, so a replayed effect is recorded once.
+ */
 export function auditStatement(
   ctx: Omit<Context, "audit">,
   action: EventAction,

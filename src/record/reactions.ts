@@ -8,28 +8,27 @@ import { type Claim, holdsStatements, type Payload, type Rest, type WorkKinds } 
 import { auditEvents } from "./table.ts";
 
 /**
- * Reactions to events. The audit log is the one stream of events, in the order of commits; a reaction reads it from a cursor of
- * its own. What it does about a page of events and the move of its cursor are one batch, so each event has its effect once,
- * whatever crashes or is woken twice. A reaction is one row of recurring work, whose payload is the cursor: a commit of an event
- * that it wants wakes it, and the tick of the minute finds what no wake-up told of.
+ * Reactions to events. The audit log is the single stream of events, in commit order; each reaction reads it from its
+ * own cursor. The effects of a page of events and the cursor's move are one batch, so each event takes effect exactly
+ * once, despite crashes and duplicate wake-ups. A reaction is one row of recurring work whose payload is the cursor.
+ * Committing an event it handles wakes it; the minute tick picks up events whose wake-up was lost.
  */
 
-/** An event as it is on record. */
 export type RecordedEvent = typeof auditEvents.$inferSelect;
 
-/** What a reaction does: statements for the batch that moves its cursor, and the ids of work among them. */
+/** Effects of a reaction: statements for the batch that moves its cursor, and the ids of work rows among them. */
 export interface Effects {
   readonly statements: readonly Statement[];
   readonly wakeups: readonly string[];
 }
 
 export interface Reaction {
-  /** The name of its row; a reaction that is named anew starts anew. */
+  /** The name of its work row. A renamed reaction starts over. */
   readonly name: string;
   readonly actions: readonly EventAction[];
-  /** Where a reaction without a cursor starts: at the first event on record, or after the last one of now. */
+  /** Where a reaction without a cursor starts: at the first recorded event, or after the latest one. */
   readonly from: "beginning" | "now";
-  /** Events of these actions in order, at most a page of them. It writes nothing itself. */
+  /** Receives matching events in order, at most one page. Must not write anything itself. */
   react(ctx: Context, events: readonly RecordedEvent[]): Promise<Effects> | Effects;
 }
 
@@ -40,12 +39,12 @@ declare module "../platform/context.ts" {
 }
 
 const PAGE = 50;
-/** So many events are looked through in one step: most are of actions that a reaction does not want. */
+/** Events scanned per step; a reaction handles few of them. */
 const WINDOW = 1_000;
 
 const kindOf = ({ name }: Pick<Reaction, "name">): string => `reaction.${name}`;
 
-/** The rows of work to wake once an event of this action is committed. */
+/** The work rows to wake after an event of this action is committed. */
 export function reactionsTo(action: EventAction, reactions: readonly Reaction[]): string[] {
   return reactions.filter(({ actions }) => actions.includes(action)).map(kindOf);
 }
@@ -64,7 +63,7 @@ export function reactionWork(reactions: readonly Reaction[]): WorkKinds {
   );
 }
 
-/** One page. */
+/** Handles one page. */
 async function step(ctx: Context, reaction: Reaction, { after }: Payload, claim: Claim): Promise<Rest> {
   const from = typeof after === "number" ? after : reaction.from === "beginning" ? 0 : null;
   const { events, head } = await eventsAfter(ctx, from, reaction.actions);
@@ -77,7 +76,10 @@ async function step(ctx: Context, reaction: Reaction, { after }: Payload, claim:
   return { payload, inSeconds: last < head ? 0 : null };
 }
 
-/** The events of a window, and the last sequence number of all. `from` null: none, as the reaction starts now. */
+/**
+ * The matching events of a window, and the highest sequence number of the log. `from` null: no events, since the
+ * reaction starts now.
+ */
 async function eventsAfter(
   ctx: Context,
   from: number | null,

@@ -2,7 +2,7 @@ import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { ActorType } from "../platform/context.ts";
 import type { AuditCategory } from "../platform/events.ts";
 
-/** Append only: triggers of the migration refuse UPDATE and DELETE (invariant 3). `seq` is the order of commits. */
+/** Append only: triggers in the migration reject UPDATE and DELETE (invariant 3). `seq` is the commit order. */
 export const auditEvents = sqliteTable(
   "audit_events",
   {

@@ -6,7 +6,7 @@ import { makeContext } from "../context.ts";
 import type { Middleware } from "../visit.ts";
 import { NO_BODY } from "./body.ts";
 
-/** Finds out who the caller is, and whether they may: the credential, the brake on actors, the permission. */
+/** Authenticates the caller, applies the actor's rate limit and checks the permission. */
 export function admit(route: Route, identify: typeof authenticate): Middleware {
   return async (c, next) => {
     const { env: visit, req } = c;
@@ -23,7 +23,7 @@ export function admit(route: Route, identify: typeof authenticate): Middleware {
   };
 }
 
-/** Throws where the route is closed for now to everybody, who holds its permission too. */
+/** Throws while the route is closed to everyone, including callers with its permission. */
 export function open(route: Route): Middleware {
   return async ({ env: { ctx } }, next) => {
     if (ctx.storageFull && route.whenFull === "refused") throw storageFull();

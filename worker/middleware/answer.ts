@@ -10,13 +10,13 @@ import { API_HEADERS, dateOf } from "./headers.ts";
 const JSON_TYPE = { "Content-Type": "application/json" };
 const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/;
 
-/** Echoed only when well-formed; else a new one. */
+/** Echoes a well-formed X-Request-ID; otherwise creates an id. */
 export function requestIdOf(request: Request): string {
   const given = request.headers.get("X-Request-ID");
   return given !== null && REQUEST_ID.test(given) ? given : randomId(systemRandom, "req-");
 }
 
-/** A handler's reply as it goes out, with what goes out with every answer of this caller. */
+/** Turns a handler's reply into a response, with the headers and cookies that every answer to this caller carries. */
 export function toResponse(visit: Pick<Visit, "requestId" | "headers" | "cookies">, reply: Reply): Response {
   const { status, body, raw } = reply;
   const common = { ...API_HEADERS, Date: dateOf(Date.now()), "X-Request-ID": visit.requestId };
@@ -31,13 +31,14 @@ export function withCookies(response: Response, cookies: readonly string[]): Res
   return response;
 }
 
-/** An error in its form; what nobody expected is logged and tells nothing of itself. */
+/** Writes an error in `form`. An unexpected error is logged and its details are not revealed. */
 export function errorResponse(error: unknown, requestId: string, form = ENVELOPE): Response {
   const known = error instanceof AppError ? error : unexpected(error);
-  // What is refused for want of room is told once by whoever measures it: a line for each would take the last of it.
+  // Writes refused for lack of space are not logged one by one: `npm start` logs the full disk once, and more lines
+  // would use up the rest of it.
   const isRefusedWrite = known.code === "storage_full" && known.cause === undefined;
   if (known.status >= 500 && !isRefusedWrite) {
-    // Too much at once passes by itself; whoever watches the errors need not hear of each request.
+    // Overload passes by itself, so 503s are warnings and do not alarm whoever monitors errors.
     const level = known.status === 503 ? "warn" : "error";
     console[level](
       JSON.stringify({

@@ -5,8 +5,8 @@ export const NO_BODY = new Uint8Array(0);
 const SLOW_BODY_MS = 1_000;
 
 /**
- * Reads the body, up to the route's limit. Whoever takes their time to send it is asked again who they are: an open request
- * must not outlive a revocation.
+ * Reads the body, up to the route's limit. After a slow upload the caller is authorised again: an open request must not
+ * outlive a revocation.
  */
 export function body(route: Route): Middleware {
   return async ({ env: visit, req }, next) => {

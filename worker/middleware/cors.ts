@@ -3,8 +3,8 @@ import type { MethodsOf } from "./fallback.ts";
 import { dateOf } from "./headers.ts";
 
 /**
- * CORS (Fetch, "HTTP extensions"): denied unless the operator has named the exact origin (CERTCTL_CORS_ORIGINS). Such an
- * origin's pages are as good as our own: they may send credentials, and read every answer, errors too.
+ * CORS (Fetch, "HTTP extensions"): denied unless the operator lists the exact origin in CERTCTL_CORS_ORIGINS. Pages of
+ * a listed origin are trusted like our own: they may send credentials and read every answer, including errors.
  */
 
 const REQUEST_HEADERS = [
@@ -25,7 +25,7 @@ const EXPOSED_HEADERS = [
 ].join(", ");
 const MAX_AGE_SECONDS = 86_400;
 
-/** Lets the pages of an allowed origin read what is answered, errors too, and tells caches that it depends. */
+/** Lets pages of an allowed origin read the answer, including errors, and sets Vary for caches. */
 export const cors: Middleware = (c, next) => {
   const { corsOrigins } = c.env.ctx.settings.auth;
   if (corsOrigins.length === 0) return next();
@@ -40,8 +40,8 @@ export const cors: Middleware = (c, next) => {
 };
 
 /**
- * Answers a preflight, which is what a browser asks before it sends what no form could: only that of an allowed origin, for a
- * path of the API. `methodsOf` gives the methods of the request's path.
+ * Answers a CORS preflight from an allowed origin for a path of the API. `methodsOf` returns the methods of the
+ * request's path.
  */
 export function preflight(methodsOf: MethodsOf): Middleware {
   return async (c, next) => {
@@ -63,7 +63,7 @@ export function preflight(methodsOf: MethodsOf): Middleware {
   };
 }
 
-/** The Origin of a request if it is one of `origins`; null else. */
+/** The Origin header if it is one of `origins`; otherwise null. */
 function allowedOrigin(request: Request, origins: readonly string[]): string | null {
   const origin = request.headers.get("Origin");
   return origin !== null && origins.includes(origin) ? origin : null;

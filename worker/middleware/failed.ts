@@ -7,7 +7,7 @@ import { withStorageError } from "../storage.ts";
 import type { Door, Visit } from "../visit.ts";
 import { errorResponse, withCookies } from "./answer.ts";
 
-/** Answers an error in the form of the route that it comes from; a refusal leaves its trace first. */
+/** Answers an error in the route's error form, after recording it if it is a refusal. */
 export const failed: ErrorHandler<Door> = async (error, { env: visit, req }) => {
   if (isRefusal(error)) await leaveTrace(visit, error, req.raw);
   const told = await withStorageError(visit.env, error);
@@ -18,12 +18,15 @@ export const failed: ErrorHandler<Door> = async (error, { env: visit, req }) => 
   return withCookies(errorResponse(told, visit.requestId, visit.route?.errorForm), visit.cookies);
 };
 
-/** A refusal for who somebody is or how often they ask. */
+/** Whether the request was refused for its credential, its rights or its rate. */
 function isRefusal(error: unknown): error is AppError {
   return error instanceof AppError && (error.status === 401 || error.status === 403 || error.status === 429);
 }
 
-/** Who has no actor, or tried somebody else's credential, is counted by address; an actor beyond its rights is an audit event. */
+/**
+ * Records a refusal: counted by address if there is no actor or someone else's credential was tried; otherwise, for an
+ * actor exceeding its rights, an audit event.
+ */
 async function leaveTrace(visit: Visit, error: AppError, request: Request): Promise<void> {
   const { env, waiter, caller, requestId, route } = visit;
   const ctx = error.actor ? makeContext(env, waiter, { actor: error.actor, caller, requestId }) : visit.ctx;

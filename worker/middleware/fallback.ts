@@ -4,14 +4,17 @@ import { servePage } from "../pages.ts";
 import type { Door, Visit } from "../visit.ts";
 import { errorResponse } from "./answer.ts";
 
-/** The methods that the request's path has, in order; none when it is no path of the API. */
+/** The methods of the request's path, in order; empty if the API has no such path. */
 export type MethodsOf = (visit: Visit, request: Request) => readonly string[];
 
-/** A known path with another method is a 405 with Allow; a page of ours is served; everything else is a 404 in the envelope. */
+/**
+ * Answers 405 with Allow for a known path with another method, serves the static pages, and answers 404 in the envelope
+ * otherwise.
+ */
 export function fallback(methodsOf: MethodsOf): NotFoundHandler<Door> {
   return async ({ env: visit, req: { raw: request } }) => {
     const methods = methodsOf(visit, request);
-    // The router takes a path as it was sent: `/api/v1/./teams` is none of its paths, whatever it becomes once it is resolved.
+    // The router matches the path as sent: `/api/v1/./teams` is not a path of the API, although it resolves to one.
     if (methods.length > 0 && !methods.includes(request.method)) {
       const Allow = methods.join(", ");
       return errorResponse(

@@ -2,7 +2,7 @@ import type { Route } from "../../src/platform/route.ts";
 import type { Middleware } from "../visit.ts";
 import { unknownPath } from "./fallback.ts";
 
-/** The request has come to this route. Throws 404 where these settings have no such route. */
+/** Marks the route as matched. Throws 404 if it does not exist under these settings. */
 export function found(route: Route): Middleware {
   return (c, next) => {
     if (!route.exists(c.env.ctx.settings)) throw unknownPath(c.req.raw);

@@ -9,7 +9,7 @@ import { NO_BODY } from "./body.ts";
 
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
-/** Has the handler of a route do its work. Where it creates, a request with a known Idempotency-Key gets the answer of the first. */
+/** Runs the route's handler. On a creating route, a known Idempotency-Key returns the first answer instead. */
 export function handle(route: Route): Middleware {
   return async ({ env: visit, req }) => {
     const body = visit.body ?? NO_BODY;
@@ -23,7 +23,10 @@ export function handle(route: Route): Middleware {
   };
 }
 
-/** The recorded answer of an Idempotency-Key, or the work; who loses the race for a key gets the winner's answer. */
+/**
+ * Returns the recorded answer of an Idempotency-Key or runs `work`; the loser of a race for a key gets the winner's
+ * answer.
+ */
 async function repeatable(ctx: Context, route: Route, work: () => Promise<Reply>): Promise<Reply> {
   const before = await recordedAnswer(ctx);
   if (before) return repeated(route, before);

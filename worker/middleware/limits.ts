@@ -4,25 +4,25 @@ import { tooManyRequests } from "../../src/platform/errors.ts";
 import type { Middleware } from "../visit.ts";
 
 /**
- * Brakes, not quotas: the platform counts them for each location and roughly. Exact counts (attempts at a password, at the
- * bootstrap token) are the Durable Object Once's.
+ * Approximate rate limits, counted by the platform per location. Exact counts (password and bootstrap token attempts)
+ * are kept by the Durable Object Once.
  *
- * On one machine the binding is an object of Miniflare's, and asking it costs more than a whole trivial request (about a
- * millisecond of a core). So an isolate asks it only for every so many-th request of one caller (`each`), and wrangler.toml's
- * limit counts these: the requests not counted yet are fewer than `each` a caller and isolate. A refusal holds for a second,
- * then the next request asks again.
+ * On a single machine the binding is a Miniflare object, and one call costs more than a whole trivial request (about a
+ * millisecond of CPU). So an isolate asks it only on every `each`-th request of a caller, and wrangler.toml's limit
+ * counts these calls: fewer than `each` requests per caller and isolate go uncounted. A refusal holds for one second;
+ * the next request after that asks again.
  */
 interface Brake {
   readonly binding: "ADDRESS_LIMIT" | "ACTOR_LIMIT";
   readonly each: number;
   readonly message: string;
-  /** By caller; emptied when full. */
+  /** Requests per caller; emptied when full. */
   readonly callers: Map<string, { count: number; refusedUntil: number }>;
 }
 
 const MAX_CALLERS = 20_000;
 const REFUSED_MS = 1_000;
-/** wrangler.toml's period. */
+/** The period configured in wrangler.toml. */
 const PERIOD_SECONDS = 10;
 
 const ADDRESS: Brake = {
@@ -42,14 +42,14 @@ type LimitContext = Pick<Context, "clock" | "settings" | "log"> & {
   readonly bindings: Pick<Bindings, "ADDRESS_LIMIT" | "ACTOR_LIMIT">;
 };
 
-/** Throws 429 when the caller's address sends too much. Off for `local`: there nobody can tell callers apart. */
+/** Throws 429 when an address sends too many requests. Off for `local`, where callers cannot be told apart. */
 export const limitAddress: Middleware = (c, next) => {
   const { ctx, caller } = c.env;
   const key = addressKey(caller.address);
   return key === null ? next() : brake(ctx, ADDRESS, key).then(next);
 };
 
-/** Throws 429 when the actor sends too much, from wherever. */
+/** Throws 429 when an actor sends too many requests, from any address. */
 export async function limitActor(ctx: LimitContext, actor: Actor): Promise<void> {
   await brake(ctx, ACTOR, `${actor.type}:${actor.id}`);
 }

@@ -1,9 +1,9 @@
 import { type AppError, invalid } from "../../src/platform/errors.ts";
 
-/** RFC 3986 section 3.2 without userinfo: a name or an address, and perhaps a port. */
+/** RFC 3986 section 3.2 without userinfo: host and optional port. */
 const AUTHORITY = /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?$/;
 
-/** The path of a URL as it was sent, without the query. */
+/** The path of a URL exactly as sent, without the query. */
 export function rawPath(url: string): string {
   const start = url.indexOf("/", url.indexOf("://") + 3);
   const end = url.indexOf("?", start);
@@ -11,9 +11,9 @@ export function rawPath(url: string): string {
 }
 
 /**
- * The URL that a request asks for. `asSent` says that `request.url` is the request target as the client sent it, as under
- * `npm start`: there the URL is made here, of a Host that cannot hold a piece of a path (RFC 9112 section 3.2). Elsewhere it is
- * the runtime's. Throws 400 `invalid_host` and `invalid_request_target`.
+ * The URL of a request. With `asSent`, as under `npm start`, `request.url` is the request target as the client sent it,
+ * and the URL is built here from a Host that cannot contain part of a path (RFC 9112 section 3.2). Otherwise the
+ * runtime has built it. Throws 400 `invalid_host` or `invalid_request_target`.
  */
 export function targetUrl(request: Request, asSent: boolean): string {
   const host = request.headers.get("Host");
@@ -23,12 +23,12 @@ export function targetUrl(request: Request, asSent: boolean): string {
   return `http://${host}${request.url}`;
 }
 
-/** A path that a URL parser leaves as it is. */
+/** Paths that a URL parser leaves unchanged. */
 const PLAIN_PATH = /^(?:\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\/?$/;
 
 /**
- * The request with its URL in place of the target. Throws 400 for a path that a URL parser makes another one of (`/a/../b`, `/a\\b`):
- * a front that looked at the path as it was sent would be walked around.
+ * The request with `url` as its URL. Throws 400 for a path that a URL parser rewrites (`/a/../b`, `/a\\b`): it would
+ * bypass a proxy that filters the path as sent.
  */
 export function withUrl(url: string, request: Request): Request {
   if (url === request.url) return request;
@@ -43,7 +43,7 @@ function badTarget(message: string): AppError {
   return invalid("request target", message, "invalid_request_target");
 }
 
-/** Hosts that were found right, which are few; emptied when full. */
+/** Valid hosts, of which there are few; emptied when full. */
 const known = new Set<string>();
 const MAX_KNOWN = 64;
 
@@ -52,7 +52,7 @@ function checkHost(host: string): void {
   const lower = host.toLowerCase();
   const name = AUTHORITY.exec(lower)?.[1];
   const parsed = name === undefined ? null : URL.parse(`http://${lower}/`)?.hostname;
-  // A parser reads `127.1` and `0x7f.1` as other addresses; IPv6 may be written in more than one way.
+  // URL parsers read `127.1` and `0x7f.1` as other addresses. IPv6 has more than one valid spelling.
   if (!parsed || (parsed !== name && !parsed.startsWith("["))) throw badHost();
   if (known.size >= MAX_KNOWN) known.clear();
   known.add(host);

@@ -7,25 +7,25 @@ import { after } from "./timer.ts";
 import { type Rest, type WorkKind, type WorkKinds, wake } from "./work.ts";
 
 /**
- * The engine. One statement claims what is due: the oldest of each kind, up to its share. A claim is a lease and a fence. All
- * that was claimed runs at once, each with a timeout and each kind with its part of the budget; what ended at about the same
- * time is written down in one batch. A kind that still has rows due is claimed again as soon as it has room, whatever the
- * others are doing. A run that lost its lease changes nothing of a row that another one has claimed.
+ * The work engine. One statement claims due rows: the oldest of each kind, up to the kind's share. A claim is a lease
+ * plus a fence. Claimed rows run concurrently, each with a timeout and each kind with its part of the budget; runs that
+ * end at about the same time are recorded in one batch. A kind with more due rows is claimed again as soon as it has
+ * room, independently of other kinds. A run that lost its lease cannot change a row that another run has claimed.
  */
 
 const PAUSES: Policy = { first: 2_000, longest: 3_600_000 };
 const ATTEMPTS = 30;
 const AT_ONCE = 10;
 const TIMEOUT_SECONDS = 30;
-/** Nothing more is claimed after this long; the caller goes on in another invocation. */
+/** No claims after this long; the caller continues in another invocation. */
 const CLAIM_MS = 20_000;
-/** What ended is written down when nothing else has ended for so long. */
+/** Ended runs are recorded once no other run has ended for this long. */
 const QUIET_MS = 50;
-/** A kind may always spend so much of the budget, however many kinds share it: no single step needs more. */
+/** Minimum budget per kind, however many kinds share it. No single step needs more. */
 const LEAST_SHARE = 200;
-/** So much of the budget is the engine's own. */
+/** Budget reserved for the engine's own statements. */
 const RESERVE = 50;
-/** So much of an error is kept. */
+/** Stored errors are cut to this many characters. */
 const MAX_ERROR = 1_000;
 
 export type Outcome = "done" | "again" | "retry" | "dead";
@@ -35,20 +35,20 @@ interface Ended extends Ending {
 }
 
 interface Ran {
-  /** Whether work was left for want of budget or time. */
+  /** Whether the budget or the time ran out before all due work was done. */
   readonly more: boolean;
-  /** What came of each row last. */
+  /** The last outcome of each row. */
   readonly outcomes: ReadonlyMap<string, Outcome>;
 }
 
-/** Runs what is due. "more": the budget or the time of this invocation is spent, and there may be more to do. */
+/** Runs all due work. "more": the budget or time of this invocation is spent and more may be due. */
 export async function runDue(ctx: Context, kinds: WorkKinds): Promise<"more" | "finished"> {
   const isRecurring = (kind: string) => kinds[kind]?.schedule !== undefined;
   const { more } = await runAll(ctx, kinds, (shares) => claimDue(ctx, shares, [...shares.keys()].filter(isRecurring)));
   return more ? "more" : "finished";
 }
 
-/** Runs the work that somebody was woken for, where it is due and nobody has it; recurring work also before its time. */
+/** Runs the rows with these ids that are due and unclaimed; recurring work also before its time. */
 export async function runWoken(
   ctx: Context,
   kinds: WorkKinds,
@@ -69,7 +69,7 @@ async function runAll(
   const outcomes = new Map<string, Outcome>();
   const running = new Map<WorkRow, Promise<void>>();
   const ended: Ended[] = [];
-  /** Kinds that may have more rows due than were claimed. */
+  /** Kinds that may have more due rows than were claimed. */
   const open = new Set(Object.keys(kinds));
 
   for (;;) {
@@ -114,7 +114,7 @@ function freeShares(kinds: WorkKinds, open: ReadonlySet<string>, running: Iterab
   return shares;
 }
 
-/** The kinds that had no more rows than they got. */
+/** The kinds with nothing more due: recurring ones, and those that got fewer rows than their share. */
 function leftUnfilled(kinds: WorkKinds, shares: Shares, rows: readonly WorkRow[]): string[] {
   const claimed = countByKind(rows);
   return [...shares.keys()].filter(
@@ -128,13 +128,13 @@ function countByKind(rows: Iterable<WorkRow>): Map<string, number> {
   return counts;
 }
 
-/** The same budget without what the engine needs itself to write down what ended. */
+/** The budget minus what the engine needs to record ended runs. */
 function withoutReserve(ctx: Context): Context {
   const meter = meterOf(ctx);
   return meter ? metered(ctx, new Meter(Math.max(0, meter.left() - RESERVE))) : ctx;
 }
 
-/** For each kind a context that may spend its part of what is left of this invocation's budget. */
+/** A context per kind, limited to an equal part of the remaining budget. */
 function sharedBudget(ctx: Context, rows: readonly WorkRow[]): ReadonlyMap<string, Context> {
   const meter = meterOf(ctx);
   const kinds = new Set(rows.map(({ kind }) => kind));
@@ -143,7 +143,7 @@ function sharedBudget(ctx: Context, rows: readonly WorkRow[]): ReadonlyMap<strin
   return new Map([...kinds].map((kind) => [kind, metered(ctx, new Meter(part))]));
 }
 
-/** Until one has ended, and on for as long as others end in quick succession. */
+/** Waits until one run has ended, and then for as long as others end in quick succession. */
 async function someEnd(running: ReadonlyMap<WorkRow, Promise<void>>): Promise<void> {
   if (running.size === 0) return;
   await Promise.race(running.values());
@@ -162,7 +162,7 @@ async function run(ctx: Context, kind: WorkKind | undefined, row: WorkRow): Prom
     return endOf(ctx, kind, row, rest);
   } catch (error) {
     const last_error = describeError(error).slice(0, MAX_ERROR);
-    // Work that this invocation had no room for is put off like failed work, and never dead for it.
+    // Work that exceeded this invocation's budget is retried like failed work, but never becomes dead for it.
     const hadRoom = !(error instanceof BudgetSpent);
     if (hadRoom && isExhausted(row.attempts, kind?.attempts ?? ATTEMPTS) && (await die(ctx, kind, row, last_error)))
       return dead(ctx, kind, row, last_error);
@@ -186,7 +186,7 @@ function retry(ctx: Context, kind: WorkKind | undefined, row: WorkRow, last_erro
   ctx.log.error("work.failed", { id, kind: row.kind, attempts, error: last_error });
   const pause = jittered(pauseAfter(attempts, PAUSES), ctx.random.bytes(1)[0] ?? 0);
   const later = becomes(ctx, pause, { attempts, last_error });
-  // Recurring work is tried again at its next time at the latest.
+  // Recurring work is retried at its next scheduled time at the latest.
   const next = nextTime(ctx, kind);
   return { row, outcome: "retry", becomes: next !== null && next < later.due_at ? { ...later, due_at: next } : later };
 }
@@ -202,7 +202,7 @@ function nextTime(ctx: Context, kind: WorkKind | undefined): string | null {
   return kind?.schedule?.(ctx.clock.now()).toISOString() ?? null;
 }
 
-/** Does what the death of the work means. False when that failed: then the work is tried again. */
+/** Runs the kind's `dead` handler. Returns false if that fails; the work is then retried. */
 async function die(ctx: Context, kind: WorkKind | undefined, row: WorkRow, error: string): Promise<boolean> {
   if (!kind?.dead) return true;
   try {
@@ -219,7 +219,7 @@ function becomes(ctx: Context, inMs: number, change: Partial<Becomes>): Becomes 
   return { state: "due", due_at, attempts: 0, last_error: null, ...change };
 }
 
-/** Rejects after so many seconds. The work itself goes on unattended. */
+/** Rejects after this many seconds. The work itself is not cancelled. */
 async function within<T>(seconds: number, working: Promise<T>): Promise<T> {
   const time = after(seconds * 1000);
   const late = time.passed.then(() => Promise.reject(new Error(`it took longer than ${seconds} s`)));

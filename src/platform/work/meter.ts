@@ -2,13 +2,14 @@ import type { Bindings, Context } from "../context.ts";
 import { openDatabase } from "../database.ts";
 
 /**
- * What one invocation spends: Cloudflare allows 1,000 D1 statements and as many other subrequests (calls to Durable Objects,
- * R2, queues). A metered context counts both, and refuses what would go beyond rather than have the platform end everything.
+ * Counts what one invocation spends. Cloudflare allows 1,000 D1 statements and as many other subrequests (calls to
+ * Durable Objects, R2, queues). A metered context counts both and throws BudgetSpent at the limit, before the platform
+ * would abort the whole invocation.
  */
 
 const LIMIT = 1_000;
 
-/** There is no room left in this invocation: nothing was sent. */
+/** The invocation's budget is exhausted; the call was not sent. */
 export class BudgetSpent extends Error {
   readonly code = "budget_spent";
 }
@@ -22,12 +23,12 @@ export class Meter {
     this.limit = limit;
   }
 
-  /** Whether half of it is spent: what is claimed now must still have room to end. */
+  /** Whether half of the budget is spent. The other half is for work that is already claimed. */
   isLow(): boolean {
     return Math.max(this.statements, this.requests) >= this.limit / 2;
   }
 
-  /** What may still be spent, of whichever there is less left. */
+  /** The remaining budget: the smaller of statements and requests. */
   left(): number {
     return this.limit - Math.max(this.statements, this.requests);
   }
@@ -42,12 +43,12 @@ export class Meter {
 
 const meters = new WeakMap<Context, Meter>();
 
-/** The meter of a metered context; null for another. */
+/** The meter of a metered context; null for an unmetered one. */
 export function meterOf(ctx: Context): Meter | null {
   return meters.get(ctx) ?? null;
 }
 
-/** The same context, whose database and bindings count what they are asked; of a metered one both meters count. */
+/** A context whose database and bindings are counted by `meter`. If `ctx` is metered already, both meters count. */
 export function metered(ctx: Context, meter: Meter): Context {
   const { bindings } = ctx;
   const DB = meteredDatabase(bindings.DB, meter);
@@ -67,7 +68,7 @@ export function metered(ctx: Context, meter: Meter): Context {
   return made;
 }
 
-/** An object each of whose methods is one request. */
+/** Wraps an object so that each method call counts as one request. */
 function meteredCalls<T extends object>(of: T, meter: Meter): T {
   return calls(of, (call) => {
     meter.spend(0, 1);
@@ -87,13 +88,13 @@ function calls<T extends object>(of: T, around: (call: () => unknown) => unknown
     get(target, name) {
       const value = Reflect.get(target, name);
       if (typeof value !== "function") return value;
-      // Not `value.apply`: of a stub that would be a call to a method named so.
+      // Not `value.apply`: on a stub that would call a remote method named apply.
       return (...values: unknown[]) => around(() => Reflect.apply(value, target, values));
     },
   });
 }
 
-/** The statement inside ours: a batch takes only what the platform made. */
+/** The platform's statement inside each wrapper: D1's batch accepts only its own statements. */
 const inner = new WeakMap<object, D1PreparedStatement>();
 
 function meteredDatabase(of: D1Database, meter: Meter): D1Database {

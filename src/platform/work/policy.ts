@@ -1,25 +1,26 @@
-/**
- * How anything is tried again here, wherever its row lives: queued work in D1, a ledger's hand-over in its own SQLite. Pure.
- */
+/** Retry policy, shared by queued work in D1 and a ledger's hand-over in its own SQLite. Pure. */
 
 export interface Policy {
-  /** Milliseconds after the first failure. */
+  /** Milliseconds to wait after the first failure. */
   readonly first: number;
-  /** The pause doubles with each failure until it is this long. */
+  /** Upper bound in milliseconds of the pause, which doubles with each failure. */
   readonly longest: number;
 }
 
-/** Milliseconds until the next attempt after so many failures, the first included. */
+/** Milliseconds until the next attempt; `failures` includes the first one. */
 export function pauseAfter(failures: number, { first, longest }: Policy): number {
   return Math.min(longest, first * 2 ** Math.min(Math.max(failures, 1) - 1, 40));
 }
 
-/** From half to all of a pause, so that what failed together does not come back together; `octet` is random. */
+/**
+ * Randomises a pause to between half and all of it, so that runs that failed together do not retry together; `octet` is
+ * a random byte.
+ */
 export function jittered(pause: number, octet: number): number {
   return pause * (0.5 + octet / 512);
 }
 
-/** Whether so many failures are enough. */
+/** Whether the attempts are used up. */
 export function isExhausted(failures: number, attempts: number): boolean {
   return failures >= attempts;
 }

@@ -4,16 +4,18 @@ import { inList, rawStatement, runBatch, type Statement } from "../database.ts";
 import { work } from "../tables.ts";
 import type { Payload } from "./work.ts";
 
-/** What the engine does with the rows of work: claims them, and writes down what came of it. */
+/** The engine's access to work rows: claiming them and recording outcomes. */
 
 const LEASE_MS = 60_000;
 
 export type WorkRow = typeof work.$inferSelect;
 
-/** How many of each kind may be claimed. */
+/** How many rows of each kind may be claimed. */
 export type Shares = ReadonlyMap<string, number>;
 
-/** What a claimed row becomes; a row that was claimed again meanwhile stays as it is. Null: the work is done, the row goes. */
+/**
+ * What a claimed row becomes, unless it has been claimed again since. Null: the work is done and the row is deleted.
+ */
 export interface Ending {
   readonly row: WorkRow;
   readonly becomes: Becomes | null;
@@ -24,16 +26,16 @@ export interface Becomes {
   readonly due_at: string;
   readonly attempts: number;
   readonly last_error: string | null;
-  /** Absent where the payload stays as it is in the row. */
+  /** Absent: the row keeps its payload. */
   readonly payload?: Payload;
 }
 
 /**
- * Claims what is due: the oldest of each kind, up to its share, and the rows of `recurring` kinds. Those are made first where
- * they are missing, and revived where they are dead and their time has come: one round trip.
+ * Claims the oldest due rows of each kind, up to its share, and the rows of `recurring` kinds. Missing recurring rows
+ * are created first and dead ones whose time has come are revived, all in one round trip.
  */
 export async function claimDue(ctx: Context, shares: Shares, recurring: readonly string[]): Promise<WorkRow[]> {
-  // Three parameters a kind, one branch for all that recur: D1 binds at most 100.
+  // Three parameters per kind and one branch for all recurring kinds: D1 binds at most 100 parameters.
   const now = timestamp(ctx);
   const isDue = and(eq(work.state, "due"), lte(work.due_at, now), isFree(now));
   const picks = [...shares]
@@ -48,7 +50,7 @@ export async function claimDue(ctx: Context, shares: Shares, recurring: readonly
   return rows as WorkRow[];
 }
 
-/** Claims those of these ids that are due, of each kind its share; recurring work also before its time. */
+/** Claims those of `ids` that are due, up to the share of each kind; recurring work also before its time. */
 export function claimWoken(ctx: Context, shares: Shares, ids: readonly string[]): Promise<WorkRow[]> {
   const now = timestamp(ctx);
   return claim(
@@ -85,7 +87,7 @@ function keepStatement(ctx: Context, kinds: readonly string[], now: string): Sta
   );
 }
 
-/** Writes down what came of claimed rows, in one batch. */
+/** Records the outcomes of claimed rows in one batch. */
 export async function endClaims(ctx: Context, endings: readonly Ending[]): Promise<void> {
   const gone: [string, number][] = [];
   const changed: (Becomes & { id: string; fence: number })[] = [];

@@ -1,12 +1,12 @@
-/** When recurring work is due next, by the clock and in UTC. Pure. */
+/** Computes the next due time of recurring work, in UTC. Pure. */
 export type Schedule = (now: Date) => Date;
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
-/** Due this much before the minute, so that a tick that comes a little early still finds it. */
+/** Due this much before the minute, so that a slightly early tick still finds it. */
 const EARLY_MS = 5_000;
 
-/** At every full multiple of so many minutes since midnight. */
+/** At every multiple of `minutes` since midnight. */
 export function everyMinutes(minutes: number): Schedule {
   return schedule(minutes * MINUTE_MS, 0);
 }

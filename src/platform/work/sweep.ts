@@ -3,8 +3,8 @@ import type { Schedule } from "./schedule.ts";
 import type { Rest, WorkKind, WorkKinds } from "./work.ts";
 
 /**
- * One slice of a sweep: handles what is due after `cursor`. Answers the cursor of the next slice, or null at the end; or both
- * with the seconds to wait before the next slice.
+ * One slice of a sweep: handles what is due after `cursor`. Returns the cursor of the next slice, or null at the end;
+ * or a cursor with the seconds to wait before the next slice.
  */
 export type SweepStep = (ctx: Context, cursor: string | null) => Promise<string | null | Paused>;
 
@@ -13,10 +13,10 @@ export interface Paused {
   readonly inSeconds: number;
 }
 
-/** The name of a sweep's kind of work, which is its row's id. */
+/** The work kind of a sweep, which is also its row's id. */
 export const sweepKind = (name: string): string => `sweep.${name}`;
 
-/** A sweep as recurring work: its row keeps the cursor. A missed, doubled or overlapping tick changes nothing. */
+/** A sweep as recurring work: its row stores the cursor. Missed, duplicate and overlapping ticks are harmless. */
 export function sweep(
   name: string,
   schedule: Schedule,

@@ -1,4 +1,4 @@
-/** A pause that can be ended before its time; then `passed` never resolves. */
+/** A cancellable pause. After `cancel`, `passed` never resolves. */
 export function after(ms: number): { passed: Promise<void>; cancel: () => void } {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const passed = new Promise<void>((resolve) => {

@@ -7,52 +7,54 @@ import { work } from "../tables.ts";
 import type { Schedule } from "./schedule.ts";
 
 /**
- * Work that a committed change asks for, and work that recurs. The row is the truth; a queue message is only a wake-up. A row
- * that a change asks for is written in the change's own batch. Finished work is deleted; dead work stays until somebody
- * requeues it.
+ * Work requested by committed changes, and recurring work. The row is authoritative; a queue message is only a wake-up.
+ * A change inserts its work in its own batch. Finished work is deleted; dead work stays until an operator requeues it.
  */
 
 export type Payload = Readonly<Record<string, unknown>>;
 
-/** The claim that one run has on its row. The fence rises with every claim, so an older claim can be told apart. */
+/** A run's claim on its row. The fence increments with every claim, so an outdated claim is recognisable. */
 export interface Claim {
   readonly id: string;
   readonly fence: number;
-  /** How many attempts there have been, this one included. */
+  /** Number of attempts, including this one. */
   readonly attempts: number;
 }
 
-/** What is left to do: the row stays, with this payload. */
+/** Work that remains: the row stays, with this payload. */
 export interface Rest {
   readonly payload: Payload;
   /** Seconds until it is due again; null: at the next time of the kind's schedule. */
   readonly inSeconds: number | null;
 }
 
-/** How work of one kind is done. */
+/** Implements one kind of work. */
 export interface WorkKind {
   /**
-   * Must be idempotent: it runs at least once, perhaps twice at the same time. Throws for another attempt. Answers what is
-   * left to do, or nothing when all is done.
+   * Must be idempotent: runs at least once, possibly twice concurrently. Throw to retry. Return the remaining work, or
+   * nothing if all is done.
    */
   run(ctx: Context, payload: Payload, claim: Claim): Promise<Rest | undefined>;
-  /** Called before the row is marked dead; when it throws, the work is tried again instead. Must be idempotent. */
+  /** Called before the row is marked dead; if it throws, the work is retried instead. Must be idempotent. */
   dead?(ctx: Context, payload: Payload, error: string): Promise<void>;
-  /** A run that takes longer has failed, though it may yet take effect. 30 by default, at most 45: the lease is 60. */
+  /** A longer run counts as failed, although it may still take effect. Default 30, at most 45; the lease is 60. */
   readonly timeoutSeconds?: number;
-  /** How many attempts there are before the work is dead; 30 by default. */
+  /** Attempts before the work is dead; default 30. */
   readonly attempts?: number;
-  /** How many of this kind run at once, however many are due; 10 by default. */
+  /** Maximum concurrent runs of this kind; default 10. */
   readonly atOnce?: number;
-  /** Recurring work: one row, whose id is the name of the kind, due by this schedule. Dead, it is revived at its next time. */
+  /**
+   * Makes the kind recurring: one row, whose id is the kind's name, due by this schedule. A dead row is revived at its
+   * next time.
+   */
   readonly schedule?: Schedule;
-  /** Recurring work that goes on while the disk is nearly full. */
+  /** Recurring work that keeps running while the disk is nearly full. */
   readonly whenFull?: true;
 }
 
 export type WorkKinds = Readonly<Record<string, WorkKind>>;
 
-/** The statement for the caller's batch, and the id to wake once that is committed. */
+/** Returns the statement for the caller's batch and the id to wake after the commit. */
 export function enqueue(
   ctx: Context,
   kind: string,
@@ -66,15 +68,15 @@ export function enqueue(
   return { statement: ctx.db.insert(work).values(row), id };
 }
 
-/** The statements that take back what nobody has begun; the batch fails (ChangedMeanwhile) when somebody has. */
+/** Statements that delete work no run has claimed yet; the batch fails with ChangedMeanwhile if one has. */
 export function withdraw(ctx: Context, id: string): Statement[] {
   const untouched = and(eq(work.id, id), eq(work.state, "due"), eq(work.fence, 0));
   return [guard(rowExists(work, untouched)), ctx.db.delete(work).where(untouched)];
 }
 
 /**
- * The statements that go with the effects of a run in one batch: they store how far it got. The batch fails (ChangedMeanwhile)
- * when the row has been claimed again: then another run has these effects.
+ * Statements that store a run's progress in the same batch as its effects. The batch fails with ChangedMeanwhile if the
+ * row has been claimed again: the other run then produces the effects.
  */
 export function holdsStatements(ctx: Context, { id, fence }: Claim, payload: Payload): Statement[] {
   const held = and(eq(work.id, id), eq(work.fence, fence));
@@ -83,18 +85,18 @@ export function holdsStatements(ctx: Context, { id, fence }: Claim, payload: Pay
 
 const wakes = new WeakMap<Statement, readonly string[]>();
 
-/** The same statement; whoever commits it wakes these rows of work afterwards. */
+/** Marks a statement so that committing it wakes these work rows. Returns the same statement. */
 export function waking<S extends Statement>(statement: S, ids: readonly string[]): S {
   if (ids.length > 0) wakes.set(statement, ids);
   return statement;
 }
 
-/** What these statements wake once they are committed. */
+/** The work rows to wake after these statements are committed. */
 export function wokenBy(statements: readonly Statement[]): string[] {
   return [...new Set(statements.flatMap((statement) => wakes.get(statement) ?? []))];
 }
 
-/** Best effort: a wake-up that is lost costs at most one tick. */
+/** Sends wake-ups, best effort: a lost one delays the work by at most one tick. */
 export function wake(ctx: Context, ids: readonly string[], delaySeconds = 0): void {
   if (ids.length === 0) return;
   const messages = ids.map((id) => ({ body: { kind: "work", id } }));
@@ -102,7 +104,7 @@ export function wake(ctx: Context, ids: readonly string[], delaySeconds = 0): vo
   ctx.defer(sent.catch((error) => ctx.log.warn("work.wake_failed", { error: describeError(error) })));
 }
 
-/** The statement that makes dead work due again, as if it had never been tried. */
+/** Statement that makes dead work due again with its attempts reset. */
 export function requeueStatement(ctx: Context, id: string): Statement {
   const due_at = ctx.clock.now().toISOString();
   return ctx.db
