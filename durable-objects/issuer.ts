@@ -18,7 +18,7 @@ import { migrate } from "./issuer/storage.ts";
 
 type Env = Readonly<Record<string, unknown>>;
 type Answered<K extends keyof wire.Ledger> = Exclude<Awaited<ReturnType<wire.Ledger[K]>>, wire.Refusal>;
-/** What stands behind a method of the ledger: it throws what the method answers as a refusal. */
+/** The implementations of the ledger's methods: they throw what the method returns as a refusal. */
 type Calls = {
   [K in keyof wire.Ledger]?: (core: Core, ...of: Parameters<wire.Ledger[K]>) => Answered<K> | Promise<Answered<K>>;
 };
@@ -28,10 +28,10 @@ const ALWAYS = {
   ...{ acknowledge, handOverAgain, entries, responder, crls },
 } satisfies Calls;
 
-/** They depend on all that was signed and revoked: refused while this ledger takes back what it lacks. */
+/** Depend on everything signed and revoked: refused while this ledger takes back what it lacks. */
 const WHEN_WHOLE = { importEntries, status, revoke, revokeSerial, release, unsettled, attune } satisfies Calls;
 
-/** An object with those methods; they are put on its prototype below the class. */
+/** A base class with those methods; their implementations are put on its prototype below the class. */
 const LedgerObject = DurableObject as unknown as new (
   state: DurableObjectState,
   env: Env,
@@ -41,18 +41,20 @@ const LedgerObject = DurableObject as unknown as new (
  * The ledger of one CA: the only place that signs for it, and the truth about what it signed and revoked.
  *
  * Protocol
- * - Issue: one synchronous step finds the request id again or reserves a random serial with the octets to be signed; then a
- *   throw-away-signed copy is linted, the octets are signed, the certificate is recorded. One request id, one certificate.
- * - Revoke: one synchronous step changes the status, the entry of the next list and the alarm. The next lookup is right.
+ * - Issue: one synchronous step finds the request id or reserves a random serial with the octets to be signed; then a
+ *   throw-away-signed copy is linted, the octets are signed, the certificate is recorded. One request id, one
+ *   certificate.
+ * - Revoke: one synchronous step changes the status, the entry of the next list and the alarm. The next lookup is
+ *   right.
  * - List: the number is durable before anything is signed; see issuer/crl.ts.
- * - Whatever a method answers waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
- * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: what fails is due
- *   again ever more seldom (issuer/alarm.ts).
- * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts.
- * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they live in this object's memory, not extractable.
+ * - A method's result waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
+ * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: failed tasks
+ *   are retried with growing delays (issuer/alarm.ts).
+ * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts. Tables:
+ *   issuer/storage.ts. Keys are sealed at rest; unsealed they are only in this object's memory, not extractable.
  */
 export class Issuer extends LedgerObject implements wire.Ledger {
-  /** Not reachable by RPC: an own property, no method. */
+  /** An own property, not a method, so RPC cannot reach it. */
   readonly core: Core;
 
   constructor(state: DurableObjectState, env: Env) {
@@ -61,12 +63,12 @@ export class Issuer extends LedgerObject implements wire.Ledger {
     state.blockConcurrencyWhile(async () => {
       migrate(state.storage);
       this.core.alarmAt = await state.storage.getAlarm();
-      // The platform gives an alarm up that failed six times: who comes next sets it again.
+      // The platform drops an alarm after six failures: the next call sets it again.
       setAlarm(this.core);
     });
   }
 
-  /** Tests stand the clock where they want it. */
+  /** For tests. */
   set clock(clock: Clock) {
     this.core.clock = clock;
   }
@@ -75,7 +77,7 @@ export class Issuer extends LedgerObject implements wire.Ledger {
     this.core.random = random;
   }
 
-  /** Each request stands alone. */
+  /** Requests are independent of each other. */
   issue(requests: readonly wire.IssueRequest[]): Promise<wire.IssueResult[]> {
     return Promise.all(requests.map((request) => this.#issue(request, () => issueLeaf(this.core, request))));
   }
@@ -119,7 +121,7 @@ async function whenWhole<T>(core: Core, work: () => T | Promise<T>): Promise<T> 
   return work();
 }
 
-/** Refusals are thrown inside, and answered here. */
+/** Turns a thrown Refused into a returned Refusal. */
 async function answer<T>(work: () => T | Promise<T>): Promise<T | wire.Refusal> {
   try {
     return await work();

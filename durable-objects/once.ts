@@ -1,14 +1,14 @@
 import { DurableObject } from "cloudflare:workers";
 
 /**
- * What may happen once, or so many times in a window: sign-in states, logout token ids, attempts at a password.
+ * Single-use values and rate limits: sign-in states, logout token ids, password attempts.
  *
- * Protocol: an object is one shard (src/identity/once.ts chooses it by the key, so one key always meets one object). Every
- * method is one synchronous step over its SQLite tables: of two callers that race, one is first. An alarm removes what has
- * expired; what has expired counts for nothing before that too.
+ * Protocol: an object is one shard (src/identity/once.ts chooses it by the key, so a key always meets the same object).
+ * Every method is one synchronous step over its SQLite tables: of two concurrent callers, one is first. An expired
+ * value counts for nothing; an alarm removes it later.
  */
 export class Once extends DurableObject {
-  /** Tests set it. */
+  /** For tests. */
   now: () => number = Date.now;
 
   constructor(state: DurableObjectState, env: never) {
@@ -22,7 +22,7 @@ export class Once extends DurableObject {
     sql.exec("create index if not exists attempts_expires on attempts (expires)");
   }
 
-  /** Keeps a value for `take`. An earlier one of the same key is replaced. */
+  /** Stores a value for `take`, replacing an earlier one of the same key. */
   async put(key: string, value: string, ttlMs: number): Promise<void> {
     this.ctx.storage.sql.exec(
       "insert or replace into entry (key, value, expires) values (?, ?, ?)",
@@ -33,7 +33,7 @@ export class Once extends DurableObject {
     await this.#tidyLater();
   }
 
-  /** The value, this once; null when there is none, it has expired or was taken. */
+  /** Returns the value once; null if it is absent, expired or already taken. */
   async take(key: string): Promise<string | null> {
     const [row] = [
       ...this.ctx.storage.sql.exec<{ value: string; expires: number }>(
@@ -61,8 +61,8 @@ export class Once extends DurableObject {
   }
 
   /**
-   * Counts an attempt: at most `limit` in a window that begins with the first one. The attempt that reaches the limit is still
-   * allowed, and from it the key is locked for `windowMs`. A refused attempt changes nothing.
+   * Counts an attempt: at most `limit` in a window that starts with the first one. The attempt that reaches the limit
+   * is still allowed and locks the key for `windowMs`. A refused attempt changes nothing.
    */
   async attempt(key: string, limit: number, windowMs: number): Promise<Attempt> {
     const now = this.now();
@@ -79,7 +79,7 @@ export class Once extends DurableObject {
     return { allowed: true, left: limit - count - 1, retry_after_ms: 0 };
   }
 
-  /** How it stands with a key, without counting. */
+  /** The attempts of a key, without counting one. */
   async attempts(key: string, limit: number): Promise<{ count: number; locked_until: number | null }> {
     const [row] = [
       ...this.ctx.storage.sql.exec<{ count: number; expires: number }>(
@@ -91,7 +91,7 @@ export class Once extends DurableObject {
     return { count: row?.count ?? 0, locked_until: row && row.count >= limit ? row.expires : null };
   }
 
-  /** Forgets the attempts of a key: it succeeded, or somebody unlocked it. */
+  /** Forgets the attempts of a key, after a success or an unlock. */
   async clear(key: string): Promise<void> {
     this.ctx.storage.sql.exec("delete from attempts where key = ?", key);
   }
@@ -113,7 +113,7 @@ export class Once extends DurableObject {
 
 export interface Attempt {
   readonly allowed: boolean;
-  /** Attempts that the window still allows after this one. */
+  /** Attempts left in the window after this one. */
   readonly left: number;
   readonly retry_after_ms: number;
 }

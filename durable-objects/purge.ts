@@ -1,20 +1,20 @@
 import { DurableObject } from "cloudflare:workers";
 
 /**
- * Gathers the purges of the edge cache in front of PublicPki and spends the small purge budget well.
+ * Batches purges of the edge cache in front of PublicPki within the small purge budget.
  *
- * Protocol: `add` writes the tags, each to be purged two seconds on: by then no isolate repeats an answer from before, which the
- * cache would take in again. The alarm takes up to 100 tags a call while the token bucket (25, refilled by 5 a minute: what
- * Cloudflare allows whatever the plan) has tokens, and runs every two seconds at most, so that a burst becomes one call. A tag is
- * deleted only after its call has succeeded; one that is added again meanwhile is purged again, two seconds after that. What is
- * over budget waits for the next token, what failed for fifteen seconds; when more tags wait than the bucket can carry in a
- * minute, each CA's own tags give way to the one tag of all its answers. All of it may be lost or repeated without harm:
- * `max-age` bounds what a cache may hold.
+ * Protocol: `add` writes the tags, each to be purged two seconds later: by then no isolate repeats an older answer,
+ * which the cache would store again. The alarm purges up to 100 tags a call while the token bucket (25, refilled by 5 a
+ * minute: Cloudflare's limit on every plan) has tokens, at most every two seconds, so that a burst becomes one call. A
+ * tag is deleted only after its call has succeeded; a tag added again meanwhile is purged again two seconds after that.
+ * Tags over budget wait for the next token, failed ones for fifteen seconds. If more tags wait than the bucket allows
+ * in a minute, each CA's tags are replaced by the one tag of all its answers. Losing or repeating any of this is
+ * harmless: `max-age` limits how long a cache keeps an answer.
  */
 export class Purge extends DurableObject {
-  /** Tests set it. */
+  /** For tests. */
   now: () => number = Date.now;
-  /** Has the edge forget these tags; false, or an error, when it has not. Tests set it. */
+  /** Purges these tags from the edge; false or an error on failure. Tests replace it. */
   purge: (tags: string[]) => Promise<boolean>;
 
   constructor(state: DurableObjectState, env: never) {
@@ -22,10 +22,10 @@ export class Purge extends DurableObject {
     const { PublicPki } = state.exports as unknown as { PublicPki: { purge(tags: string[]): Promise<boolean> } };
     this.purge = (tags) => PublicPki.purge(tags);
     const { sql } = state.storage;
-    // Where tags stood in earlier versions. What waited there may be lost.
+    // The table of earlier versions. Tags waiting there may be lost.
     sql.exec("drop table if exists tag");
     sql.exec("drop table if exists waiting");
-    // `again`: when it is due once more, for it was added again while it waited.
+    // `again`: when a tag added again while it waited is due once more.
     sql.exec(
       "create table if not exists purges (tag text primary key, whole text not null, due integer not null, again integer)",
     );
@@ -35,7 +35,7 @@ export class Purge extends DurableObject {
     sql.exec("insert or ignore into bucket (id, tokens, at) values (1, ?, ?)", BUCKET, this.now());
   }
 
-  /** Each tag with the coarser one that covers it. */
+  /** Adds each tag with the coarser one that covers it. */
   async add(tags: readonly PurgeTag[]): Promise<void> {
     const due = this.now() + GATHER_MS;
     for (const { tag, whole } of tags) {
@@ -72,7 +72,7 @@ export class Purge extends DurableObject {
     this.ctx.storage.sql.exec(`update purges set due = again, again = null where ${these}`, list);
   }
 
-  /** More than a minute's budget waits: one tag for each CA instead of one for each certificate. */
+  /** If more than a minute's budget waits, replaces the tags of each CA's certificates by the CA's one tag. */
   #coarsen(): void {
     const { sql } = this.ctx.storage;
     if (sql.exec<{ n: number }>("select count(*) as n from purges").one().n <= TAGS_A_CALL * CALLS_A_MINUTE) return;
@@ -83,7 +83,7 @@ export class Purge extends DurableObject {
     sql.exec("delete from purges where tag <> whole");
   }
 
-  /** Takes a token; else how many milliseconds until there is one. */
+  /** Takes a token; otherwise returns the milliseconds until there is one. */
   #take(): number {
     const { sql } = this.ctx.storage;
     const { tokens, at } = sql.exec<{ tokens: number; at: number }>("select tokens, at from bucket where id = 1").one();

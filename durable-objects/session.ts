@@ -10,25 +10,26 @@ import type {
 import type { ActorType } from "../src/platform/context.ts";
 
 /**
- * All sessions of one actor: what a cookie names holds while its row is here.
+ * All sessions of one actor: a session cookie is valid while its row exists here.
  *
- * Protocol: the object is the actor's shard (`shardOf` of src/identity/sessions/store.ts), so every request that shows one of
- * its sessions meets this one object. Every method is one synchronous step over its SQLite tables: a session that `revoke` has
- * deleted is unknown to the very next `touch`, and of callers that race one is first. Rows that were read stay in memory until a
- * method changes any, in the same step; nobody else writes them. The caller's clock decides what holds; the alarm, on the object's own clock, only removes what has
- * reached its absolute end, and the whole storage with the last row.
+ * Protocol: the object is the actor's shard (`shardOf` of src/identity/sessions/store.ts), so every request with one of
+ * the actor's sessions meets this object. Every method is one synchronous step over its SQLite tables: a session that
+ * `revoke` has deleted is unknown to the very next `touch`, and of concurrent callers one is first. Rows once read stay
+ * in memory until a method changes any, in the same step; nothing else writes them. The caller's clock decides
+ * validity; the alarm, on the object's own clock, only deletes sessions past their absolute end, and the whole storage
+ * with the last row.
  *
- * `touch` writes only when `last_seen_at` is older than 30 seconds or a twentieth of the idle time, whichever is less: an idle
- * session ends up to so much earlier than its idle time after the last request, never later.
+ * `touch` writes only if `last_seen_at` is older than 30 seconds or a twentieth of the idle time, whichever is less: an
+ * idle session may end that much earlier than its idle time after the last request, never later.
  *
- * Tables: `actor`, one row: whose sessions these are and the generation of their CSRF tokens. `session`: one row each, times in
- * Unix milliseconds. An object that holds no session has no table.
+ * Tables: `actor`, one row: the owner of the sessions and the generation of their CSRF tokens. `session`: one row each,
+ * times in Unix milliseconds. An object without sessions has no table.
  */
 export class Session extends DurableObject implements SessionStore {
-  /** The clock of the alarm; tests set it. */
+  /** The alarm's clock; replaced by tests. */
   now: () => number = Date.now;
   #made: boolean;
-  /** Rows as they are in the tables; emptied by each method that changes more than one row's `last_seen_at`. */
+  /** Rows as in the tables; cleared by each method that changes more than one row's `last_seen_at`. */
   readonly #rows = new Map<string, StoredRow>();
   #actor: ActorRow | null = null;
 
@@ -61,7 +62,7 @@ export class Session extends DurableObject implements SessionStore {
       session.idle_ms,
       session.now + session.absolute_ms,
     );
-    // By order of arrival and not by time: the clocks of two callers may differ.
+    // By order of arrival, not by time: the clocks of two callers may differ.
     const displaced = sql
       .exec<{ id: string }>(
         "delete from session where id in (select id from session order by rowid desc limit -1 offset ?) returning id",
@@ -131,7 +132,7 @@ export class Session extends DurableObject implements SessionStore {
       await this.ctx.storage.setAlarm(Math.max(next, this.now() + TIDY_MS));
       return;
     }
-    // Generations begin anew then, and no old token comes true by that: each is bound to its session's id.
+    // Generations start again, but no old token becomes valid: each is bound to its session's id.
     this.#made = false;
     await this.ctx.storage.deleteAll();
   }
@@ -172,14 +173,14 @@ export class Session extends DurableObject implements SessionStore {
   }
 }
 
-/** An actor holds at most so many sessions: the oldest makes room for a new one. */
+/** Maximum sessions of an actor: a new one displaces the oldest. */
 const MAX_SESSIONS = 100;
 const WRITE_MS = 30_000;
 const WRITES_AN_IDLE_TIME = 20;
-/** The alarm comes at most so often. */
+/** Minimum time between alarms. */
 const TIDY_MS = 15 * 60_000;
 
-/** Condition, the present time bound twice. */
+/** Condition: the session is valid; bind the present time twice. */
 const LIVE = "absolute_expires_at > ? and last_seen_at + idle_ms > ?";
 
 type ActorRow = { id: string; type: string; csrf_generation: number };

@@ -2,33 +2,34 @@ import { DurableObject } from "cloudflare:workers";
 import { failedGuard } from "../src/platform/database.ts";
 import type { Outcome, Writer as Protocol, Unit } from "../src/platform/writer.ts";
 
-/** A unit that waits, and then what came of it. */
+/** A waiting unit, then its outcome. */
 interface Entry {
   readonly unit: Unit;
   readonly weight: number;
   outcome: Outcome | null;
-  /** What D1 threw where nobody can know whether the unit was written. */
+  /** D1's error when the unit may or may not have been written. */
   unknown: { readonly error: unknown } | null;
 }
 
-/** A batch is no larger than this, unless one unit alone is. */
+/** Maximum size of a batch, unless a single unit is larger. */
 const MAX_STATEMENTS = 300;
 const MAX_BYTES = 1_000_000;
-/** So many may wait; more is refused before anything is sent. */
+/** Maximum number of waiting units; more are refused before anything is sent. */
 const MAX_WAITING = 2_000;
 
 /**
  * Group commit for D1: the units of many requests in one batch, which costs one flush.
  *
  * Protocol
- * - A unit that comes while nothing is under way is sent at once, alone. What comes meanwhile goes out together when that is
- *   done, in the order in which it came. One batch is under way at a time: D1 runs one transaction at a time anyway.
- * - A batch is one transaction, so each unit sees what those before it wrote, as if they had run one after the other.
- * - Where a batch fails, D1 has written nothing of it. A guard names its unit in its error; otherwise the batch is sent again in two
- *   halves, one after the other, until the unit that fails stands alone. That unit gets its own error. The others are written without it, each whole, in order.
- * - Where D1 does not say that a statement failed (it went away, it took too long), a batch may have been written. It is not
- *   sent again: all its units get that error, as a caller of D1 itself would.
- * - The object stores nothing. If it dies, what it had sent is written or not, and its callers get an error.
+ * - A unit that arrives while no batch is running is sent at once, alone. Units that arrive meanwhile are sent together
+ *   afterwards, in order of arrival. Only one batch runs at a time: D1 runs one transaction at a time anyway.
+ * - A batch is one transaction, so each unit sees the writes of those before it, as if they had run one after another.
+ * - If a batch fails, D1 has written nothing of it. A guard names its unit in its error; otherwise the batch is sent
+ *   again in two halves, one after the other, until the failing unit is alone and gets its own error. The others are
+ *   written without it, each whole, in order.
+ * - If D1 does not say that a statement failed (connection lost, timeout), the batch may have been written. It is not
+ *   sent again: all its units get that error, as a direct caller of D1 would.
+ * - The object stores nothing. If it dies, its last batch is written or not, and its callers get an error.
  */
 export class Writer extends DurableObject<{ readonly DB: D1Database }> implements Protocol {
   #waiting: Entry[] = [];
@@ -38,7 +39,7 @@ export class Writer extends DurableObject<{ readonly DB: D1Database }> implement
     if (this.#waiting.length >= MAX_WAITING) throw new Error("too many changes wait for the database");
     const entry: Entry = { unit, weight: weightOf(unit), outcome: null, unknown: null };
     this.#waiting.push(entry);
-    // Whoever wakes up first sends the next batch, in a request of its own: so each request sends a few at most.
+    // The first waiter to resume sends the next batch within its own request, so each request sends only a few.
     while (entry.outcome === null && entry.unknown === null) {
       this.#underWay ??= this.#sendNext().finally(() => {
         this.#underWay = null;
@@ -60,7 +61,7 @@ export class Writer extends DurableObject<{ readonly DB: D1Database }> implement
     return this.#send(this.#waiting.splice(0, fits < 0 ? this.#waiting.length : fits));
   }
 
-  /** Never throws: every entry has its outcome afterwards. */
+  /** Never throws: afterwards every entry has an outcome. */
   async #send(entries: readonly Entry[]): Promise<void> {
     const { DB } = this.env;
     try {
@@ -107,7 +108,7 @@ function isRolledBack(error: unknown): boolean {
   );
 }
 
-/** Roughly the bytes that a unit takes on its way. */
+/** Approximate size of a unit in transit, in bytes. */
 function weightOf({ queries }: Unit): number {
   let sum = 0;
   for (const { sql, params } of queries) {

@@ -9,7 +9,10 @@ import { compare, isWhole } from "./restore.ts";
 
 /** The one alarm does what is due: the OCSP responder, lists, the outbox to the inventory. It never gives up. */
 
-/** What has failed for so long is stuck: the inventory is told, so that somebody sees it (`problems` of an issuer). */
+/**
+ * A task that has failed for this long is stuck: it is reported to the inventory, which shows it (`problems` of an
+ * issuer).
+ */
 const STUCK_AFTER_MS = 120_000;
 
 export async function doWhatIsDue(core: Core): Promise<void> {
@@ -20,23 +23,23 @@ export async function doWhatIsDue(core: Core): Promise<void> {
     await settleDue(core);
   } else await core.running.get("restoring");
   await reportProblems(core);
-  // Before it is whole again, a ledger does nothing of what is due.
+  // Until it is whole again, a ledger does none of its due tasks.
   setAlarm(core, core.whole ? 0 : (retryAt(core, "inventory") ?? nowOf(core) + FIRST_RETRY_MS));
 }
 
-/** For when the next list, responder or hand-over is due, or for `earliest` where that is later. */
+/** Sets the alarm for the next due list, responder or hand-over, but not before `earliest`. */
 export function setAlarm(core: Core, earliest = 0): void {
   const due = [nextCrlDue(core), responderDue(core), nextSettleDue(core)].filter((at) => at !== null);
   if (due.length > 0) wakeAt(core, Math.max(Math.min(...due), earliest));
 }
 
-/** For the alarm: whoever needs a responder at once does not wait for this. */
+/** For the alarm only: a caller that needs a responder at once does not wait for it. */
 function responderDue(core: Core): number | null {
   const due = nextResponderDue(core);
   return due === null ? null : Math.max(due, retryAt(core, "ocsp_responder") ?? 0);
 }
 
-/** Tells the inventory what is stuck, when that has changed; the longest first. */
+/** Reports stuck tasks, longest first, to the inventory when they changed. */
 async function reportProblems(core: Core): Promise<void> {
   const found = core.sql
     .exec<{ task: Task; since: number; error: string }>(

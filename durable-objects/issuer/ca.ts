@@ -28,7 +28,10 @@ import { renewResponder } from "./responder.ts";
 import { completeSerialKey, newSerial } from "./serials.ts";
 import { insert } from "./storage.ts";
 
-/** How a CA comes into its ledger, and how it goes. Keys are sealed before they are stored and are never stored otherwise. */
+/**
+ * How a CA comes into its ledger, and how it is retired. Keys are sealed before they are stored, and stored in no other
+ * form.
+ */
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -54,7 +57,7 @@ function mustDescribe(core: Core): CaDescription {
   return describe(core) ?? refuse("ca_absent", "there is no CA here");
 }
 
-/** A root made inside. Repeated with the same request it answers the same root. */
+/** Creates a root here. The same request again returns the same root. */
 export function createRoot(core: Core, request: CreateRoot): Promise<CaDescription> {
   return create(core, request, request, async (digest) => {
     const { signer, ...made } = await makeKey(request);
@@ -74,7 +77,7 @@ export function createRoot(core: Core, request: CreateRoot): Promise<CaDescripti
     if (flaw !== null) refuse("lint_failed", flaw);
     const der = await signTbs(tbs, signer);
     const spki_sha256 = await sha256Hex(made.spki);
-    // Its own serial is used too.
+    // The root's own serial is used up too.
     const also = () =>
       addEntry(core, {
         serial: toHex(serial),
@@ -93,7 +96,7 @@ export function createRoot(core: Core, request: CreateRoot): Promise<CaDescripti
   });
 }
 
-/** A CA brought in with its key. */
+/** Imports a CA with its key. */
 export async function importCa(core: Core, request: ImportCa): Promise<CaDescription> {
   const { pkcs8 } = request;
   return create(core, request, { ...request, pkcs8: await sha256Hex(pkcs8) }, async () => {
@@ -114,7 +117,7 @@ export async function importCa(core: Core, request: ImportCa): Promise<CaDescrip
   });
 }
 
-/** A subordinate that waits for its certificate. */
+/** Creates a subordinate that waits for its certificate. */
 export function createSubordinate(core: Core, request: CreateSubordinate): Promise<CaDescription> {
   return create(core, request, request, async () => {
     const { signer, ...made } = await makeKey(request);
@@ -123,7 +126,7 @@ export function createSubordinate(core: Core, request: CreateSubordinate): Promi
   });
 }
 
-/** The certificate for a subordinate; later also a new one for the same key, name and key identifier. */
+/** Installs a subordinate's certificate; later also a new one for the same key, name and key identifier. */
 export async function install(
   core: Core,
   ders: readonly Bytes[],
@@ -153,7 +156,7 @@ export async function install(
   return mustDescribe(core);
 }
 
-/** What forbids that a certificate takes the place of the present one; null where nothing does. `end`: of its chain. */
+/** Why a certificate may not replace the present one; null if it may. `end`: of its chain. */
 function successorFlaw(core: Core, present: Certificate, own: Certificate, end: number, force: boolean): string | null {
   if (!equal(present.subject.der, own.subject.der))
     return "another subject than that of the certificates that were issued";
@@ -180,7 +183,7 @@ export function configure(core: Core, settings: { crl_shards: number }): CaDescr
   return mustDescribe(core);
 }
 
-/** Only forward. A retiring or retired CA signs no certificate; lists and OCSP go on. */
+/** Forward only. A retiring or retired CA signs no certificate; lists and OCSP continue. */
 export function retire(core: Core, to: "retiring" | "retired"): CaDescription {
   certifiedCa(core);
   core.sql.exec("update ca set state = ? where state <> 'retired'", to);
@@ -196,9 +199,9 @@ interface Made {
   readonly spki: Bytes;
   readonly csr?: Bytes;
   readonly chain: readonly Certificate[];
-  /** The first CRL number is above this one. */
+  /** The first CRL number is higher. */
   readonly floor?: bigint;
-  /** What else belongs into the step that writes the CA. */
+  /** Further writes in the transaction that writes the CA. */
   readonly also?: () => unknown;
 }
 
@@ -208,7 +211,10 @@ async function makeKey({ algorithm, pss, subject }: CreateRoot | CreateSubordina
   return { algorithm, pkcs8, spki, signer, subject: { subject: encodeName(subject), ...(await subjectKeyOf(spki)) } };
 }
 
-/** The same request (`told`, its secrets hashed) answers what it made; another one is refused, who came second too. */
+/**
+ * The same request (`told`, its secrets hashed) returns the CA it created; a different one is refused, also if it lost
+ * a race.
+ */
 async function create(
   core: Core,
   request: CreateRoot | CreateSubordinate | ImportCa,
@@ -281,7 +287,7 @@ function writeChain(core: Core, chain: readonly Certificate[]): void {
   if (chain.length > 0) currentShards(core);
 }
 
-/** The complete list and the OCSP responder; partitions, and what fails here, are made by the alarm. */
+/** Makes the complete list and the OCSP responder; the alarm makes partitions and retries failures. */
 async function firstProducts(core: Core): Promise<void> {
   try {
     await Promise.all([publishDue(core, 1), renewResponder(core)]);
@@ -290,7 +296,7 @@ async function firstProducts(core: Core): Promise<void> {
   }
 }
 
-/** A CA's chain that may be used here. */
+/** Parses a CA's chain and checks that it may be used here. */
 function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[]> {
   const checked = async () => {
     const chain = ders.map((der) => parseCertificate(der));
@@ -300,7 +306,7 @@ function checkedChain(core: Core, ders: readonly Bytes[]): Promise<Certificate[]
   return named("ca_cert_pem", checked());
 }
 
-/** Names the field whose fault it is. */
+/** Adds the name of the field at fault to a refusal. */
 async function named<T>(field: string, reading: Promise<T>): Promise<T> {
   try {
     return await reading;

@@ -13,18 +13,18 @@ import { type CaRow, first } from "./storage.ts";
 /** The filter of serials without a tag, in memory (issuer/serials.ts). */
 export interface BuiltFilter {
   readonly filter: SerialFilter;
-  /** The cursor of the last row that is in it. */
+  /** The cursor of the last row in the filter. */
   upTo: number;
 }
 
 /**
- * What the parts of a ledger share. The tables are the truth; the rest are caches of this object's memory, emptied when it
- * is evicted. Between two `await`s nothing else runs: what must be one step is written without one.
+ * Shared by the parts of a ledger. The tables are the truth; the rest are caches in this object's memory, lost on
+ * eviction. Nothing else runs between two `await`s: code that must be one step contains none.
  */
 export interface Core {
   readonly storage: DurableObjectStorage;
   readonly sql: SqlStorage;
-  /** The ledger's id where the platform tells it (an alarm may come without). */
+  /** The ledger's id if the platform provides it (an alarm may not). */
   readonly name: string | null;
   readonly bytes: R2Bucket;
   /** Gathers purges of the edge cache. */
@@ -35,29 +35,29 @@ export interface Core {
   /** Replaced by tests. */
   clock: Clock;
   random: Random;
-  /** By RPC: the worker's entrypoint. */
+  /** The worker's entrypoint, by RPC. */
   inventory: Inventory;
-  /** What runs at present, by name: one of each at a time (`single`). */
+  /** Running work by name, one of each at a time (`single`). */
   readonly running: Map<string, Promise<void>>;
-  /** Request ids being signed right now: who asks again waits for the same signature. */
+  /** Request ids being signed now: a repeated request waits for the same signature. */
   readonly signing: Map<string, Promise<Issued>>;
-  /** This ledger knows all that the inventory has heard of (issuer/restore.ts). */
+  /** This ledger knows everything that the inventory has heard of (issuer/restore.ts). */
   whole: boolean;
-  /** The last comparison came to its end, with what it entails. */
+  /** The last comparison was completed, with its consequences. */
   compared: boolean;
-  /** The row of `ca`; undefined when not read yet. */
+  /** The row of `ca`; undefined: not read yet. */
   ca: CaRow | null | undefined;
   /** The CA's key, unsealed and not extractable. */
   signer: Promise<Signer> | null;
-  /** Anything compiled from the CA's rows, its URLs and one list. */
+  /** Values compiled from the CA's rows, its URLs and one list. */
   readonly compiled: Map<string, unknown>;
-  /** The serials without a tag; null when nobody has asked for them yet. */
+  /** The filter of serials without a tag; null until first needed. */
   serialFilter: BuiltFilter | null;
-  /** When the alarm is set for, in this clock's milliseconds; null when it is not set. */
+  /** The time the alarm is set for, in this clock's milliseconds; null: not set. */
   alarmAt: number | null;
-  /** The last sequence number of crl_entries that the list which is being built shows; null between two builds. */
+  /** The last sequence number of crl_entries in the list being built; null between builds. */
   building: number | null;
-  /** It has ended, or is ending: nothing is done or stored any more. */
+  /** The ledger has ended or is ending: it does and stores nothing more. */
   ended: boolean;
   /** Why the OCSP responder has no certificate; the next attempt is after `until`. */
   responderRefused: { readonly refusal: Refused; readonly until: number } | null;
@@ -96,7 +96,7 @@ export function nowOf(core: Core): number {
   return core.clock.now().getTime();
 }
 
-/** What a caller asked for that cannot be. Inside a ledger it is thrown; its RPC methods answer it as a `Refusal`. */
+/** A request that cannot be met. Thrown inside a ledger; its RPC methods return it as a `Refusal`. */
 export class Refused extends Error {
   readonly code: RefusalCode;
 
@@ -110,7 +110,7 @@ export function refuse(code: RefusalCode, message: string): never {
   throw new Refused(code, message);
 }
 
-/** What our parsers and encoders refuse is the request's fault. */
+/** An error of our parsers and encoders is the request's fault: it becomes a refusal. */
 export async function refusing<T>(code: RefusalCode, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
@@ -120,7 +120,7 @@ export async function refusing<T>(code: RefusalCode, work: () => T | Promise<T>)
   }
 }
 
-/** Work that runs once at a time: who asks meanwhile waits for what runs. */
+/** Runs work once at a time: a call meanwhile waits for the running one. */
 export function single(core: Core, name: string, work: () => Promise<void>): Promise<void> {
   const running = core.running.get(name);
   if (running) return running;
@@ -129,30 +129,30 @@ export function single(core: Core, name: string, work: () => Promise<void>): Pro
   return begun;
 }
 
-/** Lets everything else that waits run. */
+/** Lets other waiting work run. */
 export function pause(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** By which the inventory knows this ledger; empty for one that was never made. */
+/** The inventory's id of this ledger; empty for a ledger that was never made. */
 export function ledgerIdOf(core: Core): string {
   return caOf(core)?.ledger_id ?? core.name ?? "";
 }
 
-/** The CA of this ledger, or null while there is none. */
+/** The CA of this ledger, or null if there is none. */
 export function caOf(core: Core): CaRow | null {
   core.ca ??= first<CaRow>(core.sql, "select * from ca") ?? null;
   return core.ca;
 }
 
-/** The CA, once it has its certificate. */
+/** The CA; throws if it has no certificate yet. */
 export function certifiedCa(core: Core): CaRow {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate") refuse("ca_absent", "this CA has no certificate yet");
   return ca;
 }
 
-/** After a write to `ca` or `ca_chain`: everything that was compiled from them is stale. */
+/** Call after a write to `ca` or `ca_chain`: every value compiled from them is stale. */
 export function forgetCa(core: Core): void {
   core.ca = undefined;
   core.signer = null;
@@ -170,12 +170,12 @@ export function keyPurpose(ledgerId: string, keyId: string, use: "ca" | "ocsp"):
   return `ledger|${ledgerId}|${keyId}|${use}`;
 }
 
-/** The CA's private key in the clear: for importing it, never for keeping. */
+/** The CA's private key in the clear: import it, never store it. */
 export function openCaKey(core: Core, ca: CaRow): Promise<Bytes> {
   return core.sealer.open(ca.sealed_key, keyPurpose(ca.ledger_id, ca.key_id, "ca"));
 }
 
-/** Signs with the CA's key; imported once and not extractable. */
+/** Signs with the CA's key, which is imported once and not extractable. */
 export function caSigner(core: Core, ca: CaRow): Promise<Signer> {
   if (core.signer === null) {
     const fresh = openCaKey(core, ca).then((pkcs8) =>
@@ -189,21 +189,21 @@ export function caSigner(core: Core, ca: CaRow): Promise<Signer> {
   return core.signer;
 }
 
-/** Long enough for those who were answered together to come again together. */
+/** Long enough for callers answered together to come back together. */
 const TURN_MS = 2;
 
 /**
- * The next common turn, two milliseconds from now. Everything that waits for it runs on without leaving the turn and so shares
- * one durable write: with a disk that takes milliseconds to flush, that is the difference between hundreds and thousands.
+ * The next common turn, two milliseconds from now. All its waiters resume in the same turn and so share one durable
+ * write: with a disk that takes milliseconds to flush, this makes thousands of writes a second instead of hundreds.
  */
 export function commonTurn(core: Core): Promise<void> {
   return single(core, "turn", () => new Promise((resolve) => setTimeout(resolve, TURN_MS)));
 }
 
-/** The alarm rings at `at` or earlier. */
+/** Makes sure that the alarm fires at `at` or earlier. */
 export function wakeAt(core: Core, at: number): void {
   if (core.ended || (core.alarmAt !== null && core.alarmAt <= at)) return;
   core.alarmAt = at;
-  // Relative to the real clock, which is the alarm's: a clock that stands elsewhere must not make it ring in a loop.
+  // Relative to the real clock, which the alarm uses: another `clock` must not make it fire in a loop.
   void core.storage.setAlarm(Date.now() + Math.max(0, at - nowOf(core)));
 }

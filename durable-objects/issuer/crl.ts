@@ -13,33 +13,35 @@ import { CRL_DEBOUNCE_MS, count } from "./lists.ts";
 import { type CaRow, type CrlRow, numberOf } from "./storage.ts";
 
 /**
- * Lists. A build takes its number durably, then reads its entries twice in slices: once through the signer, once through a
- * checker into R2. Between slices others run. What is read is what was so at the start: entries up to the highest sequence
- * number then, and those of them that were dropped since, which wait in crl_removed until the build has ended. The list goes
- * out although things have changed meanwhile, and the next one follows: nothing that happens during a build holds it up. The
- * last octets go out only after the checker has read the whole list, its signature, number and scope; R2 takes it only if
- * nobody wrote since.
+ * Builds lists. A build takes its number durably, then reads its entries twice in slices: once through the signer, once
+ * through a checker into R2. Other calls run between slices. A build reads the state at its start: entries up to the
+ * highest sequence number at that time, including those dropped since, which stay in crl_removed until the build ends.
+ * Changes during a build do not delay the list; the next list has them. The last octets are written only after the
+ * checker has read the whole list, its signature, number and scope; R2 stores it only if nothing else was written
+ * since.
  */
 
-/** How long a list is valid; a new one is made at half of that. */
+/** Validity of a list; its successor is made halfway through. */
 export const CRL_VALIDITY_MS = 24 * 3_600_000;
-/** thisUpdate lies this far back at most, for relying parties whose clock is slow; never before the newest entry. */
+/**
+ * thisUpdate is at most this far in the past, for relying parties with a slow clock, and never before the newest entry.
+ */
 const BACKDATE_MS = 60_000;
-/** Rows of one slice: below the time that others may be kept waiting, and below the size of one value. */
+/** Rows of one slice: keeps other calls waiting only briefly and stays below the maximum size of a value. */
 const SLICE_ROWS = 8_000;
-/** Slices between two pauses for others, while signing and while writing: storage takes its time for each, too. */
+/** Slices between two pauses for other calls, while signing and while writing: storage takes its own time for each. */
 const SIGNED_AT_ONCE = 4;
 const WRITTEN_AT_ONCE = 2;
-/** A list of more octets than this is not kept in memory between its two readings, and is built seldom. */
+/** A list with more octets is not kept in memory between its two readings, and is built less often. */
 const LARGE_BYTES = SLICE_ROWS * 64;
-/** From the beginning of one build of a large list to the next: two a minute. */
+/** Minimum time between the starts of two builds of a large list: two a minute. */
 const LARGE_LIST_GAP_MS = 30_000;
 const PRUNE_ROWS = 2_000;
 
-/** When a list is due: what failed not before its next attempt. */
+/** When a list is due; a failed one not before its next attempt. */
 const DUE_AT = "max(due_at, coalesce((select next_at from failures where task = 'list:' || shard), 0))";
 
-/** Publishes the lists that are due, one after another, the complete one first. Never throws: what fails is due again soon. */
+/** Publishes the due lists one after another, the complete one first. Never throws: a failed list is due again soon. */
 export function publishDue(core: Core, atMost = Number.POSITIVE_INFINITY): Promise<void> {
   return single(core, "publishing", async () => {
     for (let done = 0; done < atMost; done++) {
@@ -52,14 +54,14 @@ export function publishDue(core: Core, atMost = Number.POSITIVE_INFINITY): Promi
   });
 }
 
-/** When the next list is due; null when there is none, and once the CA has ended: it publishes no more. */
+/** When the next list is due; null if none is, and once the CA has ended: it publishes no more. */
 export function nextCrlDue(core: Core): number | null {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate" || nowOf(core) >= ca.not_after) return null;
   return core.sql.exec<{ due: number | null }>(`select min(${DUE_AT}) as due from crls`).one().due;
 }
 
-/** The CRL number that a stored one stands for. */
+/** The CRL number for a stored one. */
 function publicNumber(core: Core, stored: number): bigint {
   return BigInt(caOf(core)?.crl_base ?? "0") + BigInt(stored);
 }
@@ -83,18 +85,18 @@ export function crls(core: Core): CrlState[] {
     }));
 }
 
-/** What one build shows, fixed in one step at its start. */
+/** The content of one build, fixed in one step at its start. */
 interface Snapshot {
   readonly row: CrlRow;
   readonly number: number;
-  /** Below the first and at the last sequence number. */
+  /** Just below the first and at the last sequence number. */
   readonly lower: number;
   readonly upper: number;
   readonly thisUpdate: number;
   readonly nextUpdate: number;
 }
 
-/** Only what is there when its number is taken is on the list, and only the list that was there then is replaced. */
+/** The list has only entries that exist when its number is taken, and replaces only the list that existed then. */
 async function publish(core: Core, ca: CaRow, shard: number): Promise<void> {
   const key = crlKey(ca.ledger_id, shard);
   const stored = await core.bytes.head(key);
@@ -133,8 +135,8 @@ function isLarge(row: CrlRow): boolean {
 }
 
 /**
- * One step. The number is taken, and with it on record, before anything is signed (invariant 2). It is above `published` too:
- * the state of this ledger may be older than what it published (a restore).
+ * One step. The number is taken and recorded before anything is signed (invariant 2). It is also above `published`: a
+ * restored ledger may be older than the lists it published.
  */
 function takeSnapshot(core: Core, ca: CaRow, shard: number, published: number): Snapshot {
   const now = nowOf(core);
@@ -145,21 +147,21 @@ function takeSnapshot(core: Core, ca: CaRow, shard: number, published: number): 
     Math.max(now, published + 1, (row.number ?? 0) + 1),
   );
   core.ca = undefined;
-  // Two queries: SQLite looks one end of an index up at a time.
+  // Two queries: SQLite seeks only one end of an index at a time.
   const lower = numberOf(core.sql, "select coalesce(min(seq), 1) - 1 from crl_entries");
   const upper = numberOf(core.sql, "select coalesce(max(seq), 0) from crl_entries");
-  // What a build has left there that was cut short.
+  // Left over from an interrupted build.
   core.sql.exec("delete from crl_removed");
   core.building = upper;
   if (isLarge(row)) core.sql.exec("update crls set earliest_at = ? where shard = ?", now + LARGE_LIST_GAP_MS, shard);
-  // Entries later than now were made before the clock was set back: a list from the future would serve nobody.
+  // Entries later than now were made before the clock was set back; a list dated in the future would be useless.
   const newest = Math.min(row.newest, wholeSecond(now));
   const thisUpdate = Math.max(wholeSecond(now - BACKDATE_MS), newest, ca.not_before);
   const nextUpdate = Math.min(thisUpdate + CRL_VALIDITY_MS, ca.not_after);
   return { row, number, lower, upper, thisUpdate, nextUpdate };
 }
 
-/** The signed list in pieces, of which the last comes only when all of them were found right. */
+/** The signed list in pieces; the last one comes only after all pieces were checked. */
 async function sign(core: Core, ca: CaRow, shot: Snapshot) {
   const { row } = shot;
   const pkcs8 = await openCaKey(core, ca);
@@ -184,7 +186,7 @@ async function sign(core: Core, ca: CaRow, shot: Snapshot) {
   return { chunks: checkedCrl(chunks, own.publicKey, expected), size: crlLength(plan, signature.length) };
 }
 
-/** The entries of a snapshot, each slice one blob that SQLite joins: no JavaScript runs for a row. */
+/** The entries of a snapshot, one blob a slice, joined by SQLite: no JavaScript runs for a row. */
 async function* slices(core: Core, shot: Snapshot, keep: Bytes[] | null, atOnce: number): AsyncGenerator<Bytes> {
   const read = shot.row.shard === 0 ? readRange : readPartition;
   let slice = 0;
@@ -205,18 +207,18 @@ interface Slice {
   readonly last: number;
 }
 
-/** What is on the snapshot, whether it was dropped since or not, in one order however often it is read. */
+/** Every entry of the snapshot, dropped since or not, in the same order on every reading. */
 const shown = (where: string) =>
   `select seq, entry from crl_entries where ${where} union all select seq, entry from crl_removed where ${where} order by seq`;
 
-/** All of a range of sequence numbers: those of the complete list have few gaps. */
+/** A range of sequence numbers: the complete list has few gaps. */
 function readRange(core: Core, shot: Snapshot, after: number): Slice {
   const last = Math.min(after + SLICE_ROWS, shot.upper);
   const query = `select cast(group_concat(entry, '') as blob) as joined from (${shown("seq > ?1 and seq <= ?2")})`;
   return { joined: core.sql.exec<{ joined: ArrayBuffer | null }>(query, after, last).one().joined, last };
 }
 
-/** The next rows of a partition, whose sequence numbers are far apart. */
+/** The next rows of a partition, which has large gaps between sequence numbers. */
 function readPartition(core: Core, shot: Snapshot, after: number): Slice {
   const rows = shown("shard = ?1 and seq > ?2 and seq <= ?3");
   const { joined, last } = core.sql
@@ -264,7 +266,7 @@ function finish(core: Core, shot: Snapshot, etag: string, bytes: number): void {
   );
 }
 
-/** What was on a list that was made after its certificate had ended has been told for good (RFC 5280 section 3.3). */
+/** Drops entries that were on a list made after their certificate expired (RFC 5280 section 3.3). */
 async function dropExpired(core: Core, shot: Snapshot): Promise<void> {
   for (;;) {
     const gone = core.storage.transactionSync(() => {
@@ -288,7 +290,7 @@ async function dropExpired(core: Core, shot: Snapshot): Promise<void> {
   }
 }
 
-/** Best effort: `max-age` bounds what the edge may hold. */
+/** Best effort: `max-age` limits how long the edge keeps an old list. */
 function purge(core: Core, ca: CaRow, shard: number): void {
   if (!core.purge) return;
   const stub = core.purge.getByName("edge") as unknown as {

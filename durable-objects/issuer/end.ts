@@ -8,22 +8,22 @@ import { compare, mustBeWhole } from "./restore.ts";
 import { numberOf } from "./storage.ts";
 
 /**
- * The end of a ledger whose CA nobody has: its creation died or lost a race, or its issuer was deleted. It signs no more at
- * once. While anything that it signed is valid it goes on answering and publishing; then its lists, its alarm and all that it
- * stores go, its keys among it.
+ * Ends a ledger without a CA: its creation failed or lost a race, or its issuer was deleted. It stops signing at once.
+ * While any certificate it signed is valid it keeps answering and publishing; then its lists, its alarm and all its
+ * data, including its keys, are deleted.
  */
 export async function end(core: Core): Promise<LedgerEnd> {
   if (core.ended) return { ok: true, ends_at: null };
   const ca = caOf(core);
   if (ca) {
     await mustBeWhole(core);
-    // Where the inventory was restored to an earlier state this brings the CA back.
+    // If the inventory was restored to an earlier state, this brings the CA back.
     await compare(core);
   }
   if ((await core.inventory.ca(ledgerIdOf(core))) !== null)
     refuse("ca_exists", "the inventory has the CA of this ledger");
   if (ca && ca.state !== "awaiting_certificate") retire(core, "retired");
-  // Other than the CA's own certificate and its OCSP responders'.
+  // Other than the CA's own certificate and those of its OCSP responders.
   const last = numberOf(
     core.sql,
     `select coalesce(max(not_after), 0) from entries
@@ -34,7 +34,7 @@ export async function end(core: Core): Promise<LedgerEnd> {
   return { ok: true, ends_at: null };
 }
 
-/** May be repeated: the lists go first, for only what is stored tells whose they are. */
+/** Idempotent: the lists go first, because only the stored data says whose they are. */
 async function wipe(core: Core): Promise<void> {
   const id = ledgerIdOf(core);
   core.ended = true;

@@ -11,9 +11,9 @@ import { type Core, ledgerIdOf, nowOf, wakeAt } from "./core.ts";
 import { first, insert, numberOf } from "./storage.ts";
 
 /**
- * The rows of serials, and the mark that ledger and inventory have in common: every fact (signed, revoked, released) takes the
- * next number here, and the inventory writes the highest number that it has heard of in the batch that records the fact. So
- * either side sees when the other was restored to an earlier state (issuer/restore.ts).
+ * The rows of serials, and the mark shared by ledger and inventory: every fact (signed, revoked, released) takes the
+ * next number here, and the inventory records the highest number it has heard of in the batch that records the fact.
+ * Each side can thus detect that the other was restored to an earlier state (issuer/restore.ts).
  */
 
 export type EntryRow = {
@@ -40,14 +40,14 @@ export type EntryRow = {
   reason: number | null;
 };
 
-/** The inventory is told by the alarm when nobody has acknowledged until then. */
+/** Time without acknowledgement after which the alarm hands a fact to the inventory. */
 export const SETTLE_AFTER_MS = 5_000;
 
 type Given = "serial" | "request_id" | "kind" | "certificate_id" | "not_before" | "not_after";
 type NewEntry = Pick<EntryRow, Given> &
   Partial<Omit<EntryRow, "cursor" | "tbs" | "der">> & { tbs?: Bytes; der?: Bytes };
 
-/** Writes an entry; what is not given is that of one that is signed, and that the inventory need not be told of. */
+/** Writes an entry; by default it is signed, and the inventory need not hear of it. */
 export function addEntry(core: Core, { tbs, der, ...entry }: NewEntry): EntryRow {
   const row = {
     digest: "",
@@ -72,7 +72,7 @@ export function entryOf(core: Core, serial: string): EntryRow | undefined {
   return first<EntryRow>(core.sql, "select * from entries where serial = ?", serial);
 }
 
-/** `known`: up to here the inventory has said that it recorded what it was told. */
+/** `known`: the inventory has confirmed recording every fact up to this number. */
 export function markRow(core: Core): Mark {
   return core.sql.exec<{ seq: number; known: number }>("select seq, known from mark").one();
 }
@@ -82,12 +82,12 @@ export function nextSeq(core: Core): number {
   return numberOf(core.sql, "update mark set seq = seq + 1 returning seq");
 }
 
-/** What the inventory records with a fact. */
+/** The mark that the inventory records with a fact. */
 export function markOf(core: Core, seq: number): Mark {
   return { seq, known: markRow(core).known };
 }
 
-/** A fact about an entry that the inventory has to hear of: its number, and its place in the outbox. */
+/** Gives a fact about an entry its number and puts it in the outbox: the inventory must hear of it. */
 export function noteFact(core: Core, row: EntryRow): void {
   const now = nowOf(core);
   row.seq = nextSeq(core);
@@ -101,7 +101,9 @@ export function noteFact(core: Core, row: EntryRow): void {
   wakeAt(core, now + SETTLE_AFTER_MS);
 }
 
-/** The inventory has these: the outbox forgets them, unless something newer happened to the same serial. */
+/**
+ * The inventory has recorded these facts: removes them from the outbox unless a newer fact about the same serial waits.
+ */
 export function acknowledge(core: Core, facts: readonly Fact[]): void {
   for (const { serial, seq } of facts)
     core.sql.exec("update entries set acknowledged = 1 where serial = ? and seq = ? and state = 1", serial, seq);
@@ -109,7 +111,7 @@ export function acknowledge(core: Core, facts: readonly Fact[]): void {
   core.sql.exec("update mark set known = max(known, min(seq, ?))", highest);
 }
 
-/** An entry as others see it. */
+/** An entry in its external form. */
 export function described(row: EntryRow, known: number) {
   return {
     serial: row.serial,
@@ -124,7 +126,7 @@ export function described(row: EntryRow, known: number) {
   };
 }
 
-/** A certificate as it is answered and handed to the inventory. */
+/** A certificate as returned to callers and handed to the inventory. */
 export function issuedOf(core: Core, ca: { readonly ca_id: string }, row: EntryRow): Issued {
   const { reason, ...entry } = described(row, markRow(core).known);
   return {
@@ -154,7 +156,7 @@ const REASON_NAMES: ReadonlyMap<number, RevocationReason> = new Map(
   Object.entries(REVOCATION_REASONS).map(([name, code]) => [code, name as RevocationReason]),
 );
 
-/** The RFC's word for a stored reason code. */
+/** RFC 5280's name of a stored reason code. */
 export function reasonName(code: number): RevocationReason {
   return REASON_NAMES.get(code) ?? "unspecified";
 }

@@ -3,19 +3,16 @@ import { pauseAfter } from "../../src/platform/work/policy.ts";
 import { type Core, nowOf } from "./core.ts";
 import { first, numberOf } from "./storage.ts";
 
-/**
- * What the alarm does and could not do. It is tried again ever more seldom, every five minutes in the end, for as long as it
- * takes.
- */
+/** The alarm's failed tasks. They are retried without limit, with delays that grow to five minutes. */
 
-/** Until the first attempt after one that failed; then 10 s, 20 s, ... */
+/** Delay before the first retry; then 10 s, 20 s, ... */
 export const FIRST_RETRY_MS = 5_000;
 export const LAST_RETRY_MS = 300_000;
 
-/** `inventory`: it does not answer; `outbox`: it answers, and does not take over all that it is told. */
+/** `inventory`: it does not answer; `outbox`: it answers but does not take over every fact. */
 export type Task = "ocsp_responder" | "inventory" | "outbox" | `list:${number}`;
 
-/** Does a task, and notes whether it could be done. Answers whether. */
+/** Runs a task and records whether it succeeded. Returns that. */
 export async function attempt(core: Core, task: Task, work: () => Promise<unknown>): Promise<boolean> {
   try {
     await work();
@@ -48,7 +45,7 @@ export function succeeded(core: Core, task: Task): void {
   core.sql.exec("delete from failures where task = ?", task);
 }
 
-/** When the next attempt at what failed is due; null when it did not. */
+/** When a failed task is due again; null if it has not failed. */
 export function retryAt(core: Core, task: Task): number | null {
   return first<{ next_at: number }>(core.sql, "select next_at from failures where task = ?", task)?.next_at ?? null;
 }

@@ -17,13 +17,13 @@ import { serialKey } from "./serials.ts";
 import { numberOf } from "./storage.ts";
 
 /**
- * What a CA that was brought in had issued and revoked before it came here. Such serials carry no tag of ours, so from the
- * first of them on this ledger's serials are told by the filter too (issuer/serials.ts). No inventory knows them: each batch
- * also lies in R2, named by its number (issuer/entries.ts), and comes back from there when this ledger was restored to an
- * earlier state.
+ * What an imported CA had issued and revoked before its import. These serials carry no tag of ours, so from the first
+ * of them on this ledger's serials are recognized with the help of the filter (issuer/serials.ts). The inventory does
+ * not have them: each batch is also stored in R2 under its number (issuer/entries.ts), from which a restored ledger
+ * reads it back.
  */
 
-/** Takes a batch over, in one step. May be repeated: what is known stays, but that a good one may be revoked now. */
+/** Imports a batch in one step. Idempotent: known entries stay, except that a good one may become revoked. */
 export async function importEntries(core: Core, entries: readonly ImportedEntry[]): Promise<ImportOutcome> {
   const ca = certifiedCa(core);
   const outcome = core.storage.transactionSync(() => takeEntries(core, ca.not_after, entries));
@@ -31,7 +31,7 @@ export async function importEntries(core: Core, entries: readonly ImportedEntry[
   return outcome;
 }
 
-/** Before a batch is answered. Two batches never share a name, whatever was restored. */
+/** Stores a batch in R2 before it is answered. No two batches ever share a name, even after a restore. */
 async function keep(core: Core, ledgerId: string, seq: number, entries: readonly ImportedEntry[]): Promise<void> {
   const name = `${String(seq).padStart(SEQ_DIGITS, "0")}-${randomId(core.random, "")}`;
   await core.bytes.put(`${importPrefix(ledgerId)}${name}.json`, JSON.stringify(entries));
@@ -39,7 +39,7 @@ async function keep(core: Core, ledgerId: string, seq: number, entries: readonly
 
 const SEQ_DIGITS = 16;
 
-/** The batches after `seq`, in their order; may be repeated. */
+/** Imports the batches after `seq` again, in order; idempotent. */
 export async function takeImportsBack(core: Core, seq: number): Promise<void> {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate") return;
@@ -56,7 +56,7 @@ export async function takeImportsBack(core: Core, seq: number): Promise<void> {
   }
 }
 
-/** The same inside a transaction of the caller's. `end`: when the CA ends, and with it what has no end of its own. */
+/** The same inside the caller's transaction. `end`: the end of the CA, used for entries without their own. */
 export function takeEntries(core: Core, end: number, entries: readonly ImportedEntry[]): ImportOutcome {
   core.sql.exec("update serial_key set imports = 1");
   const seq = nextSeq(core);
@@ -94,7 +94,7 @@ function addImported(core: Core, seq: number, end: number, entry: ImportedEntry)
   });
 }
 
-/** The first revocation date stands, as it does for what was issued here. Answers whether the entry changed. */
+/** The first revocation date stands, as for certificates issued here. Returns whether the entry changed. */
 function takeRevocation(core: Core, seq: number, row: EntryRow, revoked: ImportedEntry["revoked"]): boolean {
   if (revoked === null) return false;
   const reason = REVOCATION_REASONS[revoked.reason];
@@ -105,7 +105,7 @@ function takeRevocation(core: Core, seq: number, row: EntryRow, revoked: Importe
   return true;
 }
 
-/** Revokes by serial, one that is not known here too where this CA may have issued it. */
+/** Revokes by serial, including an unknown one that this CA may have issued. */
 export async function revokeSerial(
   core: Core,
   serial: string,
@@ -130,12 +130,12 @@ export async function revokeSerial(
 
 const UNKNOWN = { not_before: null, not_after: null, names: [], subject: null, revoked: null };
 
-/** Whether a serial that this ledger does not know may be of this CA: it had a life before this ledger, or the tag says so. */
+/** Whether this CA may have issued an unknown serial: it was imported, or the serial carries its tag. */
 function mayHaveIssued(core: Core, serial: string): boolean {
   return numberOf(core.sql, "select imports from serial_key") === 1 || hasTag(serial, serialKey(core));
 }
 
-/** What a CRL says, in the form of a list. removeFromCRL says that nothing is revoked; what lies ahead is revoked from now on. */
+/** A CRL's entries as a list. removeFromCRL means not revoked; a revocation in the future counts from now. */
 export function entriesOfCrl({ entries }: ForeignCrl, now: number): ImportedEntry[] {
   return entries
     .filter(({ reason }) => reason !== REMOVE_FROM_CRL)

@@ -22,12 +22,12 @@ import { newSerial } from "./serials.ts";
 import { type CaRow, first } from "./storage.ts";
 
 /**
- * Issuing. In one synchronous step a request id is found again or a random serial is reserved with the very octets that will
- * be signed; only then is anything signed. So a request id has at most one certificate, whatever crashes or repeats: what was
- * left reserved is signed later as it stands.
+ * Issuing. One synchronous step finds the request id or reserves a random serial with the exact octets to be signed;
+ * only then is anything signed. So a request id has at most one certificate despite crashes and repeats: an unfinished
+ * reservation is later signed unchanged.
  */
 
-/** notBefore lies this far back, for relying parties whose clock is slow; a twelfth of the lifetime if that is less. */
+/** notBefore is this far in the past, for relying parties with a slow clock; at most a twelfth of the lifetime. */
 export const BACKDATE_SECONDS = 300;
 
 interface Asked {
@@ -68,7 +68,7 @@ export async function issueLeaf(core: Core, request: IssueRequest): Promise<Issu
   });
 }
 
-/** The certificate of a CA below this one, within its path length, name constraints and lifetime. */
+/** Issues the certificate of a CA below this one, within its path length, name constraints and lifetime. */
 export async function issueCa(core: Core, request: IssueCaRequest): Promise<Issued> {
   const subject = encodeName(request.subject);
   const key = await subjectKeyOf(request.spki);
@@ -97,7 +97,7 @@ export async function subjectKeyOf(spki: Bytes): Promise<SubjectKey> {
   return { publicKey, subjectKeyIdentifier: await keyIdentifier(publicKey) };
 }
 
-/** What tells a request from another one under the same id. */
+/** Distinguishes different requests under the same id. */
 export async function identify(request: Asked, content: readonly unknown[]) {
   const { request_id, certificate_id, spki } = request;
   const plain = content.map((value) => (value instanceof Uint8Array ? toHex(value) : value));
@@ -108,10 +108,13 @@ export async function identify(request: Asked, content: readonly unknown[]) {
 
 type Identified = Awaited<ReturnType<typeof identify>>;
 
-/** The certificate of a request: the one that it has, that is on its way, or that `make` makes. Up to there nothing is awaited. */
+/**
+ * The certificate of a request: existing, being signed, or newly made by `make`. No await before the reservation is
+ * written.
+ */
 export function once(core: Core, asked: Identified, settle: object, make: () => Made): Promise<Issued> {
   const row = first<EntryRow>(core.sql, "select * from entries where request_id = ?", asked.request_id);
-  // What was taken back after a restore has no digest: its key says whether it is the same request.
+  // An entry taken back after a restore has no digest: its key identifies the request.
   const differs = row && (row.digest === "" ? row.spki_sha256 !== asked.spki_sha256 : row.digest !== asked.digest);
   if (differs) refuse("request_conflict", `request ${asked.request_id} was used for another key or other names`);
   const reserved = row ?? reserve(core, { ...asked, settle: JSON.stringify(settle) }, make());
@@ -120,7 +123,7 @@ export function once(core: Core, asked: Identified, settle: object, make: () => 
   return signOnce(core, ca, reserved);
 }
 
-/** Writes down what will be signed. The unique index on serials is the proof that none is used twice (invariant 2). */
+/** Writes down what will be signed. The unique index on serials proves that none is used twice (invariant 2). */
 function reserve(core: Core, asked: Identified & { settle: string }, made: Made): EntryRow {
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
   return addEntry(core, {
@@ -136,7 +139,7 @@ function reserve(core: Core, asked: Identified & { settle: string }, made: Made)
   });
 }
 
-/** One signature for a reserved row, however many wait for it. */
+/** One signature for a reserved row, however many callers wait for it. */
 export function signOnce(core: Core, ca: CaRow, row: EntryRow): Promise<Issued> {
   const underWay = core.signing.get(row.request_id);
   if (underWay) return underWay;
@@ -149,7 +152,7 @@ async function sign(core: Core, ca: CaRow, row: EntryRow): Promise<Issued> {
   const tbs = new Uint8Array(row.tbs ?? []);
   const flaw = await lintTbs(tbs, row.kind === "imported" ? "leaf" : row.kind, ownChain(core));
   if (flaw !== null) {
-    // The serial is burnt; the request id is free, so that the request can be made again once its fault is mended.
+    // The serial is burnt; the request id is free, so that the corrected request can be repeated.
     core.sql.exec(
       "update entries set state = 2, acknowledged = 1, tbs = null, request_id = 'refused|' || serial || '|' || request_id where cursor = ?",
       row.cursor,
@@ -177,12 +180,15 @@ function activeCa(core: Core): CaRow {
   return ca;
 }
 
-/** When the first of this CA and those above it ends. */
+/** The earliest end among this CA and those above it. */
 function endOf(core: Core): number {
   return cached(core, "end", () => endOfChain(ownChain(core)));
 }
 
-/** Whole seconds, from the CA's own start to `end` at most. notAfter - notBefore, both included, is what was asked for. */
+/**
+ * In whole seconds, from the CA's own start at the earliest to `end` at the latest. notAfter - notBefore, both
+ * inclusive, is the requested lifetime.
+ */
 export function validityOf(core: Core, ca: Pick<CaRow, "not_before">, ttlSeconds: number, end: number) {
   const now = wholeSecond(nowOf(core));
   const backdate = Math.min(BACKDATE_SECONDS, Math.floor(ttlSeconds / 12)) * 1000;
@@ -211,7 +217,7 @@ export function ownCertificate(core: Core): Certificate {
   return own;
 }
 
-/** What certificates say of the CA that signs them. */
+/** What certificates contain about the CA that signs them. */
 export function issuerOf(core: Core, ca: CaRow) {
   return {
     issuerCertificate: ownCertificate(core),

@@ -5,22 +5,22 @@ import { type Core, cached, caOf, nowOf, refuse, wakeAt } from "./core.ts";
 import type { EntryRow } from "./entries.ts";
 import { first, insert, numberOf } from "./storage.ts";
 
-/** Which lists there are, what the next ones hold, and when they are due. Building one: issuer/crl.ts. */
+/** Which lists there are, what their next editions contain, and when they are due. Built in issuer/crl.ts. */
 
-/** A new list leaves this long after the first change that it does not show: more changes gather meanwhile. */
+/** Delay of a new list after the first change it must show, to gather further changes. */
 export const CRL_DEBOUNCE_MS = 2_000;
-/** Where there are partitions, the complete list may follow later: no certificate of a partition points to it. */
+/** With partitions, the complete list may follow later: no certificate of a partition points to it. */
 const COMPLETE_LIST_DEBOUNCE_MS = 20_000;
 
 export interface Shard {
   readonly shard: number;
-  /** What certificates of this shard carry as their distribution point. */
+  /** The distribution point in certificates of this shard. */
   readonly url: string;
 }
 
 /**
- * The lists that new certificates are spread over, in order: the complete one, or the partitions for the present number of
- * shards and the present public URL. Partitions that do not exist yet are made; those that exist keep their URL for ever.
+ * The lists that new certificates are spread over, in order: the complete one, or the partitions for the present number
+ * of shards and the present public URL. Creates missing partitions; existing ones keep their URL for ever.
  */
 export function currentShards(core: Core): readonly Shard[] {
   return cached(core, "shards", () => {
@@ -32,7 +32,7 @@ export function currentShards(core: Core): readonly Shard[] {
   });
 }
 
-/** Where among the current lists a serial belongs. */
+/** The index of a serial's list among the current ones. */
 export function positionOf(core: Core, serial: Bytes): number {
   return (serial.at(-1) ?? 0) % currentShards(core).length;
 }
@@ -46,7 +46,7 @@ function partition(core: Core, position: number, urlOf: (shard: number) => strin
   return ensureList(core, next, position, urlOf(next));
 }
 
-/** A list that is due at once: before its first certificate is a second old, it is there. */
+/** Creates the list due at once, so that it is published before its first certificate is a second old. */
 function ensureList(core: Core, shard: number, position: number, url: string): Shard {
   const now = nowOf(core);
   if (!first(core.sql, "select 1 from crls where shard = ?", shard))
@@ -55,7 +55,7 @@ function ensureList(core: Core, shard: number, position: number, url: string): S
   return { shard, url };
 }
 
-/** The list that a certificate of this CA points to; one that is not known here any more is made again. */
+/** The list that a certificate of this CA points to; recreated if unknown here. */
 export function shardOfUrls(core: Core, urls: readonly string[]): number {
   const known = core.sql.exec<{ shard: number; url: string }>("select shard, url from crls").toArray();
   const found = known.find(({ url }) => urls.includes(url));
@@ -75,7 +75,7 @@ export function addCrlEntry(core: Core, { serial, shard, not_after }: Listed, re
   count(core, shard, 1, entry.length, revokedAt);
 }
 
-/** Takes an entry off its next lists. The list that is being built shows what was so when it was begun. */
+/** Takes an entry off its next lists. A list being built keeps the state at its start. */
 export function dropCrlEntry(core: Core, { serial, shard }: Listed): void {
   const query = "delete from crl_entries where serial = ? returning seq, entry";
   const gone = first<{ seq: number; entry: ArrayBuffer }>(core.sql, query, serial);
@@ -84,7 +84,10 @@ export function dropCrlEntry(core: Core, { serial, shard }: Listed): void {
   if (core.building !== null && gone.seq <= core.building) insert(core.sql, "crl_removed", { ...gone, shard });
 }
 
-/** Entries that come onto a list or go off it, with their octets; `newest`: the latest revocation date among those that come. */
+/**
+ * Counts entries, and their octets, added to or dropped from a list; `newest`: latest revocation date among those
+ * added.
+ */
 export function count(core: Core, shard: number, entries: number, bytes: number, newest = 0): void {
   core.sql.exec(
     `update crls set live_entries = live_entries + ?, live_bytes = live_bytes + ?, newest = max(newest, ?)
@@ -96,7 +99,7 @@ export function count(core: Core, shard: number, entries: number, bytes: number,
   );
 }
 
-/** These lists, and the complete one, are due: soon, but no list before its `earliest_at`. */
+/** Makes these lists and the complete one due: soon, but none before its `earliest_at`. */
 export function markDirty(core: Core, shards: ReadonlySet<number> = new Set()): void {
   const now = nowOf(core);
   const partitioned = (caOf(core)?.crl_shards ?? 1) > 1;

@@ -6,30 +6,30 @@ import { attempt, failed, retryAt, succeeded } from "./failures.ts";
 import { signOnce } from "./issue.ts";
 import { numberOf } from "./storage.ts";
 
-/** The outbox: facts that the inventory has not acknowledged, and reservations that nobody has finished. */
+/** The outbox: facts that the inventory has not acknowledged, and unfinished reservations. */
 
 const BATCH = 100;
 const HAND_OVER: Policy = { first: SETTLE_AFTER_MS, longest: 3_600_000 };
 
-/** What was acknowledged and is missing all the same goes the way of what never was. */
+/** Facts that were acknowledged but are missing are handed over again. */
 export function handOverAgain(core: Core, requestIds: readonly string[]): void {
   for (const id of requestIds)
     core.sql.exec("update entries set acknowledged = 0 where request_id = ? and state = 1 and kind = 'leaf'", id);
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
-/** The inventory was restored to an earlier state: what happened after `seq` goes to it again. */
+/** The inventory was restored to an earlier state: hands over everything after `seq` again. */
 export function handOverSince(core: Core, seq: number): void {
   core.sql.exec("update entries set acknowledged = 0 where seq > ? and state = 1 and kind in ('leaf', 'ca')", seq);
   wakeAt(core, nowOf(core) + SETTLE_AFTER_MS);
 }
 
-/** How many facts the inventory has still to hear of. */
+/** Number of facts that the inventory has yet to hear of. */
 export function waiting(core: Core): number {
   return numberOf(core.sql, "select count(*) from entries where acknowledged = 0");
 }
 
-/** The serials of a certificate that wait to be handed over: the inventory may not know them. */
+/** Serials of a certificate that wait to be handed over: the inventory may not know them. */
 export function unsettled(core: Core, certificateId: string): string[] {
   const query =
     "select serial from entries where acknowledged = 0 and state = 1 and kind = 'leaf' and certificate_id = ?";
@@ -39,17 +39,17 @@ export function unsettled(core: Core, certificateId: string): string[] {
     .map((row) => row.serial);
 }
 
-/** When the next attempt is due; null when the inventory has everything. */
+/** When the next attempt is due; null if the inventory has everything. */
 export function nextSettleDue(core: Core): number | null {
-  // Where nothing waits any more, what was not taken has been told some other way: it is no problem from then on.
+  // With nothing waiting, every fact arrived some other way and the failure is over.
   if (waiting(core) === 0) return retryAt(core, "outbox");
   const oldest = numberOf(core.sql, "select min(coalesce(settle_at, created_at)) from entries where acknowledged = 0");
   return Math.max(oldest + SETTLE_AFTER_MS, retryAt(core, "inventory") ?? 0);
 }
 
 /**
- * Signs what was left reserved and hands what happened to the inventory, which answers the facts that it has now. What it does
- * not take is handed over again ever more seldom, once an hour in the end.
+ * Signs unfinished reservations and hands facts to the inventory, which returns those it now has. The others are handed
+ * over again with growing delays, up to an hour.
  */
 export async function settleDue(core: Core): Promise<void> {
   const ca = caOf(core);
@@ -63,7 +63,7 @@ export async function settleDue(core: Core): Promise<void> {
     )
     .toArray();
   const ids = JSON.stringify(rows.map((row) => row.cursor));
-  // Behind all others first, whatever comes of it: what is not settled now waits its turn again.
+  // Moves them to the end of the queue first, whatever the result.
   core.sql.exec("update entries set settle_at = ? where cursor in (select value from json_each(?))", nowOf(core), ids);
   const reserved = rows.filter((row) => row.state === 0);
   for (const one of await Promise.allSettled(reserved.map((row) => signOnce(core, ca, row))))
@@ -80,7 +80,7 @@ export async function settleDue(core: Core): Promise<void> {
   if (handedOver) postpone(core, ids);
 }
 
-/** What was not taken of these comes again later: after 5, 10, 20, ... seconds, after an hour at most. */
+/** Hands over the refused ones later: after 5, 10, 20, ... seconds, at most an hour. */
 function postpone(core: Core, ids: string): void {
   const query =
     "select cursor, settle_tries from entries where cursor in (select value from json_each(?)) and acknowledged = 0";

@@ -11,13 +11,16 @@ import { newSerial } from "./serials.ts";
 import { type CaRow, first, insert } from "./storage.ts";
 
 /**
- * The delegated OCSP responder (RFC 6960 section 4.2.2.2): a P-256 key whatever the CA's own, a certificate of a week, renewed
- * at half of that, so that two are valid at any time. Its key is stored and handed out sealed; the isolate that answers
- * unseals it in its memory.
+ * The delegated OCSP responder (RFC 6960 section 4.2.2.2): a P-256 key for any type of CA key, and a certificate valid
+ * for a week, renewed halfway, so that two are valid at any time. Its key is stored and handed out sealed; the
+ * answering isolate unseals it in memory.
  */
 
 const LIFETIME_SECONDS = 7 * 86_400;
-/** What the lint refused once it refuses again, until the CA or this program changes; each attempt costs a serial. */
+/**
+ * A responder that the lint refused will be refused again until the CA or this program changes; each attempt costs a
+ * serial.
+ */
 const REFUSED_MS = 3_600_000;
 
 type ResponderRow = {
@@ -39,23 +42,23 @@ export async function responder(core: Core): Promise<ResponderMaterial> {
     certificate: new Uint8Array(row.certificate),
     sealed_key: row.sealed_key,
     purpose: keyPurpose(ca.ledger_id, row.key_id, "ocsp"),
-    // A minute after the alarm makes its successor, and never again and again when that is late.
+    // A minute after the alarm makes the successor; a minute from now if the successor is late.
     refresh_at: iso(Math.max(halfOf(row), nowOf(core)) + 60_000),
     not_after: iso(row.not_after),
   };
 }
 
-/** When the next responder is due; null while there is no CA that could have one. */
+/** When the next responder is due; null if the CA cannot have one. */
 export function nextResponderDue(core: Core): number | null {
   const ca = caOf(core);
   if (!ca || ca.state === "awaiting_certificate" || nowOf(core) >= ca.not_after) return null;
   const row = current(core);
-  // The last one before the CA's own end needs no successor.
+  // A responder that lasts until the CA's own end needs no successor.
   if (row && row.not_after >= ca.not_after) return null;
   return Math.max(row ? halfOf(row) : nowOf(core), core.responderRefused?.until ?? 0);
 }
 
-/** Makes a successor when the present one is past its half. Throws Refused when the lint refuses it. */
+/** Makes a successor once the present one is past half its life. Throws Refused if the lint refuses it. */
 export function renewResponder(core: Core): Promise<void> {
   return single(core, "renewing", () => renew(core));
 }
@@ -64,7 +67,7 @@ function halfOf(row: ResponderRow): number {
   return row.not_before + (row.not_after - row.not_before) / 2;
 }
 
-/** The newest that is valid. */
+/** The newest valid one. */
 function current(core: Core): ResponderRow | undefined {
   return first<ResponderRow>(
     core.sql,
@@ -104,7 +107,7 @@ async function renew(core: Core): Promise<void> {
   }
 }
 
-/** With the first name that the lint has nothing against; with the first of all where there is none such. */
+/** Uses the first name that passes the lint, or the first of all if none passes. */
 async function makeCertificate(core: Core, ca: CaRow, spki: Bytes) {
   const chain = ownChain(core);
   const validity = validityOf(core, ca, LIFETIME_SECONDS, ca.not_after);

@@ -15,37 +15,37 @@ import { completeSerialKey, serialKey } from "./serials.ts";
 import { first, numberOf } from "./storage.ts";
 
 /**
- * Who was restored to an earlier state finds out before this ledger answers anything. On its first call the object compares
- * the mark with the inventory's. The inventory has heard of more than the ledger knows: the ledger is the older one and takes
- * back what it lacks (what was signed, with serial, dates and octets; what was revoked) before it signs, revokes, answers or
- * publishes again. The inventory has heard of less than it once acknowledged: the outbox hands over what it lacks.
- * What neither has is gone: nobody was ever answered about it.
+ * Detects a restore to an earlier state before this ledger answers anything. On its first call the object compares its
+ * mark with the inventory's. If the inventory has heard of more than the ledger knows, the ledger is the older one and
+ * takes back what it lacks (certificates signed, with serial, dates and octets; revocations) before it signs, revokes,
+ * answers or publishes again. If the inventory has heard of less than it once acknowledged, the outbox hands over what
+ * the inventory lacks. What neither side has is gone: no caller ever got an answer about it.
  */
 
-/** How many serials' certificates are asked for at once. */
+/** Serials in one request for certificates. */
 const CERTIFICATES_AT_ONCE = 50;
-/** Facts are recorded in an order of their own: so many below the inventory's mark are handed over once more. */
+/** Facts may be recorded out of order: this many below the inventory's mark are handed over again. */
 const OVERLAP = 1_000;
 
-/** Whether this ledger knows all that its inventory has heard of. */
+/** Whether this ledger knows everything that its inventory has heard of. */
 export async function isWhole(core: Core): Promise<boolean> {
   if (!core.whole && !core.running.has("restoring")) await single(core, "comparing", () => compare(core));
   return core.whole;
 }
 
-/** For everything that depends on it. */
+/** For every operation that depends on it. */
 export async function mustBeWhole(core: Core): Promise<void> {
   if (await isWhole(core)) return;
   refuse("recovering", "this CA was restored to an earlier state and takes back what it lacks: ask again");
 }
 
-/** Compares the marks once more, and hands over what the inventory lacks. */
+/** Compares the marks again and hands over what the inventory lacks. */
 export async function attune(core: Core): Promise<{ ok: true; waiting: number }> {
   await compare(core);
   return { ok: true, waiting: waiting(core) };
 }
 
-/** Compares the marks. Never throws: what could not be found out is asked again with the next call. */
+/** Compares the marks. Never throws: a failed comparison is repeated with the next call. */
 export async function compare(core: Core): Promise<void> {
   core.compared = false;
   const compared = await attempt(core, "inventory", async () => {
@@ -56,7 +56,7 @@ export async function compare(core: Core): Promise<void> {
       begin(core, heard);
       return;
     }
-    // Whatever the inventory lacks: the ledger is the truth, and answers.
+    // Even if the inventory lacks facts, the ledger is the truth and may answer.
     core.whole = true;
     if (heard < known) {
       core.log.error("ledger.inventory_behind", { known, heard });
@@ -70,7 +70,7 @@ export async function compare(core: Core): Promise<void> {
   if (!compared) wakeAt(core, retryAt(core, "inventory") ?? nowOf(core));
 }
 
-/** The CA's own rows come first. One that was given up before it signed anything stays unknown. */
+/** Restores the CA's own rows first. A CA given up before it signed a leaf stays unknown. */
 async function bringCa(core: Core): Promise<void> {
   const ca = describe(core);
   if (ca === null || (ca.state === "retired" && !first(core.sql, "select 1 from entries where kind = 'leaf' limit 1")))
@@ -78,19 +78,19 @@ async function bringCa(core: Core): Promise<void> {
   if ((await core.inventory.ca(ca.ledger_id)) === null) await core.inventory.restoreCa(ca.ledger_id, ca);
 }
 
-/** Serials without the tag of the present key are told by the ledger: the inventory's key would take them for made up. */
+/** If serials may lack the tag of the present key, the ledger must be asked: the inventory's key would reject them. */
 async function tellUntagged(core: Core): Promise<void> {
   if (completeSerialKey(core) === null) await core.inventory.untagged(ledgerIdOf(core));
 }
 
-/** Takes back in the background; the alarm sees to it that this goes on when nobody asks. */
+/** Takes back in the background; the alarm continues it without further calls. */
 function begin(core: Core, heard: number): void {
   const log = (error: unknown) => core.log.error("ledger.restore_failed", { error: describeError(error) });
   void single(core, "restoring", () => takeBack(core, heard).catch(log));
   wakeAt(core, nowOf(core) + FIRST_RETRY_MS);
 }
 
-/** May be repeated: what is there already stays as it is. */
+/** Idempotent: existing entries stay as they are. */
 async function takeBack(core: Core, heard: number): Promise<void> {
   const ca = caOf(core);
   if (!ca) throw new Error("there is no CA here although the inventory knows one: its key is lost");
@@ -123,7 +123,7 @@ async function takeBack(core: Core, heard: number): Promise<void> {
   wakeAt(core, nowOf(core));
 }
 
-/** What became of the CA itself: it got its certificate, it was retired. */
+/** Takes back the state of the CA itself: its certificate, its retirement. */
 async function takeState(core: Core, ledgerId: string): Promise<void> {
   const ca = await core.inventory.ca(ledgerId);
   if (!ca) return;
@@ -134,14 +134,14 @@ async function takeState(core: Core, ledgerId: string): Promise<void> {
 }
 
 /**
- * Brings an entry to what the inventory recorded; whether it changed. What the inventory has not heard of yet stays. The
- * fact's own number is lost: `heard` is the highest that it can have had.
+ * Brings an entry to what the inventory recorded; returns whether it changed. Changes that the inventory has not heard
+ * of stay. The fact's own number is lost: `heard` is the highest it can have had.
  */
 function revise(core: Core, row: EntryRow, fact: InventoryFact, heard: number): boolean {
   const revoked_at = fact.revoked_at === null ? null : Date.parse(fact.revoked_at);
   const reason = fact.reason === null ? null : REVOCATION_REASONS[fact.reason];
   if (row.revoked_at === revoked_at && row.reason === reason) return false;
-  // Only a hold is ever lifted, and what the inventory was never told is the ledger's to say.
+  // Only a hold is ever lifted, and the ledger decides about facts that the inventory never heard of.
   const lifted = revoked_at === null && row.reason === REVOCATION_REASONS.certificateHold;
   if (row.acknowledged === 0 || (revoked_at === null && !lifted)) return false;
   setStatus(core, row, { revoked_at, reason });
@@ -150,7 +150,7 @@ function revise(core: Core, row: EntryRow, fact: InventoryFact, heard: number): 
   return true;
 }
 
-/** Entries that this ledger lost, or had reserved and not signed: with the octets that were signed. */
+/** Restores entries that this ledger lost, or had reserved but not signed, with the octets that were signed. */
 async function takeCertificates(core: Core, facts: readonly InventoryFact[], heard: number): Promise<number> {
   const bySerial = new Map(facts.map((fact) => [fact.serial, fact]));
   const certificates = await core.inventory.certificates(ledgerIdOf(core), [...bySerial.keys()]);
@@ -165,7 +165,7 @@ async function takeCertificates(core: Core, facts: readonly InventoryFact[], hea
       const { serial, request_id, kind, certificate_id, der } = found;
       const fact = bySerial.get(serial);
       if (!fact || entryOf(core, serial)?.state === 1) continue;
-      // A reservation of the same serial is this very certificate; its signature is the one that is out there.
+      // A reservation of the same serial is this certificate; the signature already published counts.
       core.sql.exec("delete from entries where serial = ? and state <> 1", serial);
       const taken = numberOf(core.sql, "select count(*) from entries where request_id = ?", request_id);
       const row = addEntry(core, {

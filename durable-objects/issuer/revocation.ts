@@ -12,7 +12,7 @@ import { first } from "./storage.ts";
 
 const HOLD = REVOCATION_REASONS.certificateHold;
 
-/** The status of a serial, which the certificate's end does not change. */
+/** The status of a serial; expiry does not change it. */
 export function status(core: Core, serial: string): SerialStatus {
   const query = "select state, revoked_at, reason from entries where serial = ?";
   const row = first<Pick<EntryRow, "state" | "revoked_at" | "reason">>(core.sql, query, serial);
@@ -27,8 +27,8 @@ interface Changed {
 }
 
 /**
- * Revokes in one synchronous step: the next lookup is right. Idempotent: with the same or no reason the first time and
- * reason stand. certificateHold may become final, anything may become keyCompromise, nothing else changes (wire.md).
+ * Revokes in one synchronous step: the next lookup is right. Idempotent: with the same or no reason, the first time and
+ * reason stand. certificateHold may become final, any reason may become keyCompromise, nothing else changes (wire.md).
  */
 export function revoke(core: Core, serials: readonly string[], reason: RevocationReason | null): Changed {
   const now = nowOf(core);
@@ -48,7 +48,7 @@ export function revoke(core: Core, serials: readonly string[], reason: Revocatio
   return answer(core, changes, standing);
 }
 
-/** Lifts certificateHold; idempotent only in that nothing but a hold can be lifted. */
+/** Lifts certificateHold; only a hold can be lifted, so a repeat is refused. */
 export function release(core: Core, serials: readonly string[]): Changed {
   const revoked = signed(core, serials).filter((row) => row.revoked_at !== null);
   const final = revoked.find((row) => row.reason !== HOLD);
@@ -64,7 +64,7 @@ function signed(core: Core, serials: readonly string[]): EntryRow[] {
   return rows;
 }
 
-/** Whether a request for the reason `to` changes the entry; `asked` is false where no reason was given. */
+/** Whether a request for the reason `to` changes the entry; `asked` is false if no reason was given. */
 export function mayBecome(row: EntryRow, to: number, asked: boolean): boolean {
   if (row.revoked_at === null) return true;
   if (!asked || row.reason === to) return false;
@@ -84,7 +84,7 @@ function change(core: Core, rows: readonly EntryRow[], statusOf: (row: EntryRow)
   });
 }
 
-/** What OCSP answers, and what the next lists hold. `listed`: whether a list has to show that it is revoked. */
+/** Sets the status for OCSP and the next lists. `listed`: whether a list must show the revocation. */
 export function setStatus(core: Core, row: EntryRow, { revoked_at, reason }: Status, listed = true): void {
   if (row.revoked_at !== null) dropCrlEntry(core, row);
   Object.assign(row, { revoked_at, reason });

@@ -3,22 +3,23 @@ import type { CaState } from "../../src/authority/ledger.ts";
 /**
  * The tables of one ledger. Times are Unix milliseconds here, serials lower-case hex.
  *
- * entries      what was reserved and signed. `state`: 0 reserved (tbs is what will be signed), 1 signed (der), 2 refused by
+ * entries      reserved and signed certificates. `state`: 0 reserved (tbs is what will be signed), 1 signed (der), 2 refused by
  *              the lint (its serial is burnt, its request id free again). `revoked_at` and `reason` answer OCSP.
  *              `tagged`: the serial carries the tag of serial_key; the others are in the filter (issuer/serials.ts).
  *              `seq`: the number of the last fact about it. `acknowledged`: the inventory has that fact. `settle_tries`: how
- *              often the inventory did not take it (issuer/outbox.ts).
- * serial_key   the key of those tags; `imports` is 1 for a CA that was brought in, whose serials may come without a tag.
- * mark         `seq`: the number of the last fact; `known`: the highest that the inventory has said it recorded.
- * crl_entries  the encoded CRL entry of what is revoked now, in the order of revocation; dropped once it was on a list
- *              that was published after the certificate had expired.
- * crl_removed  what was dropped from crl_entries while a list is built that still shows it; empty between two builds.
- * crls         one row a list: shard 0 is the complete list. Where a CA has partitions, each has a number from 1 on and the
- *              URL that is baked into its certificates; another public URL or more partitions make new rows. `live_entries`
- *              and `live_bytes` count what the next list will hold, `newest` is the latest revocation date that it has held,
- *              `changes` rises with everything that a list must show. It is due at `due_at`, which a change brings forward to
- *              `earliest_at` at most.
- * failures     what the alarm could not do, until it can; `reported`: what of it the inventory was told (issuer/tasks.ts).
+ *              often the inventory refused it (issuer/outbox.ts).
+ * serial_key   the key of those tags; `imports` is 1 for an imported CA, whose serials may lack a tag.
+ * mark         `seq`: the number of the last fact; `known`: the highest that the inventory confirmed recording.
+ * crl_entries  the encoded CRL entry of each revoked serial, in order of revocation; dropped once it was on a list published
+ *              after its certificate expired.
+ * crl_removed  entries dropped during a build whose list still has them; empty between builds.
+ * crls         one row a list: shard 0 is the complete list. Partitions are numbered from 1 on; each has the URL that is
+ *              baked into its certificates. Another public URL or more partitions make new rows. `live_entries` and
+ *              `live_bytes` count what the next list will hold, `newest` is the latest revocation date it has had,
+ *              `changes` rises with every change that a list must show. The list is due at `due_at`; a change makes that
+ *              earlier, but never earlier than `earliest_at`.
+ * failures     failed tasks of the alarm, until they succeed (issuer/failures.ts).
+ * reported     the problems last reported to the inventory (issuer/alarm.ts).
  */
 const MIGRATIONS: readonly string[] = [
   `
@@ -102,20 +103,20 @@ const MIGRATIONS: readonly string[] = [
     created_at integer not null
   );
   `,
-  // What could not be handed over goes behind what waits, so that a hundred hopeless entries hold up nobody.
+  // Entries that could not be handed over go to the end of the queue, so that a hundred hopeless ones block no others.
   `
   alter table entries add column settle_at integer;
   drop index entries_unsettled;
   create index entries_unsettled on entries (coalesce(settle_at, created_at)) where acknowledged = 0;
   `,
-  // Serials that were issued before serials had a tag, or brought in, are told from made-up ones by a filter over these rows.
+  // Serials issued before serials had a tag, or imported, are recognized by a filter over these rows.
   `
   create table serial_key (id integer primary key check (id = 1), key blob not null, imports integer not null default 0);
   insert into serial_key (id, key) values (1, randomblob(32));
   alter table entries add column tagged integer not null default 0;
   create index entries_untagged on entries (cursor) where tagged = 0;
   `,
-  // Facts have numbers, so that ledger and inventory see when the other was restored to an earlier state.
+  // Facts have numbers, so that ledger and inventory detect that the other was restored to an earlier state.
   `
   create table mark (id integer primary key check (id = 1), seq integer not null, known integer not null);
   alter table entries add column seq integer not null default 0;
@@ -129,17 +130,17 @@ const MIGRATIONS: readonly string[] = [
   update crls set newest = coalesce(
     (select max(revoked_at) from entries where revoked_at is not null and crls.shard in (0, entries.shard)), 0);
   `,
-  // A change while a list is built no longer makes the build begin again.
+  // A change during a build no longer restarts the build.
   `
   create table crl_removed (seq integer primary key, shard integer not null, entry blob not null);
   alter table crls add column earliest_at integer not null default 0;
   alter table ca drop column crl_generation;
   `,
-  // A CA that was brought in may go on above a CRL number that no integer column holds.
+  // An imported CA may continue above a CRL number that no integer column holds.
   `
   alter table ca add column crl_base text not null default '0';
   `,
-  // What fails is tried again ever more seldom, and somebody sees it.
+  // Failures are retried with growing delays and reported.
   `
   create table failures (
     task text primary key,
@@ -151,14 +152,14 @@ const MIGRATIONS: readonly string[] = [
   create table reported (problems text not null);
   alter table entries add column settle_tries integer not null default 0;
   `,
-  // The inventory names serials; why a list failed stands in failures.
+  // The inventory identifies facts by serial; the reason why a list failed is in failures.
   `
   drop index entries_certificate;
   alter table crls drop column last_error;
   `,
 ];
 
-/** Brings the tables up to date; run inside blockConcurrencyWhile before anything else. */
+/** Brings the tables up to date; runs inside blockConcurrencyWhile before anything else. */
 export function migrate(storage: DurableObjectStorage): void {
   const { sql } = storage;
   sql.exec("create table if not exists _migrations (id integer primary key, at integer not null)");
@@ -173,14 +174,14 @@ export function migrate(storage: DurableObjectStorage): void {
 
 type Value = SqlStorageValue | Uint8Array;
 
-/** Writes one row; answers its number. */
+/** Inserts one row; returns its number. */
 export function insert(sql: SqlStorage, table: string, row: Readonly<Record<string, Value>>): number {
   const columns = Object.keys(row);
   const query = `insert into ${table} (${columns}) values (${columns.map(() => "?")}) returning rowid as id`;
   return sql.exec<{ id: number }>(query, ...Object.values(row)).one().id;
 }
 
-/** The first row that a query finds. */
+/** The first row of a query's result. */
 export function first<T extends Record<string, SqlStorageValue>>(
   sql: SqlStorage,
   query: string,
@@ -189,7 +190,7 @@ export function first<T extends Record<string, SqlStorageValue>>(
   return sql.exec<T>(query, ...values).toArray()[0];
 }
 
-/** The number that a query answers in its only column. */
+/** The number in the only column of a query's result. */
 export function numberOf(sql: SqlStorage, query: string, ...values: SqlStorageValue[]): number {
   return Number(Object.values(sql.exec(query, ...values).one())[0]);
 }
