@@ -4,31 +4,35 @@ import { describeError } from "../platform/log.ts";
 import { type ActorRef, actorWith, firstExpiry, grantsOf } from "./grants.ts";
 import { users } from "./table.ts";
 
-/** What this isolate remembers of actors and their rights, so that a busy one does not ask the database each time. */
+/** Per-isolate cache of actors and their rights, so that frequent callers do not cost a database query each. */
 
-/** An isolate may remember a check for so long: what is revoked elsewhere ends here within this. */
+/** Lifetime of an entry, and so the longest delay until a revocation in another isolate takes effect here. */
 const REMEMBER_MS = 5_000;
-/** One request looks again so long before a check is forgotten, while the others still go by it: nobody waits, and not all ask at once. */
+/**
+ * Entries are renewed this long before they expire, by one request, while the others keep using the old entry: none
+ * waits, and not all of them query.
+ */
 const AHEAD_MS = 1_500;
 const REMEMBER_ENTRIES = 10_000;
-/** Within a request time stands still: another one that began a little later may have looked it up meanwhile. */
+/** Time stands still within a request, so an entry may come from a request that began slightly later. */
 const SKEW_MS = 1_000;
 
 interface Remembered {
   readonly actor: Actor;
   readonly until: number;
-  /** From then on somebody looks again; Infinity while somebody does. */
+  /** When the entry should be renewed; Infinity while a renewal is running. */
   renewFrom: number;
 }
 
 /**
- * By the key as it was shown, or by `User:<id>`: hashing costs a tenth of a whole request, and memory that can be read holds the
- * requests as well. What is over goes with the next look-up; all of it when full, and with every change to rights made here.
+ * Keyed by the API key as sent, or by `User:<id>`: hashing the key would cost a tenth of a whole request, and anyone
+ * who can read this memory can read the requests as well. Expired entries are dropped at the next look-up; the whole
+ * cache is cleared when full and after every change to rights made in this isolate.
  */
 const remembered = new Map<string, Remembered>();
 let generation = 0;
 
-/** What is remembered of `name`, or null. `renew` is called by the one request that is to look again, beside its own work. */
+/** The cached actor, or null. Calls `renew` in the one request that should refresh the entry in the background. */
 export function recall(name: string, now: number, renew: () => void): Actor | null {
   const known = remembered.get(name);
   if (!known || known.until <= now || known.until > now + REMEMBER_MS + SKEW_MS) {
@@ -42,7 +46,10 @@ export function recall(name: string, now: number, renew: () => void): Actor | nu
   return known.actor;
 }
 
-/** Remembers until five seconds from `now`, or until something of it expires. `since` is what `rightsGeneration` was before the rows were read. */
+/**
+ * Caches the actor for five seconds from `now`, or until `expires`. `since` is the `rightsGeneration` from before the
+ * rows were read.
+ */
 export function remember(name: string, actor: Actor, now: number, expires: number, since: number): void {
   if (since !== generation) return;
   if (remembered.size >= REMEMBER_ENTRIES) remembered.clear();
@@ -50,36 +57,39 @@ export function remember(name: string, actor: Actor, now: number, expires: numbe
     if (until > now) break;
     remembered.delete(old);
   }
-  // Behind all others, so that the first ones are those that are over first.
+  // Re-inserted at the end: entries stay ordered by expiry, soonest first.
   remembered.delete(name);
   const until = Math.min(now + REMEMBER_MS, expires);
   remembered.set(name, { actor, until, renewFrom: until - AHEAD_MS });
 }
 
-/** Who is found no more is not remembered either. */
+/** Drops an actor that no longer exists from the cache. */
 export function forget(name: string): null {
   remembered.delete(name);
   return null;
 }
 
-/** To be called after each change of keys, roles, grants or users: the next request in this isolate sees it. */
+/** Call after every change of keys, roles, grants or users, so that the next request in this isolate sees it. */
 export function forgetActors(): void {
   generation++;
   remembered.clear();
 }
 
-/** A look-up that began before a change must not outlive it. */
+/** Lets `remember` discard a look-up that began before a change. */
 export function rightsGeneration(): number {
   return generation;
 }
 
-/** The user as an actor with the rights of now (at most five seconds old); null when absent or deactivated. */
+/** The user as an actor with its current rights (at most five seconds old); null if absent or deactivated. */
 export async function actorOfUser(ctx: LookupContext, id: string): Promise<Actor | null> {
   const look = () => lookUpUser(ctx, id);
   return recall(nameOf(id), ctx.clock.now().getTime(), () => renewLater(ctx, look)) ?? look();
 }
 
-/** Looks again when the answer is out. Fails without harm: the next request after the five seconds looks for itself. */
+/**
+ * Refreshes after the answer is sent. A failure is harmless: once the entry expires, the next request looks the actor
+ * up itself.
+ */
 export function renewLater(ctx: LookupContext, look: () => Promise<unknown>): void {
   ctx.defer(look().catch((error) => ctx.log.warn("actor.renew_failed", { error: describeError(error) })));
 }

@@ -25,7 +25,7 @@ import { isActor, isReservedName, ofActorId } from "./names.ts";
 import { existingScope, findRole, type ScopeInput } from "./roles.ts";
 import { actorRoles, apiKeys } from "./table.ts";
 
-/** API keys as people manage them. What a key is worth at the door is in keys.ts. */
+/** Management of API keys. Authentication with them is in keys.ts. */
 
 const DEFAULT_OVERLAP_SECONDS = 86_400;
 export const MAX_OVERLAP_SECONDS = 30 * 86_400;
@@ -42,7 +42,7 @@ export interface ShownRole {
   readonly scope_id?: string;
 }
 
-/** A key in the one answer that shows it. */
+/** A new key, in the only answer that contains it. */
 export interface CreatedKey {
   readonly id: string;
   readonly actor_id: string;
@@ -50,7 +50,7 @@ export interface CreatedKey {
   readonly tenant_id: string;
   readonly name: string;
   readonly prefix: string;
-  /** Shown once; nothing of ours has it afterwards. */
+  /** Shown once; the server does not keep it. */
   readonly key_value: string;
   readonly roles: readonly ShownRole[];
   readonly created_by: string;
@@ -80,7 +80,7 @@ export interface KeyActor {
   readonly keys: readonly ShownKey[];
 }
 
-/** Every actor that has, or had, a key or holds a role, with its keys; never a hash. */
+/** All actors that have or had a key or hold a role, with their keys; never with a hash. */
 export async function listKeyActors(
   ctx: Context,
   { page, per_page }: PageRequest,
@@ -133,8 +133,8 @@ function shownRole({ role_id, scope_type, scope_id }: RoleInScope): ShownRole {
 }
 
 /**
- * A new actor with its first key. Nobody gives what they lack (403). 400 for a role, profile or issuer that does not exist, 409
- * when an actor of that name has, or ever had, a key or a role: a name stands for one thing for ever.
+ * Creates an actor and its first key. Throws 403 if the caller lacks any right given; 400 for a role, profile or issuer
+ * that does not exist; 409 if an actor of that name has or ever had a key or a role: names are never reused.
  */
 export async function createKey(ctx: Context, body: NewApiKey): Promise<CreatedKey> {
   if (isReservedName(body.name)) throw invalid("name", `${JSON.stringify(body.name)} cannot be the name of a key`);
@@ -207,8 +207,9 @@ async function newKey(
 }
 
 /**
- * The actor that `id` names under auth/keys: by one of its keys (`ak-`), or by its own id, an API key's before an agent's or a
- * user's. Who only holds roles, and has no key (any more), is found too. 404 for nobody, 409 for the demo mode's actor.
+ * Finds the actor for an id under auth/keys: the id of one of its keys (`ak-`), or its own id, where API keys' actors
+ * win over agents and users. Includes actors that hold roles but have no key. Throws 404 if there is none, 409 for the
+ * demo actor.
  */
 export async function keyActor(ctx: Context, id: string): Promise<ActorRef> {
   if (id === DEMO_ACTOR.id)
@@ -225,9 +226,9 @@ export async function keyActor(ctx: Context, id: string): Promise<ActorRef> {
 }
 
 /**
- * A further key for the actor. All its other keys end after the overlap, at once when that is 0. Somebody else's key may be
- * rotated by who holds all of its rights (403): whoever rotates a key has it then. The new one lives as long as the old one was
- * made for, unless told. 409 when no key is left to rotate, and when the last administrator's would end.
+ * Creates another key for the actor. All its other keys end after the overlap, immediately if that is 0. The caller
+ * needs all rights of the actor (403), because the answer contains the key. By default the new key gets the lifetime of
+ * the old one. Throws 409 if no key is left to rotate, or if the last administrator's key would end.
  */
 export async function rotateKey(
   ctx: Context,
@@ -249,7 +250,7 @@ export async function rotateKey(
       ? { revoked_at: overlap_ends_at }
       : { expires_at: sql`min(coalesce(${apiKeys.expires_at}, ${overlap_ends_at}), ${overlap_ends_at})` };
   const all = [
-    // Who shows a key while it is being revoked must not come out of it with another one.
+    // A key being revoked concurrently must not yield a new one.
     guard(rowExists(apiKeys, and(ofActor(actor), isNull(apiKeys.revoked_at))), () => keyRevoked(id)),
     ...statements,
     ctx.db.update(apiKeys).set(end).where(others),
@@ -261,8 +262,9 @@ export async function rotateKey(
 }
 
 /**
- * Whoever rotates a key has it then, and all that it may do: of an agent's key also the certificates that are signed for it.
- * Throws 403 for less, 401 for who was shut out meanwhile, 410 for a retired agent's.
+ * Rotating reveals the key, so the caller must hold everything it may do: for an agent's key that includes having
+ * certificates signed. Throws 403 for missing rights, 401 if the caller was revoked meanwhile, 410 for a retired
+ * agent's key.
  */
 async function mustHaveToRotate(ctx: Context, actor: ActorRef, grants: readonly RoleInScope[]): Promise<void> {
   await mustBeAtWork(ctx, actor);
@@ -275,7 +277,7 @@ function isOwn({ actor }: Context, { id, type }: ActorRef): boolean {
   return actor.id === id && actor.type === type;
 }
 
-/** Throws 410 for a retired agent: its key is for nothing but to be told so. */
+/** Throws 410 for a retired agent: its key serves only to receive that answer. */
 export async function mustBeAtWork(ctx: Context, { id, type }: ActorRef): Promise<void> {
   if (type !== "Agent") return;
   const [row] = await ctx.db.all<{ retired_at: string | null }>(
@@ -284,7 +286,7 @@ export async function mustBeAtWork(ctx: Context, { id, type }: ActorRef): Promis
   if (row?.retired_at) throw gone("agent_retired", `agent ${JSON.stringify(id)} was retired at ${row.retired_at}`);
 }
 
-/** When the new key ends. One's own key does not get a longer life by rotating itself than it was made for (403). */
+/** Expiry of the new key. Rotating one's own key cannot extend the lifetime it was created with (403). */
 function rotatedUntil(ctx: Context, actor: ActorRef, rotated: ApiKey, asked: string | null | undefined): string | null {
   const same = sameLifeFromNow(ctx, rotated);
   if (asked === undefined) return same;
@@ -297,7 +299,10 @@ function rotatedUntil(ctx: Context, actor: ActorRef, rotated: ApiKey, asked: str
   return expires_at;
 }
 
-/** The newest key of the actor that was not revoked. 404 without any key, 409 when none is left or `id` names a revoked one. */
+/**
+ * The actor's newest key that is not revoked. Throws 404 if there are no keys, 409 if none is left or `id` names a
+ * revoked one.
+ */
 async function rotatable(ctx: Context, actor: ActorRef, id: string): Promise<ApiKey> {
   const keys = await keysOf(ctx, actor);
   if (keys.length === 0) throw notFound("API key", id);
@@ -324,8 +329,9 @@ function sameLifeFromNow(ctx: Context, { created_at, expires_at }: ApiKey): stri
 }
 
 /**
- * Ends one key (`ak-`), or all keys of an actor, at once. Again is no error. Somebody else's is ended by who holds all that it
- * holds (403): nobody shuts out who may do more. 404 for an unknown one, 409 for the last administrator's.
+ * Revokes one key (`ak-`) or all keys of an actor immediately. Idempotent. For another actor's key the caller needs all
+ * rights of that actor (403): nobody can lock out a more privileged actor. Throws 404 for an unknown id, 409 for the
+ * last administrator's key.
  */
 export async function deleteKeys(ctx: Context, id: string): Promise<void> {
   const actor = await keyActor(ctx, id);

@@ -36,7 +36,7 @@ const describe = (actor: Actor) => ({
   actor_id: actor.id,
   actor_type: actor.type,
   tenant_id: actor.tenant_id,
-  // In a scope the role makes nobody an administrator.
+  // A scoped r-admin role does not make an administrator.
   admin: actor.roles.includes("r-admin") && may(actor, "auth.role.assign", "everywhere"),
   roles: actor.roles,
   effective_permissions: actor.permissions,

@@ -13,12 +13,14 @@ import { actorRoles, milestones } from "./table.ts";
 
 const CLOSED = "the bootstrap is closed: an administrator exists, or no CERTCTL_BOOTSTRAP_TOKEN is set";
 
-/** Open until the first administrator exists; then closed for ever. */
+/** Whether the bootstrap is open: a token is set and there has never been an administrator. */
 export async function bootstrapAvailable(ctx: Context): Promise<boolean> {
   return ctx.settings.bootstrapToken !== null && noAdministratorYet(ctx);
 }
 
-/** Whether there has never been an administrator: neither token nor group has made one, and nobody holds the role. */
+/**
+ * Whether there has never been an administrator: none was bootstrapped by token or group, and no actor holds the role.
+ */
 export async function noAdministratorYet(ctx: Context): Promise<boolean> {
   const [[used], [admin]] = await Promise.all([
     ctx.db.select().from(milestones).where(eq(milestones.name, "bootstrap")),
@@ -36,12 +38,12 @@ export async function noAdministratorYet(ctx: Context): Promise<boolean> {
   return !used && !admin;
 }
 
-/** The statement that closes the bootstrap for ever; of two batches that race, one gets a UniqueViolation by it. */
+/** Statement that closes the bootstrap permanently. Of two concurrent batches one fails with UniqueViolation. */
 export function firstAdministrator(ctx: Context): Statement {
   return ctx.db.insert(milestones).values({ name: "bootstrap", at: timestamp(ctx) });
 }
 
-/** Throws 410 once there is an administrator, whatever is asked. */
+/** Throws 410 if the bootstrap is closed, whatever the request. */
 export async function mustBeOpen(ctx: Context): Promise<void> {
   if (!(await bootstrapAvailable(ctx))) throw gone("bootstrap_closed", CLOSED);
 }
@@ -49,7 +51,7 @@ export async function mustBeOpen(ctx: Context): Promise<void> {
 const ATTEMPTS = 10;
 const ATTEMPTS_MS = 60_000;
 
-/** The statement for whoever makes an administrator in another way: the bootstrap is closed by it too, if it was open. */
+/** Closes the bootstrap if it is open; for batches that create an administrator in another way. */
 export function closeBootstrap(ctx: Context): Statement {
   return ctx.db
     .insert(milestones)
@@ -58,10 +60,10 @@ export function closeBootstrap(ctx: Context): Statement {
 }
 
 /**
- * Turns the bootstrap token into the first administrator's API key: 410 when closed, 401 for another token, 429 for more than
- * ten attempts a minute from one address. The milestone row and the key are one transaction, so of two racing calls one gets
- * the key and the other the 410. 409 for the name of somebody who is there already: whoever holds a key of that actor would be
- * administrator with it.
+ * Exchanges the bootstrap token for the first administrator's API key. Throws 410 when closed, 401 for a wrong token,
+ * 429 for more than ten attempts per minute from one address, and 409 if the actor name is taken: holders of that
+ * actor's keys would become administrators. The milestone row and the key are one transaction, so of two racing calls
+ * one gets the key and the other the 410.
  */
 export async function bootstrap(ctx: Context, token: string, actor_name: string) {
   await mustBeOpen(ctx);
@@ -74,7 +76,7 @@ export async function bootstrap(ctx: Context, token: string, actor_name: string)
         attempt.retry_after_ms / 1000,
       );
   }
-  // A wrong token's trace is the door's, one audit event a minute: what anybody may try fills no table.
+  // The door records wrong tokens, as one audit event per minute, so that attempts cannot fill a table.
   if (!constantTimeEqual(token, ctx.settings.bootstrapToken ?? ""))
     throw unauthorized("token: is not the bootstrap token", "bootstrap_token_invalid");
   if (isReservedName(actor_name))

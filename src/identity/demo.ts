@@ -5,7 +5,7 @@ import { forbidden } from "../platform/errors.ts";
 import { TENANT } from "./grants.ts";
 import { BUILTIN_PERMISSIONS } from "./permissions.ts";
 
-/** Everybody, in the demo mode: an administrator without a name. No grant makes or unmakes it. */
+/** The actor of every demo mode request: an anonymous administrator. Grants do not affect it. */
 export const DEMO_ACTOR: Actor = {
   id: "actor-demo-anon",
   type: "Anonymous",
@@ -14,14 +14,14 @@ export const DEMO_ACTOR: Actor = {
   permissions: BUILTIN_PERMISSIONS.get("r-admin") ?? [],
 };
 
-/** The log says it once in each isolate. */
+/** Limits the warning to one per isolate. */
 let warned = false;
 
 /**
- * The actor of a request without a credential in the demo mode. Throws 403 `demo_mode_refused` for what may come from another
- * machine (Cloudflare, a proxy, an address that is no loopback one), and for what a page of another site could have made a
- * browser send: a Host that is no loopback name (DNS rebinding), an Origin elsewhere, a cross-site fetch, and a change from
- * another port of this machine. With an acknowledgement that has not run out, CERTCTL_PUBLIC_URL's host and origin will do too.
+ * The actor of a demo mode request without a credential. Throws 403 `demo_mode_refused` for requests that may come from
+ * another machine (Cloudflare, a proxy, a non-loopback address) and for requests that another site's page may have
+ * caused: a non-loopback Host (DNS rebinding), a foreign Origin, a cross-site fetch, or a change from another port of
+ * this machine. While an acknowledgement is valid, the host and origin of CERTCTL_PUBLIC_URL are accepted too.
  */
 export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, request: Request): Actor {
   if (!warned) ctx.log.warn("demo_mode", { auth_type: "none", warning: "whoever gets through is an administrator" });
@@ -31,10 +31,10 @@ export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, requ
   const url = new URL(request.url);
   const sent = request.headers.get("Host");
   const open = acknowledged ? URL.parse(settings.publicUrl) : null;
-  // A Host is what the client says: where strangers can connect, it keeps out no more than browsers.
+  // The client chooses the Host header, so checking it stops browsers but not other clients on the network.
   const reach = acknowledged ? null : beyondThisMachine(settings, request);
   if (reach !== null) throw refused(`${reach} only while CERTCTL_DEMO_MODE_ACK holds (a day at most)`);
-  // A proxy may take the URL from elsewhere than the Host: then they differ, and neither is believed.
+  // A proxy may build the URL from something other than Host. If they differ, trust neither.
   const sameHost = sent === null || URL.parse(`${url.protocol}//${sent}`)?.host === url.host;
   if (!sameHost || (!isLoopback(url.hostname) && url.host !== open?.host))
     throw refused(
@@ -47,7 +47,8 @@ export function demoActor(ctx: Pick<Context, "clock" | "log" | "settings">, requ
     throw refused("the Origin must be a loopback one");
   const site = request.headers.get("Sec-Fetch-Site");
   if (site === "cross-site") throw refused("the request comes from another site");
-  // Reading is harmless from another loopback port: CORS keeps the answer. A POST without a body needs no answer.
+  // Reads from another loopback port are harmless, since CORS hides the answer. A POST without a body takes effect
+  // without its answer being read.
   if (!SAFE_METHODS.has(request.method)) {
     if (origin !== null && URL.parse(origin)?.host !== url.host && origin !== open?.origin)
       throw refused("the Origin of a change must be the very host that it goes to");
@@ -60,7 +61,7 @@ const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 const PROXY_HEADERS = ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
 
-/** How the request can have come from elsewhere than this machine; null where it cannot. */
+/** Why the request may come from another machine; null if it cannot. */
 function beyondThisMachine(settings: Context["settings"], request: Request): string | null {
   if (isOnCloudflare(settings, request)) return "it answers on Cloudflare's network";
   if (settings.local === "network") return "it answers on addresses that are no loopback ones";

@@ -8,59 +8,59 @@ import { sha256HexSync } from "../platform/text.ts";
 import { deniedAttempts } from "./table.ts";
 
 /**
- * The trace of what was refused, bounded whatever somebody tries. Who has proven who he is gets an audit event for what he may
- * not do (`auditDenied`). Attempts without a valid credential (`noteDenied`) are counted in the isolate, then in the table
- * `denied_attempts`, and become one audit event for each address, reason and minute (`recordDenied`, a sweep).
+ * The bounded audit trail of refusals. An authenticated actor exceeding its rights gets an audit event (`auditDenied`).
+ * Attempts without a valid credential (`noteDenied`) are counted in the isolate, then in the table `denied_attempts`,
+ * and become one audit event per address, reason and minute (`recordDenied`, a sweep).
  *
- * What bounds the memory of an isolate: both maps are of one minute, and hold at most MAX_KEYS and MAX_EVENTS entries.
+ * Memory bound per isolate: both maps cover one minute and hold at most MAX_KEYS and MAX_EVENTS entries.
  */
 
 const MINUTE_MS = 60_000;
-/** Counts go to the database at most about so often. An isolate that ends takes along what it counted in this time. */
+/** Counts are flushed to the database about this often. An isolate that ends loses the counts since its last flush. */
 const FLUSH_MS = 1_000;
-/** A flush that has not come back after so long was cut off with its request: the next one does its work. */
+/** A flush that has not finished after this long was cut off with its request; the next request takes over. */
 const FLUSH_STUCK_MS = 30_000;
 const MAX_ROUNDS = 3;
-/** So long after a minute's end its counts are complete; what comes later counts for the minute in which it comes. */
+/** Counts of a minute are final this long after it ends; later ones are added to the minute in which they arrive. */
 const GRACE_MS = 10_000;
-/** Pairs of address and reason that an isolate tells apart in a minute; beyond them all addresses are `other`. */
+/** Pairs of address and reason counted separately per isolate and minute; beyond that the address is `other`. */
 const MAX_KEYS = 500;
-/** Audit events of refused permissions that an isolate remembers, and that one actor causes before its paths become one. */
+/** Refused-permission events kept in memory per isolate, and per actor before paths are merged into one event. */
 const MAX_EVENTS = 10_000;
 const MAX_EVENTS_ACTOR = 100;
 const SLICE = 50;
 
-/** The address of whom nobody counts apart any more. */
+/** Stands for all addresses that are not counted separately. */
 const OTHER = "other";
 
-/** What there must be for an attempt to be noted: authentication has no actor yet. */
+/** The part of a context that noting an attempt needs; during authentication there is no actor yet. */
 export type NoteContext = Pick<Context, "clock" | "db" | "defer" | "log" | "requestId" | "storageFull">;
 
 interface Attempts {
   readonly address: string;
   readonly reason: string;
-  /** Unix milliseconds of the minute's begin. */
+  /** Start of the minute in Unix milliseconds. */
   readonly minute: number;
   readonly request_id: string;
   count: number;
 }
 
 let gathered = new Map<string, Attempts>();
-/** The pairs of address and reason seen in this minute, kept when their counts are flushed. */
+/** Pairs of address and reason seen in this minute; kept across flushes. */
 let known = { minute: 0, keys: new Set<string>() };
 let flush = { running: false, since: 0 };
 
 /**
- * Counts an attempt without a valid credential. `reason` is a fixed snake_case code, never the caller's words. Returns at
- * once. The door notes every 401 itself, and every refusal before there is an actor: a handler calls this only for a failed
- * sign-in that it answers with something else (a redirect).
+ * Counts an attempt without a valid credential. `reason` is a fixed snake_case code, never caller input. Returns at
+ * once. The door notes every 401 and every refusal before there is an actor; a handler calls this only for a failed
+ * sign-in that it answers differently (with a redirect).
  */
 export function noteDenied(ctx: NoteContext, caller: Pick<Caller, "address">, reason: string): void {
   const now = ctx.clock.now().getTime();
   const minute = now - (now % MINUTE_MS);
   if (known.minute !== minute) known = { minute, keys: new Set() };
   const wanted = addressKey(caller.address) ?? caller.address;
-  // Without room counts are kept here, and beyond the bound of this memory they are lost.
+  // While the disk is full, counts stay in memory; beyond its bound they are lost.
   if (ctx.storageFull && gathered.size >= MAX_KEYS) return;
   const isKnown = known.keys.has(`${wanted} ${reason}`) || known.keys.size < MAX_KEYS;
   if (isKnown) known.keys.add(`${wanted} ${reason}`);
@@ -79,7 +79,7 @@ function count(attempts: Attempts): void {
   else gathered.set(key, attempts);
 }
 
-/** Flushes until nothing is left that nobody else waits for; under a flood somebody else goes on after a few rounds. */
+/** Flushes until nothing is left. Under a flood another request takes over after a few rounds. */
 async function flushLater(ctx: NoteContext, firstWaitMs: number, mine: typeof flush): Promise<void> {
   try {
     let wait = firstWaitMs;
@@ -104,13 +104,13 @@ async function flushOnce(ctx: NoteContext): Promise<void> {
       from json_each(${JSON.stringify(rows)}) where true group by 1, 2, 3
       on conflict (minute, address, reason) do update set count = count + excluded.count`);
   } catch (error) {
-    // Kept for the next time, as long as the memory's bound allows.
+    // Kept for the next flush, within the memory bound.
     if (gathered.size < MAX_KEYS) for (const one of batch.values()) count(one);
     ctx.log.warn("denied.flush_failed", { error: describeError(error) });
   }
 }
 
-/** The minute that attempts still count for: their own, or the present one when their own may be on record already. */
+/** The minute to count attempts in: their own, or the current one if their own may already be recorded. */
 function inTime(minute: number, now: number): number {
   return now < minute + MINUTE_MS + GRACE_MS / 2 ? minute : now - (now % MINUTE_MS);
 }
@@ -119,7 +119,10 @@ function minuteOf(time: number): string {
   return new Date(time).toISOString();
 }
 
-/** One slice of a sweep: an audit event for each address, reason and finished minute, and the counts are gone in the same batch. */
+/**
+ * One slice of the sweep: writes an audit event per address, reason and finished minute and deletes the counts in the
+ * same batch.
+ */
 export async function recordDenied(ctx: Context): Promise<string | null> {
   const now = ctx.clock.now().getTime() - GRACE_MS;
   const rows = await ctx.db
@@ -143,26 +146,25 @@ export async function recordDenied(ctx: Context): Promise<string | null> {
   const total = rows.reduce((sum, row) => sum + row.count, 0);
   const unchanged = guard(sql`(select sum(count) from ${deniedAttempts} where ${these}) = ${total}`);
   const removal = rawStatement(ctx.db, sql`delete from ${deniedAttempts} where ${these}`);
-  // A count came late, or another run was faster: the next tick looks again.
+  // A late count or a concurrent run makes this fail; the next tick tries again.
   const recorded = await ifUnchanged(() => runBatch(ctx.db, [unchanged, ...events, removal]));
   return !recorded || rows.length < SLICE ? null : "more";
 }
 
 let refused = { minute: 0, ids: new Set<string>(), byActor: new Map<string, number>() };
 
-/** What an actor asked for and may not have. */
+/** An attempt that exceeded the actor's rights. */
 export interface RefusedAttempt {
-  /** The route's operationId. */
   readonly operation: string;
   readonly method: string;
   readonly path: string;
-  /** The error's code. */
+  /** The error code. */
   readonly reason: string;
 }
 
 /**
- * An audit event for an attempt beyond the actor's rights: one for each actor, operation and path in a minute, however often
- * it is repeated. An actor who tries more than a hundred different paths in a minute gets one event an operation after that.
+ * Audits an attempt that exceeded the actor's rights: one event per actor, operation and path per minute. After a
+ * hundred different paths in a minute, an actor gets one event per operation instead.
  */
 export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promise<void> {
   const now = ctx.clock.now().getTime();
@@ -174,7 +176,7 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   const path = tried < MAX_EVENTS_ACTOR ? attempt.path.slice(0, 500) : "*";
   const id = sha256HexSync([actor, attempt.operation, attempt.reason, path, minute].join("\n"));
   if (refused.ids.has(id)) return;
-  // Taken before the write: of many attempts at once each counts.
+  // Recorded before the write, so that concurrent attempts count too.
   const memory = refused;
   memory.ids.add(id);
   memory.byActor.set(actor, tried + 1);
@@ -188,7 +190,7 @@ export async function auditDenied(ctx: Context, attempt: RefusedAttempt): Promis
   try {
     await runBatch(ctx.db, [event]);
   } catch (error) {
-    // The refusal stands all the same; the next attempt is written.
+    // The request is still refused; the next attempt is audited again.
     memory.ids.delete(id);
     ctx.log.error("denied.audit_failed", { operation, reason, error: describeError(error) });
   }

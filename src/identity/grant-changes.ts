@@ -24,14 +24,17 @@ import { existingScope, findRole, namedScope, type ScopeInput, scopesStillExist 
 import { rotateCsrfOf } from "./sessions/sessions.ts";
 import { actorRoles, oidcGroupMappings, roles } from "./table.ts";
 
-/** Roles are given to and taken from actors here, whether they are API keys, users or agents. */
+/** Granting roles to, and revoking them from, API keys' actors, users and agents. */
 
 export interface GrantInput extends ScopeInput {
   readonly role_id: string;
   readonly expires_at?: string | null | undefined;
 }
 
-/** A grant that holds, as the API shows it: `mapping` says which group mapping gives and takes it, null when somebody did by hand. */
+/**
+ * An unexpired grant as the API shows it. `mapping` is the group mapping that manages it; null if it was granted by
+ * hand.
+ */
 export interface ShownGrant {
   readonly id: string;
   readonly role_id: string;
@@ -43,7 +46,7 @@ export interface ShownGrant {
   readonly created_at: string;
 }
 
-/** The grants of an actor that hold now, with what they come of. */
+/** The actor's unexpired grants and their group mappings. */
 export async function listGrants(ctx: Context, actor: ActorRef): Promise<ShownGrant[]> {
   const rows = await ctx.db
     .select({ grant: actorRoles, mapping: oidcGroupMappings })
@@ -64,9 +67,9 @@ export async function listGrants(ctx: Context, actor: ActorRef): Promise<ShownGr
 }
 
 /**
- * Gives an actor a role, everywhere or in a scope, for ever or until a time; given again only the end changes. Nobody gives
- * what they lack (403). 404 for an unknown role, 400 for a scope that does not exist or an end that is past, 409 when the end
- * would leave nobody to administer.
+ * Grants a role globally or in a scope, with an optional expiry; granting again changes only the expiry. Throws 403 if
+ * the caller lacks any right of the role; 404 for an unknown role; 400 for a scope that does not exist or an expiry in
+ * the past; 409 if the expiry would leave no administrator.
  */
 export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput): Promise<void> {
   await repeatedly(async () => {
@@ -88,8 +91,8 @@ export async function giveRole(ctx: Context, actor: ActorRef, input: GrantInput)
 }
 
 /**
- * Takes a role from an actor: the one variant that the scope names, or where no scope is told every one that was given by
- * hand. 404 when it does not hold that, 409 for what a group mapping gives and for the last administrator's grant.
+ * Revokes a role: the grant in the given scope, or without a scope all grants made by hand. Throws 404 if the actor
+ * does not hold it; 409 for a grant managed by a group mapping and for the last administrator's grant.
  */
 export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, asked: ScopeInput): Promise<void> {
   const scope = asked.scope_type === undefined && asked.scope_id === undefined ? null : namedScope(asked);
@@ -124,7 +127,7 @@ export async function takeRole(ctx: Context, actor: ActorRef, role_id: string, a
   await rightsChanged(ctx, actor);
 }
 
-/** Guards that the roles and scopes of these are still there when the batch runs. */
+/** Guards: the roles and scopes still exist when the batch runs. */
 export function stillThere(ctx: Context, given: readonly RoleInScope[]): Statement[] {
   const custom = [...new Set(given.map(({ role_id }) => role_id))].filter((id) => !builtinRole(id));
   const scopes = scopesStillExist(ctx, given);
@@ -133,7 +136,7 @@ export function stillThere(ctx: Context, given: readonly RoleInScope[]): Stateme
   return [guard(present), ...scopes];
 }
 
-/** A time to come, in UTC with milliseconds; null stands for never. 400 for one that is past. */
+/** A future time in UTC with milliseconds; null: never. Throws 400 for a past time. */
 export function futureTime(ctx: Context, text: string | null | undefined): string | null {
   if (text === null || text === undefined) return null;
   const time = new Date(text);
@@ -142,11 +145,11 @@ export function futureTime(ctx: Context, text: string | null | undefined): strin
   return time.toISOString();
 }
 
-/** After a change of an actor's rights: the next request sees it, and a user's sessions get new CSRF tokens. */
+/** Makes a change of rights visible to the next request and gives a user's sessions new CSRF tokens. */
 async function rightsChanged(ctx: Context, actor: ActorRef): Promise<void> {
   forgetActors();
   if (actor.type !== "User") return;
-  // The change stands already. A token that stays the old one a little longer harms nobody.
+  // The change is committed. Keeping the old token a little longer is harmless.
   await rotateCsrfOf(ctx, actor).catch((error) =>
     ctx.log.warn("grant.csrf_rotation_failed", { actor_id: actor.id, error: describeError(error) }),
   );

@@ -7,14 +7,14 @@ import { scopeType } from "./schemas.ts";
 
 const time = z.string().openapi({ format: "date-time" });
 
-/** A role in a scope, as bodies name it. */
+/** Body fields for a role in a scope. */
 export const roleInScope = {
   role_id: z.string().min(1).max(255),
   scope_type: scopeType.default("global"),
   scope_id: z.string().max(255).nullish().openapi({ description: "The profile's or issuer's id; absent when global" }),
 };
 
-/** When something ends, in bodies. */
+/** Body field for an expiry time. */
 export const expiry = z.iso.datetime({ offset: true });
 
 const grantBody = z.strictObject({
@@ -22,7 +22,7 @@ const grantBody = z.strictObject({
   expires_at: expiry.nullish().openapi({ description: "In the future; null and absent: never" }),
 });
 
-/** Which variant of a held role is meant. */
+/** Query parameters that select the scope of a held role. */
 export const scopeQuery = z.object({ scope_type: scopeType.optional(), scope_id: z.string().optional() });
 
 /** A grant in an answer. */
@@ -42,23 +42,23 @@ const shownGrant = z
   .openapi("AuthGrant");
 
 interface GrantRoutes {
-  /** `/api/v1/auth/users/{id}`: the grants are below it. */
+  /** Parent path of the grants: `/api/v1/auth/users/{id}`. */
   readonly path: string;
   readonly tag: string;
-  /** In the words of the summaries: "a user". */
+  /** Used in summaries: "a user". */
   readonly whose: string;
   /** Operation ids. */
   readonly assign: string;
   readonly revoke: string;
-  /** The operation that shows the grants, and its permission; null where another list shows them. */
+  /** Operation id and permission of the list of grants; null if another list shows them. */
   readonly list: { readonly operationId: string; readonly access: string } | null;
-  /** Statuses besides the usual ones. */
+  /** Additional error statuses. */
   readonly errors?: readonly number[];
-  /** The actor of the path; throws 404. `gaining` is set where it is to get a role. */
+  /** The actor named in the path; throws 404. `gaining` is true when it is about to get a role. */
   actor(ctx: Context, id: string, gaining: boolean): Promise<ActorRef>;
 }
 
-/** The routes by which an actor's roles are listed, given (auth.role.assign) and taken (auth.role.revoke). */
+/** Routes that list, grant (auth.role.assign) and revoke (auth.role.revoke) an actor's roles. */
 export function grantRoutes(of: GrantRoutes): Route[] {
   const { tag, errors = [] } = of;
   const path = `${of.path}/roles`;

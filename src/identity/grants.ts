@@ -17,13 +17,13 @@ import { activeUser, liveKey } from "./live.ts";
 import { BUILTIN_PERMISSIONS } from "./permissions.ts";
 import { actorRoles, apiKeys, rolePermissions, users } from "./table.ts";
 
-/** Who holds which role where, and what that amounts to. */
+/** Role grants, and the permissions that result from them. */
 
 export const TENANT = "t-default";
 
 export type Grant = typeof actorRoles.$inferSelect;
 
-/** A role with the scope it is given in; `scope_id` is empty when global. */
+/** A role and the scope it is granted in; `scope_id` is empty when global. */
 export interface RoleInScope {
   readonly role_id: string;
   readonly scope_type: ScopeType;
@@ -35,7 +35,7 @@ export interface ActorRef {
   readonly type: ActorType;
 }
 
-/** The grants of an actor that hold now. */
+/** The actor's unexpired grants. */
 export async function grantsOf(ctx: LookupContext, actor: ActorRef): Promise<Grant[]> {
   return ctx.db
     .select()
@@ -48,7 +48,7 @@ export function unexpired(ctx: Pick<Context, "clock">) {
   return or(isNull(actorRoles.expires_at), gt(actorRoles.expires_at, timestamp(ctx)));
 }
 
-/** What roles in their scopes amount to, each permission once in each scope. Roles that do not exist amount to nothing. */
+/** The permissions of roles in their scopes, without duplicates. Roles that do not exist give none. */
 export async function permissionsOf(
   ctx: LookupContext,
   given: readonly RoleInScope[],
@@ -75,12 +75,12 @@ export async function permissionsOf(
   return [...effective.values()];
 }
 
-/** A permission in a scope as rows have it: an empty id when global. */
+/** A scoped permission from its columns, where a global `scope_id` is empty. */
 export function inScope(permission: string, scope_type: ScopeType, scope_id: string): EffectivePermission {
   return scope_id === "" ? { permission, scope_type } : { permission, scope_type, scope_id };
 }
 
-/** Makes an actor of its grants. */
+/** Builds an actor from its grants. */
 export async function actorWith(ctx: LookupContext, ref: ActorRef, grants: readonly Grant[]): Promise<Actor> {
   return {
     id: ref.id,
@@ -91,24 +91,26 @@ export async function actorWith(ctx: LookupContext, ref: ActorRef, grants: reado
   };
 }
 
-/** When the first of the grants ends, in Unix milliseconds; Infinity when none does. */
+/** When the first of the grants expires, in Unix milliseconds; Infinity if none does. */
 export function firstExpiry(grants: readonly Pick<Grant, "expires_at">[]): number {
   return Math.min(
     ...grants.map(({ expires_at }) => (expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(expires_at))),
   );
 }
 
-/** What `mustCover` asks of the actor's own rights. */
+/** Options of `mustCover`. */
 interface Cover {
-  /** How long they must last: until then (RFC 3339), without an end (null), or for this request alone. */
+  /**
+   * How long the actor must hold the rights: until a time (RFC 3339), without expiry (null), or for this request only.
+   */
   readonly until?: string | null | "now";
-  /** Why the actor needs them, in the words of the error. */
+  /** Why the actor needs them; part of the error message. */
   readonly does?: "would give" | "holds";
 }
 
 /**
- * Throws 403 unless the actor of the context holds all of `wanted`, for as long as it must last: nobody gives what they lack,
- * or for longer than they have it, in whatever way. `what` begins the error: "the role r-admin".
+ * Throws 403 unless the actor of the context holds all of `wanted` for as long as required: nobody can give rights they
+ * lack, or for longer than they hold them. `what` begins the error message: "the role r-admin".
  */
 export async function mustCover(
   ctx: Context,
@@ -119,7 +121,7 @@ export async function mustCover(
   const { actor } = ctx;
   mustNotLack(actor, wanted, `${what} ${does}`);
   if (until === "now" || actor === SYSTEM_ACTOR || actor.type === "Anonymous") return;
-  // The actor that this isolate remembers may be five seconds old. That is not good enough for rights that others then keep.
+  // The cached actor may be five seconds old, which is too old for granting lasting rights.
   await mustStillCome(ctx);
   const held = await grantsOf(ctx, actor);
   const lasting = held.filter(({ expires_at }) => expires_at === null || (until !== null && expires_at >= until));
@@ -136,7 +138,7 @@ function mustNotLack(actor: Actor, wanted: readonly EffectivePermission[], whatD
   throw forbidden(`${whatDoes} ${lack.permission} ${where}, which you do not hold yourself`, "privilege_exceeded");
 }
 
-/** Throws 401 when the key that the request showed, or its user, was shut out meanwhile. */
+/** Throws 401 if the API key used for this request, or its user, has been revoked while it ran. */
 async function mustStillCome(ctx: Context): Promise<void> {
   const { type, id, key_id } = ctx.actor;
   const [there] =
@@ -158,8 +160,8 @@ export interface NewGrant extends Partial<Omit<RoleInScope, "role_id">> {
 }
 
 /**
- * The statement that gives an actor a role. Given again, by the same source in the same scope, only the expiry changes. The
- * caller has checked that the role and scope exist and that the actor of the context may give it.
+ * Statement that grants a role. Granting again from the same source in the same scope changes only the expiry. The
+ * caller must have checked that the role and scope exist and that the actor of the context may grant it.
  */
 export function grantStatement(ctx: Context, actor: ActorRef, grant: NewGrant): Statement {
   const { role_id, scope_type = "global", scope_id = "", expires_at = null, mapping_id = "" } = grant;

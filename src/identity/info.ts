@@ -3,7 +3,7 @@ import type { Context } from "../platform/context.ts";
 import { ensureBootstrapProvider } from "./oidc/bootstrap-provider.ts";
 import { oidcProviders } from "./table.ts";
 
-/** How one may sign in here, for a login page and for programs; nothing of it is secret. */
+/** The available ways to sign in, for the login page and for programs. Contains no secrets. */
 export async function authInfo(ctx: Context) {
   const { type, breakglass } = ctx.settings.auth;
   await ensureBootstrapProvider(ctx);

@@ -10,7 +10,7 @@ import { actorWith, firstExpiry, unexpired } from "./grants.ts";
 import { liveKey } from "./live.ts";
 import { actorRoles, apiKeys } from "./table.ts";
 
-/** Secret scanners find our keys by this. */
+/** Prefix that lets secret scanners recognise our keys. */
 export const KEY_PREFIX = "certctl_";
 const KEY_PATTERN = /^certctl_[A-Za-z0-9_-]{43}$/;
 const SHOWN_PREFIX = KEY_PREFIX.length + 6;
@@ -21,13 +21,13 @@ export type ApiKey = typeof apiKeys.$inferSelect;
 
 export interface NewKey {
   readonly id: string;
-  /** 256 random bits behind the prefix; shown once, never stored. */
+  /** 256 random bits after the prefix; shown once, never stored. */
   readonly value: string;
   readonly prefix: string;
   readonly statements: Statement[];
 }
 
-/** A new API key for an actor; its statements belong into the caller's batch. */
+/** Creates an API key for an actor; its statements belong in the caller's batch. */
 export async function mintKey(
   ctx: Context,
   of: { actor_id: string; actor_type: ActorType; name: string; expires_at?: string | null; owner?: Actor["owner"] },
@@ -51,14 +51,14 @@ export async function mintKey(
   return { id, value, prefix: row.prefix, statements: [ctx.db.insert(apiKeys).values(row)] };
 }
 
-/** Who answers for what this actor makes: itself, or the owner of the key that it shows. */
+/** The owner of what this actor creates: the actor itself, or the owner of its key. */
 export function ownerOf(actor: Actor): NonNullable<Actor["owner"]> {
   return actor.owner ?? { type: actor.type, id: actor.id };
 }
 
 /**
- * The actor behind a key, or null when the key is unknown, expired or revoked, or its owner is a user who was deactivated.
- * Found by hash, so the time it takes tells nothing of any stored key.
+ * The actor of a key; null if the key is unknown, expired or revoked, or its owner is a deactivated user. Looked up by
+ * hash, so the response time reveals nothing about stored keys.
  */
 export async function actorOfKey(ctx: LookupContext, value: string): Promise<Actor | null> {
   if (!KEY_PATTERN.test(value)) return null;
@@ -99,21 +99,21 @@ async function lookUpKey(ctx: LookupContext, value: string): Promise<Actor | nul
 declare module "../platform/context.ts" {
   interface Wiring {
     readonly agents: {
-      /** When the agent was retired, as a scalar subquery; null while it is at work. */
+      /** Scalar subquery: when the agent was retired; null while it is active. */
       retiredAt(id: string | SQLiteColumn): SQL;
-      /** Condition: a bootstrap credential of this user would enrol agents if the user were active. */
+      /** Condition: a bootstrap credential of this user could enrol agents if the user were active. */
       mayEnrol(ctx: Context, userId: string): SQL;
     };
   }
 }
 
-/** When the agent behind an agent's key was retired; null for all others. */
+/** When the agent of an agent's key was retired; null for other keys. */
 function retirement({ wiring }: LookupContext) {
   return sql<string | null>`case when ${apiKeys.actor_type} = 'Agent'
     then ${wiring.agents.retiredAt(apiKeys.actor_id)} end`;
 }
 
-/** Records the use of a key at most once a minute; may be lost without harm. */
+/** Records the last use of a key, at most once a minute; may be lost without harm. */
 function touch(ctx: LookupContext, id: string, now: Date): void {
   if (ctx.storageFull) return;
   const before = new Date(now.getTime() - LAST_USED_MS).toISOString();

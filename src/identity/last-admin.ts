@@ -7,19 +7,19 @@ import { liveKey } from "./live.ts";
 import { actorRoles, apiKeys, oidcProviders, users } from "./table.ts";
 
 /**
- * The last administrator stays. One is an actor who holds `r-admin` everywhere and without end, and who can still come in: by
- * an API key that works and has no end, or as an active user of an enabled provider. D1 runs batches one after the other, so
- * of two administrators who remove each other at the same moment one is refused.
+ * Protects the last administrator: an actor that holds `r-admin` globally without expiry and can still sign in, by a
+ * working API key without expiry or as an active user of an enabled provider. D1 runs batches serially, so when two
+ * administrators remove each other concurrently, one is refused.
  */
 
 export const ADMIN_ROLE = "r-admin";
 
-/** Whether a grant makes an administrator of its holder. */
+/** Whether a grant makes its holder an administrator. */
 export function isAdminGrant(grant: { readonly role_id: string; readonly scope_type?: string | undefined }): boolean {
   return grant.role_id === ADMIN_ROLE && (grant.scope_type ?? "global") === "global";
 }
 
-/** Condition: there is an administrator who can come in. */
+/** Condition: there is an administrator who can sign in. */
 function administered(ctx: Pick<Context, "clock">): SQL {
   const byKey = rowExists(
     apiKeys,
@@ -43,14 +43,14 @@ function administered(ctx: Pick<Context, "clock">): SQL {
   );
 }
 
-/** The guard of a batch that takes, or puts an end to, a grant of `r-admin`: to be its last statement. Its error is a 409 `last_admin`. */
+/** Guard for batches that remove or limit a grant of `r-admin`; must be the last statement. Throws 409 `last_admin`. */
 export function stillAdministered(ctx: Context): Guard {
   return guard(administered(ctx), lastAdmin);
 }
 
 /**
- * The guard of a batch that leaves the grants and takes ways in (keys, users, providers): to be its last statement. Where
- * nobody holds the role at all, as in demo mode, there is nobody to be kept.
+ * Guard for batches that remove ways to sign in (keys, users, providers) but no grants; must be the last statement.
+ * Holds if no actor has the role at all, as in demo mode.
  */
 export function administratorComesIn(ctx: Context): Guard {
   const held = and(eq(actorRoles.role_id, ADMIN_ROLE), eq(actorRoles.scope_type, "global"), unexpired(ctx));

@@ -2,9 +2,9 @@ import { and, eq, gt, isNull, or, type SQL, type SQLWrapper, sql } from "drizzle
 import { rowExists } from "../platform/database.ts";
 import { apiKeys, users } from "./table.ts";
 
-/** Conditions on what lets somebody in: keys that work, people who are active. */
+/** Conditions for credentials that work: live keys and active users. */
 
-/** The key works at `now` (RFC 3339). */
+/** Condition: the key works at `now` (RFC 3339). */
 export function liveKey(now: string): SQL | undefined {
   return and(
     isNull(apiKeys.revoked_at),
@@ -13,7 +13,7 @@ export function liveKey(now: string): SQL | undefined {
   );
 }
 
-/** Who answers for a row with an owner is a user who was deactivated. */
+/** Condition: the row's owner is a deactivated user. */
 export function ownerIsDeactivated(of: { readonly owner_type: SQLWrapper; readonly owner_id: SQLWrapper }): SQL {
   return rowExists(
     users,
@@ -21,7 +21,7 @@ export function ownerIsDeactivated(of: { readonly owner_type: SQLWrapper; readon
   );
 }
 
-/** The user is there and active. */
+/** Condition: the user exists and is active. */
 export function activeUser(id: string): SQL | undefined {
   return and(eq(users.id, id), isNull(users.deactivated_at));
 }

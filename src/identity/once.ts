@@ -1,6 +1,9 @@
 import type { Context } from "../platform/context.ts";
 
-/** Single use and exact windows, kept by the Durable Object `Once` (durable-objects/once.ts says what each method guarantees). */
+/**
+ * Single use and exact rate windows, kept by the Durable Object `Once` (durable-objects/once.ts documents the
+ * guarantees).
+ */
 export interface OnceStore {
   put(key: string, value: string, ttlMs: number): Promise<void>;
   take(key: string): Promise<string | null>;
@@ -16,7 +19,7 @@ export interface OnceStore {
 
 const SHARDS = 16;
 
-/** The store that holds `key` for this purpose: purposes never meet each other's keys, and load spreads over shards. */
+/** The store of `key` for this purpose. Keys of different purposes never collide; load is spread over shards. */
 export function onceFor(ctx: Pick<Context, "bindings">, purpose: string, key: string): OnceStore {
   let hash = 0;
   for (let i = 0; i < key.length; i++) hash = (Math.imul(hash, 31) + key.charCodeAt(i)) >>> 0;

@@ -1,8 +1,8 @@
 import type { EffectivePermission } from "../platform/context.ts";
 
-/** What there is to be permitted, and the built-in roles. docs/identity.md has a table that is made of this. */
+/** The permission catalogue and the built-in roles. A table in docs/identity.md is generated from it. */
 
-/** Every permission there is: namespace to its actions. */
+/** All permissions: namespace to actions. */
 const CATALOGUE = {
   cert: ["read", "issue", "edit", "revoke", "delete", "bulk_revoke"],
   profile: ["read", "edit", "delete"],
@@ -53,7 +53,7 @@ export const PERMISSION_LIST: readonly Permission[] = Object.entries(CATALOGUE).
 
 export const PERMISSIONS: readonly string[] = PERMISSION_LIST.map(({ name }) => name);
 
-/** A permission of the catalogue by name (`cert.read`) or id (`p-cert-read`); null when there is none. */
+/** A permission by name (`cert.read`) or id (`p-cert-read`), or null. */
 export function findPermission(nameOrId: string): Permission | null {
   return PERMISSION_LIST.find(({ name, id }) => name === nameOrId || id === nameOrId) ?? null;
 }
@@ -65,7 +65,7 @@ export interface BuiltinRole {
   readonly permissions: readonly string[];
 }
 
-/** `cert: "read issue"` to `cert.read`, `cert.issue`; `*` is the whole namespace. */
+/** `cert: "read issue"` gives `cert.read` and `cert.issue`; `*` gives the whole namespace. */
 function pick(wanted: Readonly<Partial<Record<keyof typeof CATALOGUE, string>>>): readonly string[] {
   return Object.entries(wanted).flatMap(([namespace, actions]) => {
     const all: readonly string[] = CATALOGUE[namespace as keyof typeof CATALOGUE];
@@ -96,7 +96,7 @@ const OPERATOR = {
   "auth.user": "read",
 } as const;
 
-/** The seven built-in roles: in code, so that nobody can rename, empty or delete them. */
+/** The seven built-in roles. Defined in code, so that they cannot be renamed, emptied or deleted. */
 export const BUILTIN_ROLES: readonly BuiltinRole[] = [
   {
     id: "r-admin",
@@ -199,7 +199,7 @@ export function builtinRole(id: string): BuiltinRole | null {
   return BUILTIN.get(id) ?? null;
 }
 
-/** What a built-in role may do, everywhere; shared, so nobody changes it. */
+/** The global permissions of each built-in role; shared and read-only. */
 export const BUILTIN_PERMISSIONS: ReadonlyMap<string, readonly EffectivePermission[]> = new Map(
   BUILTIN_ROLES.map((role) => [
     role.id,

@@ -42,7 +42,7 @@ const rolePermission = z
   })
   .openapi("AuthRolePermission");
 
-// Server-managed: may be sent, never has an effect.
+// Server-managed: accepted in a body and ignored.
 const managed = {
   tenant_id: z.string().nullish(),
   builtin: z.boolean().nullish(),

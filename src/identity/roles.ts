@@ -11,9 +11,9 @@ import { inScope, mustCover, TENANT, unexpired } from "./grants.ts";
 import { BUILTIN_ROLES, builtinRole, findPermission } from "./permissions.ts";
 import { actorRoles, oidcGroupMappings, rolePermissions, roles } from "./table.ts";
 
-/** Roles: the built-in ones of the catalogue, which nobody changes, and those that people make. */
+/** Roles: the read-only built-in ones and custom ones. */
 
-/** A role as the API shows it; a built-in one has no times. */
+/** A role as the API shows it; built-in ones have no times. */
 export interface Role {
   readonly id: string;
   readonly tenant_id: string;
@@ -29,19 +29,19 @@ type CustomRole = typeof roles.$inferSelect;
 export interface RolePermission {
   readonly role_id: string;
   readonly permission_id: string;
-  /** The permission's name: `cert.read`. */
+  /** The permission's name, such as `cert.read`. */
   readonly permission: string;
   readonly scope_type: ScopeType;
   readonly scope_id?: string;
 }
 
-/** A scope as bodies and queries have it. */
+/** A scope in bodies and queries. */
 export interface ScopeInput {
   readonly scope_type?: ScopeType | undefined;
   readonly scope_id?: string | null | undefined;
 }
 
-/** A scope as rows have it: `scope_id` is empty when global. */
+/** A scope in rows: `scope_id` is empty when global. */
 export interface Scope {
   readonly scope_type: ScopeType;
   readonly scope_id: string;
@@ -63,7 +63,6 @@ export async function listRoles(ctx: Context): Promise<readonly Role[]> {
   return [...builtins, ...rows.map(asShown)];
 }
 
-/** The role, or null. */
 export async function findRole(ctx: Context, id: string): Promise<Role | null> {
   const builtin = builtins.find((role) => role.id === id);
   if (builtin) return builtin;
@@ -76,7 +75,7 @@ async function findCustom(ctx: Context, id: string): Promise<CustomRole | null> 
   return row ?? null;
 }
 
-/** What a role may do, and where; 404 when there is none. */
+/** A role with its permissions and their scopes; throws 404 if it does not exist. */
 export async function roleWithPermissions(ctx: Context, id: string) {
   const role = await findRole(ctx, id);
   if (!role) throw notFound("role", id);
@@ -99,7 +98,10 @@ async function permissionsOfRole(ctx: Context, id: string): Promise<RolePermissi
   }));
 }
 
-/** A new role that may do nothing yet. 409 when another role has the name, or a built-in one has it as name or id. */
+/**
+ * Creates a role without permissions. Throws 409 if another role has the name, or a built-in one has it as its name or
+ * id.
+ */
 export async function createRole(ctx: Context, body: { name: string; description: string }): Promise<Role> {
   mustBeFreeOfBuiltins(body.name);
   const now = timestamp(ctx);
@@ -112,7 +114,10 @@ export async function createRole(ctx: Context, body: { name: string; description
   return role;
 }
 
-/** Renames or describes a role; absent fields keep their values. 409 for a built-in one or a taken name, 412 by If-Match. */
+/**
+ * Updates name or description; absent fields keep their values. Throws 409 for a built-in role or a name in use, 412
+ * for a stale If-Match.
+ */
 export async function updateRole(
   ctx: Context,
   id: string,
@@ -140,7 +145,9 @@ export async function updateRole(
   });
 }
 
-/** Deletes a role that nobody holds (an expired grant is none, and goes along) and no group mapping names: else 409. */
+/**
+ * Deletes a role. Throws 409 while it is granted or mapped to a group. Expired grants do not count and are deleted too.
+ */
 export async function deleteRole(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   const role = await mustBeCustom(ctx, id);
   checkIfMatch(role, ifMatch);
@@ -159,8 +166,8 @@ export async function deleteRole(ctx: Context, id: string, ifMatch: string | nul
 }
 
 /**
- * Lets a role do one thing more; doing it again changes nothing. Whoever holds the role gains it, so the caller must have it
- * in that scope: else 403. 400 for an unknown permission or a scope that does not exist, 409 for a built-in role.
+ * Adds a permission to a role; idempotent. Every holder of the role gains it, so the caller must hold it in that scope
+ * (403). Throws 400 for an unknown permission or scope, 409 for a built-in role.
  */
 export async function grantPermission(
   ctx: Context,
@@ -196,8 +203,8 @@ export async function grantPermission(
 }
 
 /**
- * Takes a permission from a role: the entry of that scope (everywhere, where no scope is told). 404 when the role has not got
- * it there, 409 for a built-in role.
+ * Removes a permission in one scope (global by default) from a role. Throws 404 if the role lacks it there, 409 for a
+ * built-in role.
  */
 export async function revokePermission(ctx: Context, id: string, nameOrId: string, asked: ScopeInput): Promise<void> {
   await mustBeCustom(ctx, id);
@@ -222,7 +229,10 @@ function sameEntry(entry: Scope & { role_id: string; permission: string }) {
   );
 }
 
-/** A scope whose id is there exactly when it is of a profile or issuer: else 400. Whether that one exists is not looked at. */
+/**
+ * Checks that a scope has an id exactly if it is a profile or issuer; throws 400 otherwise. Does not check that the
+ * profile or issuer exists.
+ */
 export function namedScope({ scope_type, scope_id }: ScopeInput, prefix = ""): Scope {
   const id = scope_id ?? "";
   if (scope_type === undefined || scope_type === "global") {
@@ -235,12 +245,15 @@ export function namedScope({ scope_type, scope_id }: ScopeInput, prefix = ""): S
 
 declare module "../platform/context.ts" {
   interface Wiring {
-    /** Conditions: the profile or issuer that a scope names exists. */
+    /** Conditions: the profile or issuer of a scope exists. */
     readonly scopes: Readonly<Record<Exclude<ScopeType, "global">, (id: string) => SQL>>;
   }
 }
 
-/** The same, and the profile or issuer must exist: else 400. `prefix` is where in the body the scope is: `roles.0.`. */
+/**
+ * Like namedScope, but also throws 400 if the profile or issuer does not exist. `prefix` locates the scope in the body:
+ * `roles.0.`.
+ */
 export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""): Promise<Scope> {
   const scope = namedScope(input, prefix);
   if (scope.scope_type === "global") return scope;
@@ -255,7 +268,9 @@ export async function existingScope(ctx: Context, input: ScopeInput, prefix = ""
   return scope;
 }
 
-/** Guards that the profiles and issuers of these are still there when the batch runs: a deleted one ends every right in its scope. */
+/**
+ * Guards: the profiles and issuers still exist when the batch runs, because deleting one ends all rights in its scope.
+ */
 export function scopesStillExist(ctx: Context, scopes: readonly Scope[], error?: () => AppError): Statement[] {
   return scopes.flatMap(({ scope_type, scope_id }) => {
     if (scope_type === "global") return [];
@@ -283,7 +298,7 @@ function nameTaken(name: string): AppError {
   return conflict("already_exists", `name: a role with name ${JSON.stringify(name)} exists already`);
 }
 
-/** Turns the violation of the one unique name into its 409. */
+/** Turns a violation of the unique name into a 409. */
 async function nameUnique(name: string, write: () => Promise<void>): Promise<void> {
   try {
     await write();

@@ -29,7 +29,7 @@ const runtimeConfig = z
   })
   .openapi("AuthRuntimeConfig");
 
-/** The settings in force; of a secret only whether there is one. */
+/** The settings in force; secrets only as set or not set. */
 function runtimeConfigOf({ settings }: Context): z.output<typeof runtimeConfig> {
   const { auth } = settings;
   return {

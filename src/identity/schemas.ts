@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 
-/** What several routes of identity say in the same words. */
+/** Schemas shared by several identity routes. */
 
 export const actorType = z.enum(["User", "System", "Agent", "APIKey", "Anonymous"]);
 

@@ -3,13 +3,13 @@ import type { Context, ScopeType } from "../platform/context.ts";
 import type { Statement } from "../platform/database.ts";
 import { actorRoles, oidcGroupMappings, rolePermissions } from "./table.ts";
 
-/** What of an event's details may be long is cut: the audit log is no place for thousands of rows. */
+/** Maximum rows listed in the event, to keep the audit log small. */
 const SHOWN = 100;
 
 /**
- * The statements that end every right in the scope of a profile or issuer that is deleted: another one that gets its id later
- * must not be in the hands of those who held the old one. They belong into the batch of the deletion, its event among them
- * where a grant, a permission of a role or a group mapping goes. `forgetActors` belongs after the batch.
+ * Statements that end all rights in the scope of a deleted profile or issuer; otherwise a new one with the same id
+ * would inherit them. They belong in the batch of the deletion. They include an audit event if a grant, a role
+ * permission or a group mapping is removed. Call `forgetActors` after the commit.
  */
 export async function endScope(ctx: Context, type: Exclude<ScopeType, "global">, id: string): Promise<Statement[]> {
   const [grants, permissions, mappings] = await Promise.all([

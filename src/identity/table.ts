@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { ActorType, ScopeType } from "../platform/context.ts";
 
-/** API keys. Only the SHA-256 of a key is kept; `prefix` helps people to tell keys apart. */
+/** API keys. Only the SHA-256 of a key is stored; `prefix` helps people tell keys apart. */
 export const apiKeys = sqliteTable(
   "api_keys",
   {
@@ -13,7 +13,9 @@ export const apiKeys = sqliteTable(
     prefix: text().notNull(),
     key_hash: text().notNull(),
     created_by: text().notNull(),
-    /** Who answers for the key: the user (or other actor) at the beginning of the chain of keys that made it. */
+    /**
+     * The owner accountable for the key: the user (or other actor) at the root of the chain of keys that created it.
+     */
     owner_type: text().$type<ActorType>().notNull().default("System"),
     owner_id: text().notNull().default("system"),
     created_at: text().notNull(),
@@ -28,7 +30,7 @@ export const apiKeys = sqliteTable(
   ],
 );
 
-/** Roles that people made. The built-in ones are in code and never in this table. */
+/** Custom roles. Built-in roles are defined in code and never stored here. */
 export const roles = sqliteTable("roles", {
   id: text().primaryKey(),
   tenant_id: text().notNull(),
@@ -38,7 +40,7 @@ export const roles = sqliteTable("roles", {
   updated_at: text().notNull(),
 });
 
-/** What a role of `roles` may do, and in which scope. */
+/** Permissions of custom roles, with their scopes. */
 export const rolePermissions = sqliteTable(
   "role_permissions",
   {
@@ -47,7 +49,7 @@ export const rolePermissions = sqliteTable(
       .references(() => roles.id),
     permission: text().notNull(),
     scope_type: text().$type<ScopeType>().notNull(),
-    /** Empty when global, so that the uniqueness below holds. */
+    /** Empty when global, because NULLs would not be unique. */
     scope_id: text().notNull(),
     granted_by: text().notNull(),
     created_at: text().notNull(),
@@ -57,7 +59,7 @@ export const rolePermissions = sqliteTable(
   ],
 );
 
-/** Which actor holds which role, in which scope, until when, and where that comes from. */
+/** Role grants: actor, role, scope, expiry and origin. */
 export const actorRoles = sqliteTable(
   "actor_roles",
   {
@@ -66,9 +68,9 @@ export const actorRoles = sqliteTable(
     actor_type: text().$type<ActorType>().notNull(),
     role_id: text().notNull(),
     scope_type: text().$type<ScopeType>().notNull(),
-    /** Empty when global, so that the uniqueness below holds. */
+    /** Empty when global, because NULLs would not be unique. */
     scope_id: text().notNull(),
-    /** The group mapping (`grm-`) that gives and takes this grant; empty when somebody granted it by hand. */
+    /** The group mapping (`grm-`) that manages this grant; empty for a grant made by hand. */
     mapping_id: text().notNull().default(""),
     expires_at: text(),
     granted_by: text().notNull(),
@@ -88,7 +90,7 @@ export const actorRoles = sqliteTable(
   ],
 );
 
-/** What may happen once in the life of an installation: the row is the proof that it has. */
+/** Events that happen at most once per installation; a row proves that one has. */
 export const milestones = sqliteTable("milestones", {
   name: text().primaryKey(),
   at: text().notNull(),
@@ -115,24 +117,24 @@ export const oidcProviders = sqliteTable("oidc_providers", {
   updated_at: text().notNull(),
 });
 
-/** What was last fetched from a provider, shared by all isolates, with true counters. One row a provider. */
+/** One row per provider: the documents last fetched, shared by all isolates, and exact counters. */
 export const oidcProviderState = sqliteTable("oidc_provider_state", {
   provider_id: text()
     .primaryKey()
     .references(() => oidcProviders.id),
-  /** The issuer that the documents are of: another one makes them worthless. */
+  /** The issuer the documents belong to; they are useless for another one. */
   issuer_url: text().notNull(),
   discovery: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>(),
   jwks: text({ mode: "json" }).$type<Readonly<Record<string, unknown>>>(),
   fetched_at: text(),
-  /** The last attempt that failed or was made for an unknown `kid`: what brakes further ones. */
+  /** The last attempt that failed or was made for an unknown `kid`; limits further attempts. */
   attempted_at: text(),
   refresh_count: integer().notNull(),
   rejected_jws_count: integer().notNull(),
   last_error: text(),
 });
 
-/** Group of a provider to role: the grants that come of it carry the mapping's id. */
+/** Maps a provider's group to a role; the resulting grants carry the mapping's id. */
 export const oidcGroupMappings = sqliteTable(
   "oidc_group_mappings",
   {
@@ -160,7 +162,7 @@ export const oidcGroupMappings = sqliteTable(
   ],
 );
 
-/** People, known by their provider and its subject. */
+/** Users, identified by their provider and subject. */
 export const users = sqliteTable(
   "users",
   {
@@ -183,7 +185,10 @@ export const users = sqliteTable(
   ],
 );
 
-/** HMAC keys of session cookies, sealed for the purpose `session|<id>`. Retired ones verify until `retired_at` and a day. */
+/**
+ * HMAC keys of session cookies, sealed for the purpose `session|<id>`. Retired ones verify for one more absolute
+ * session lifetime (sessions/signing-keys.ts).
+ */
 export const sessionKeys = sqliteTable(
   "session_keys",
   {
@@ -192,13 +197,16 @@ export const sessionKeys = sqliteTable(
     created_at: text().notNull(),
     retired_at: text(),
   },
-  // Of two isolates that make the first key, or the next one, at the same moment, one succeeds.
+  // When two isolates create the first or the next key at the same moment, one succeeds.
   (table) => [
     uniqueIndex("session_keys_present").on(sql`(${table.retired_at} is null)`).where(sql`${table.retired_at} is null`),
   ],
 );
 
-/** Finds the session that a provider's `sid` belongs to (OpenID Connect Back-Channel Logout 1.0). The session itself is its actor's object's. */
+/**
+ * Maps a provider's `sid` to our session (OpenID Connect Back-Channel Logout 1.0). The session itself is in its actor's
+ * Durable Object.
+ */
 export const oidcSessions = sqliteTable(
   "oidc_sessions",
   {
@@ -209,7 +217,7 @@ export const oidcSessions = sqliteTable(
     user_id: text()
       .notNull()
       .references(() => users.id),
-    /** Empty where the provider sends none. */
+    /** Empty if the provider sends none. */
     sid: text().notNull(),
     /** Sealed for the purpose `id-token|<session id>`: the hint of an RP-initiated logout. */
     sealed_id_token: text(),
@@ -221,7 +229,7 @@ export const oidcSessions = sqliteTable(
   ],
 );
 
-/** Passwords for when the provider is down (scrypt, PHC string), one a user. */
+/** Emergency passwords for when the provider is down (scrypt, PHC string), one per user. */
 export const breakglassCredentials = sqliteTable("breakglass_credentials", {
   id: text().primaryKey(),
   actor_id: text()
@@ -235,16 +243,16 @@ export const breakglassCredentials = sqliteTable("breakglass_credentials", {
   last_used_at: text(),
 });
 
-/** Attempts without a valid credential, gathered by address, reason and minute until the minute is over and the audit row is written. */
+/** Attempts without a valid credential, counted per address, reason and minute until the minute is over and audited. */
 export const deniedAttempts = sqliteTable(
   "denied_attempts",
   {
     address: text().notNull(),
     reason: text().notNull(),
-    /** RFC 3339, seconds zero. */
+    /** RFC 3339 with zero seconds. */
     minute: text().notNull(),
     count: integer().notNull(),
-    /** One of the requests, to find it in the logs. */
+    /** One of the counted requests, to find it in the logs. */
     request_id: text().notNull(),
   },
   (table) => [uniqueIndex("denied_attempts_key").on(table.minute, table.address, table.reason)],

@@ -17,14 +17,13 @@ import { administratorComesIn } from "./last-admin.ts";
 import { endSessionsOf } from "./sessions/sessions.ts";
 import { actorRoles, apiKeys, users } from "./table.ts";
 
-/** People who have signed in by an identity provider. They come by signing in; here they are looked at, kept out and let in again. */
+/** Users of identity providers. Signing in creates them; this module lists, deactivates and reactivates them. */
 
 export type User = typeof users.$inferSelect;
 export type ShownUser = User & { readonly role_ids: readonly string[] };
 
 const END_SESSIONS = "auth.end_sessions";
 
-/** The user, or null. */
 export async function findUser(ctx: Context, id: string): Promise<User | null> {
   const [row] = await ctx.db.select().from(users).where(eq(users.id, id));
   return row ?? null;
@@ -36,20 +35,20 @@ async function mustFindUser(ctx: Context, id: string): Promise<User> {
   return user;
 }
 
-/** The user as the grants name it; throws 404. */
+/** The actor of the user; throws 404. */
 export async function userActor(ctx: Context, id: string): Promise<ActorRef> {
   const user = await mustFindUser(ctx, id);
   return { id: user.id, type: "User" };
 }
 
-/** The user with the roles it holds now; throws 404. */
+/** The user with its current roles; throws 404. */
 export async function getUser(ctx: Context, id: string): Promise<ShownUser> {
   const [user] = await withRoles(ctx, [await mustFindUser(ctx, id)]);
   if (!user) throw notFound("user", id);
   return user;
 }
 
-/** One page of users, who came first first, each with the roles it holds now; `oidc_provider_id` narrows it to a provider's. */
+/** One page of users, oldest first, with their current roles; `oidc_provider_id` limits it to one provider's users. */
 export async function listUsers(
   ctx: Context,
   page: PageRequest,
@@ -77,8 +76,9 @@ async function withRoles(ctx: Context, rows: readonly User[]): Promise<ShownUser
 }
 
 /**
- * Keeps a user out: its sessions end at once, its keys and those that were made by them stop, nobody signs in as it. Again is
- * no error. 404 for an absent one, 409 for oneself (by one's own key, too) and for the last administrator.
+ * Deactivates a user: ends its sessions at once, disables its keys and the keys created by them, and blocks sign-in.
+ * Idempotent. Throws 404 for an absent user, 409 for the caller itself (also when using its own key) and for the last
+ * administrator.
  */
 export async function deactivateUser(ctx: Context, id: string): Promise<void> {
   const self = ownerOf(ctx.actor);
@@ -99,16 +99,16 @@ export async function deactivateUser(ctx: Context, id: string): Promise<void> {
     await commit(ctx, [...statements, administratorComesIn(ctx)], { wakeups: [sessions.id] });
     forgetActors();
   }
-  // No session of a deactivated user holds, and queued work ends them where this fails.
+  // Sessions of a deactivated user no longer authenticate; if this fails, queued work ends them.
   await endSessionsOf(ctx, { id, type: "User" }).catch((error) =>
     ctx.log.warn("user.end_sessions_failed", { user_id: id, error: describeError(error) }),
   );
 }
 
 /**
- * Lets a user in again, with the rights it has: whoever does it must have them all, those of the keys that it answers for and of
- * the agents that its bootstrap credentials would enrol too (403). Sessions of before stay ended. Again is no error; 404 for an
- * absent one.
+ * Reactivates a user with its rights. The caller must hold all of them, including those of the keys the user owns and
+ * of the agents its bootstrap credentials could enrol (403). Earlier sessions stay ended. Idempotent; throws 404 for an
+ * absent user.
  */
 export async function reactivateUser(ctx: Context, id: string): Promise<void> {
   await repeatedly(() => reactivate(ctx, id));
@@ -133,7 +133,7 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
       ),
     ),
   );
-  // Before the user may come in: a session that has outlived the deactivation would hold again.
+  // Before reactivation: a session that survived the deactivation would become valid again.
   await endSessionsOf(ctx, { id, type: "User" });
   await commit(ctx, [
     guard(noRow(actorRoles, others)),
@@ -146,10 +146,10 @@ async function reactivate(ctx: Context, id: string): Promise<void> {
   ]);
 }
 
-/** What a bootstrap credential gives to whoever shows it. */
+/** The role of an agent enrolled with a bootstrap credential. */
 const AGENT: RoleInScope = { role_id: "r-agent", scope_type: "global", scope_id: "" };
 
-/** Condition: a grant of the user or of the actors whose keys stopped with it. */
+/** Condition: a grant of the user, or of actors with keys owned by the user. */
 function revivedGrants(ctx: Context, id: string): SQL | undefined {
   const actors = sql`(select ${apiKeys.actor_type}, ${apiKeys.actor_id} from ${apiKeys}
     where ${and(eq(apiKeys.owner_type, "User"), eq(apiKeys.owner_id, id), isNull(apiKeys.revoked_at))}
@@ -161,7 +161,7 @@ function event(ctx: Context, action: EventAction, user: User): Statement {
   return ctx.audit(action, user.id, { email: user.email, oidc_provider_id: user.oidc_provider_id });
 }
 
-/** Work for users. One who was let in again meanwhile keeps the sessions of since then. */
+/** Ends sessions of deactivated users. A user reactivated meanwhile keeps its sessions. */
 export const userWork: WorkKinds = {
   [END_SESSIONS]: {
     async run(ctx, { user_id }) {

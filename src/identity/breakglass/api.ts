@@ -14,7 +14,7 @@ const exists = ({ auth }: Settings) => auth.breakglass.enabled;
 const actor_id = z.string().min(1).max(128);
 const params = z.object({ actor_id: z.string() });
 const time = z.string().openapi({ format: "date-time" });
-/** Bytes are counted where it is set; what is longer is nobody's. */
+/** The exact byte limits apply when a password is set; longer input matches no password. */
 const password = z.string().min(1).max(1024).openapi({ format: "password" });
 
 const credential = z

@@ -19,7 +19,7 @@ import { checkPassword, hashPassword, withSlot } from "./password.ts";
 
 type Row = typeof table.$inferSelect;
 
-/** What is shown of a credential: never the hash. */
+/** A credential as shown in answers: never the hash. */
 export interface BreakglassCredential extends Omit<Row, "password_hash"> {
   readonly failed_attempts: number;
   readonly locked_until: string | null;
@@ -50,8 +50,8 @@ async function find(ctx: Context, actorId: string): Promise<Row | null> {
 }
 
 /**
- * Gives a user a password, or another one; ends the user's sessions and the lock. 404 for an absent user, 409 for a deactivated
- * one, 403 when the caller lacks a right of the user, for whoever knows the password has them all.
+ * Sets or replaces a user's password; ends the user's sessions and clears the lock. Throws 404 for an absent user, 409
+ * for a deactivated one, 403 if the caller lacks any right of the user: the password gives all of them.
  */
 export async function setPassword(
   ctx: Context,
@@ -89,7 +89,7 @@ export async function setPassword(
   return set;
 }
 
-/** The user's credential of now, or null. Throws where the caller must not set one. */
+/** The user's current credential, or null. Throws if the caller may not set one. */
 async function mustBeSettable(ctx: Context, actorId: string): Promise<Row | null> {
   const [[found], grants, before] = await Promise.all([
     ctx.db.select({ deactivated_at: users.deactivated_at }).from(users).where(eq(users.id, actorId)),
@@ -102,14 +102,14 @@ async function mustBeSettable(ctx: Context, actorId: string): Promise<Row | null
   return before;
 }
 
-/** Lets a locked account try again. 404 without a credential. */
+/** Unlocks a locked account. Throws 404 without a credential. */
 export async function unlock(ctx: Context, actorId: string): Promise<void> {
   if (!(await find(ctx, actorId))) throw absent(actorId);
   await write(ctx, { verb: "unlocked", actor_id: actorId }, []);
   await attemptsAt(ctx, actorId).clear(actorId);
 }
 
-/** Takes a user's password away and ends the user's sessions. 404 without a credential. */
+/** Removes a user's password and ends the user's sessions. Throws 404 without a credential. */
 export async function remove(ctx: Context, actorId: string): Promise<void> {
   const mine = eq(table.actor_id, actorId);
   await write(
@@ -121,18 +121,18 @@ export async function remove(ctx: Context, actorId: string): Promise<void> {
   await afterwards(ctx, actorId);
 }
 
-/** The sessions at once, for which work is queued should this fail; the lock goes with the password that it guarded. */
+/** Ends the sessions at once (queued work does so if this fails) and clears the lock. */
 async function afterwards(ctx: Context, actorId: string): Promise<void> {
   await endSessionsOf(ctx, user(actorId));
   await attemptsAt(ctx, actorId).clear(actorId);
 }
 
-/** The statement that queues the end of the sessions of until now, with its id. */
+/** Queues the end of all sessions created until now; returns the statement and the work id. */
 function sessionsEnd(ctx: Context, actorId: string) {
   return enqueue(ctx, END_SESSIONS, { user_id: actorId, until: timestamp(ctx) });
 }
 
-/** Work for passwords: sessions of since then stay, however late it runs. */
+/** Ends sessions after a password change. Sessions created since then survive, however late the work runs. */
 export const breakglassWork: WorkKinds = {
   [END_SESSIONS]: {
     async run(ctx, { user_id, until }) {

@@ -4,14 +4,14 @@ import type { ActorRef } from "../grants.ts";
 
 export interface BreakglassEvent {
   readonly verb: "login" | "login_failed" | "locked" | "password_set" | "removed" | "unlocked";
-  /** Whose account it is about; as a caller gave it, where there is no such user. */
+  /** The account concerned; the id as the caller sent it if there is no such user. */
   readonly actor_id: string;
   readonly reason?: string;
-  /** Who did it, where the context does not know yet. */
+  /** The actor, where the context has none yet. */
   readonly by?: ActorRef;
 }
 
-/** The audit rows of events, to each of which src/record/alerts.ts reacts. */
+/** Audit statements of the events; src/record/alerts.ts reacts to each. */
 export function recorded(ctx: Context, events: readonly BreakglassEvent[]): Statement[] {
   return events.map(({ verb, actor_id, reason, by }) =>
     ctx.audit(
@@ -23,7 +23,7 @@ export function recorded(ctx: Context, events: readonly BreakglassEvent[]): Stat
   );
 }
 
-/** Each of these is an error to whoever watches the logs: nobody uses the emergency door on an ordinary day. */
+/** Logged as errors, because break-glass access is never routine. */
 export function logLoudly(ctx: Context, events: readonly BreakglassEvent[]): void {
   for (const { verb, actor_id, reason } of events)
     ctx.log.error(`auth.breakglass.${verb}`, { actor_id, address: ctx.caller.address, reason: reason ?? null });

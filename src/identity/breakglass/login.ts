@@ -12,19 +12,20 @@ import { breakglassCredentials as credentials, oidcProviders, users } from "../t
 import { type BreakglassEvent, logLoudly, recorded } from "./events.ts";
 import { hashPassword, isOutdated, verifyPassword, withSlot } from "./password.ts";
 
-/** From one address, right or wrong. */
+/** Attempts per address, successful or not. */
 const PER_MINUTE = 5;
 const MINUTE_MS = 60_000;
 
-/** Counts the attempts at one account, exactly and everywhere: one object has them. */
+/** The exact, global attempt counter of one account, kept by one Durable Object. */
 export function attemptsAt(ctx: Pick<Context, "bindings">, actorId: string): OnceStore {
   return onceFor(ctx, "breakglass", actorId);
 }
 
 /**
- * Signs a user in by the password for when the provider is down. An unknown user, a deactivated one or one of a disabled provider,
- * a locked account and a wrong password are one 401 after the same work. Each attempt is counted before anything is hashed, so that guesses in
- * parallel are no more than guesses in a row. 429 to an address that tries too often, 503 where too many others wait.
+ * Signs in with the emergency password, for when the provider is down. An unknown or deactivated user, a disabled
+ * provider, a locked account and a wrong password give the same 401 after the same work. Attempts are counted before
+ * hashing, so parallel guesses gain nothing over sequential ones. Throws 429 if an address tries too often, 503 if too
+ * many requests are waiting.
  */
 export async function login(ctx: Context, actorId: string, password: string): Promise<OpenedSession> {
   await brake(ctx);
@@ -63,7 +64,10 @@ function refused(): AppError {
   return unauthorized("actor_id or password is not right, or the account is locked", "breakglass_refused");
 }
 
-/** Why an account is of no use whatever the password; null where it is. This door is for a provider that is down, not for one that was disabled. */
+/**
+ * Why an account may not sign in even with the right password; null if it may. Break-glass covers a provider that is
+ * down, not one that was disabled.
+ */
 function shutOut(account: { readonly deactivated_at: string | null; readonly provider_enabled: boolean | null }) {
   if (account.deactivated_at !== null) return "deactivated";
   return account.provider_enabled === true ? null : "provider_disabled";
@@ -84,8 +88,8 @@ async function accountOf(ctx: Context, actorId: string) {
 }
 
 /**
- * Loud for an account that there is, which the lock bounds. Names that nobody has and attempts at a locked account are
- * only counted, by the door as every 401: anybody can cause as many of them as they like.
+ * Audits failures on existing accounts, whose number the lock bounds. Unknown names and attempts on a locked account
+ * are only counted, by the door like every 401: anyone can cause any number of them.
  */
 async function tellOfFailure(ctx: Context, actor_id: string, reason: string, locks: boolean): Promise<void> {
   if (reason === "unknown" || reason === "locked") return;
@@ -99,8 +103,8 @@ async function tell(ctx: Context, events: readonly BreakglassEvent[]): Promise<v
 }
 
 /**
- * The session first, then the record, on the condition that the password still holds: whoever takes the password away ends
- * the user's sessions after that, and so this one too.
+ * Opens the session first, then records it on condition that the password is still valid. Removing the password ends
+ * the user's sessions afterwards, and so includes this one.
  */
 async function signIn(ctx: Context, user: ActorRef, hash: string, password: string): Promise<OpenedSession> {
   const events: BreakglassEvent[] = [{ verb: "login", actor_id: user.id, by: user }];

@@ -5,36 +5,36 @@ import { Room } from "../../platform/room.ts";
 import { base64url, fromBase64url, utf8 } from "../../platform/text.ts";
 
 /**
- * Passwords by scrypt (RFC 7914), stored as `$scrypt$ln=15,r=8,p=1$<salt>$<hash>` with base64url: what was hashed with other
- * parameters is still verified, and `isOutdated` says that it should be hashed anew.
+ * Password hashing with scrypt (RFC 7914), stored as `$scrypt$ln=15,r=8,p=1$<salt>$<hash>` with base64url. Hashes with
+ * other parameters still verify; `isOutdated` tells whether to rehash.
  */
 
-/** 32 MiB and about a tenth of a second: what an isolate of 128 MiB can bear twice. */
+/** 32 MiB and about 0.1 s per hash: an isolate of 128 MiB can afford two at a time. */
 const COST = { ln: 15, r: 8, p: 1 };
-/** Of a stored hash, so that a broken row cannot ask for more than the platform gives. */
+/** Memory limit for stored hashes, so that a corrupt row cannot exhaust the isolate. */
 const MAX_BYTES = 32 * 1024 * 1024;
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 const MIN_PASSWORD_BYTES = 12;
 const MAX_PASSWORD_BYTES = 256;
 
-/** Each takes 32 MiB. Bounded by `withSlot`. */
+/** Concurrent hashes of 32 MiB each, enforced by `withSlot`. */
 const SLOTS = 2;
-/** So many wait for their turn; what is more is told to come again. */
+/** Requests that may wait for a slot; further ones get 503. */
 const WAITERS = 8;
-/** A turn is over after so long, whatever became of it: a request whose client has gone ends without a word. */
+/** A slot is freed after this long: a request whose client has gone may never release it. */
 const TURN_MS = 30_000;
-/** Who waits looks so often, and is gone when it has not looked for so long. */
+/** Waiting requests poll this often, and lose their place when they have not polled for `LOST_MS`. */
 const LOOK_MS = 20;
 const LOST_MS = 5_000;
 
 const hashing = new Room(SLOTS, TURN_MS);
 const waiting = new Room(WAITERS, LOST_MS);
 
-/** Nobody knows a password that gives this hash: verified where there is none to verify, which takes as long. */
+/** A hash no password is known for. Verified when there is no stored hash, so that both cases take equally long. */
 const NOBODYS = `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${"A".repeat(22)}$${"A".repeat(43)}`;
 
-/** Runs work that hashes, when it is its turn: two are at it in this isolate and a few wait. 503 for what is more. */
+/** Runs hashing work in a slot, waiting for one if necessary. Throws 503 if too many requests are waiting. */
 export async function withSlot<T>(work: () => Promise<T>): Promise<T> {
   const me = Symbol();
   await turn(me);
@@ -58,7 +58,10 @@ async function turn(me: symbol): Promise<void> {
   }
 }
 
-/** The same password typed on another keyboard is the same (Unicode NFC). Throws 400 unless it has 12 to 256 bytes of UTF-8. */
+/**
+ * Normalises to Unicode NFC, so that the same password typed on another keyboard matches. Throws 400 unless it has 12
+ * to 256 bytes of UTF-8.
+ */
 export function checkPassword(password: string): string {
   const text = password.normalize("NFC");
   const { length } = utf8(text);
@@ -67,21 +70,21 @@ export function checkPassword(password: string): string {
   return text;
 }
 
-/** To be stored; to be called in `withSlot`. */
+/** Hashes a password for storage. Call inside `withSlot`. */
 export async function hashPassword(random: Random, password: string): Promise<string> {
   const salt = random.bytes(SALT_BYTES);
   const hash = await derive(password, salt, COST);
   return `$scrypt$ln=${COST.ln},r=${COST.r},p=${COST.p}$${base64url(salt)}$${base64url(hash)}`;
 }
 
-/** Whether it is the password of a stored hash. Without one it is false, after the same work. To be called in `withSlot`. */
+/** Whether the password matches the stored hash; false after the same work if there is none. Call inside `withSlot`. */
 export async function verifyPassword(stored: string | null, password: string): Promise<boolean> {
   const { cost, salt, hash } = parse(stored ?? NOBODYS);
   const derived = await derive(password.normalize("NFC"), salt, cost);
   return timingSafeEqual(derived, hash) && stored !== null;
 }
 
-/** Whether a stored hash has other parameters than a new one would. */
+/** Whether a stored hash uses other parameters than new ones. */
 export function isOutdated(stored: string): boolean {
   const { ln, r, p } = parse(stored).cost;
   return ln !== COST.ln || r !== COST.r || p !== COST.p;
@@ -99,7 +102,7 @@ function parse(stored: string): { cost: Cost; salt: Uint8Array; hash: Uint8Array
 }
 
 function derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
-  // The working memory besides the 128 N r bytes is small; double leaves room for it.
+  // scrypt needs 128 N r bytes plus a little; twice that is enough.
   const options = { N: 2 ** ln, r, p, maxmem: 2 * MAX_BYTES };
   return new Promise((resolve, reject) => {
     scrypt(utf8(password), salt, HASH_BYTES, options, (error, hash) => (error ? reject(error) : resolve(hash)));

@@ -13,14 +13,17 @@ import { SignInFailure } from "./failure.ts";
 import { verifiedByKeysOf } from "./id-token.ts";
 import { ALGORITHMS } from "./jwks.ts";
 
-/** OpenID Connect Back-Channel Logout 1.0: a provider tells that somebody has signed out, and their sessions here end. */
+/**
+ * OpenID Connect Back-Channel Logout 1.0: a provider reports that a user has signed out, and the user's sessions here
+ * end.
+ */
 
 const EVENT = "http://schemas.openid.net/event/backchannel-logout";
 const TYPES = ["logout+jwt", "application/logout+jwt", "jwt"];
 const MAX_TEXT = 255;
 const DAY_MS = 24 * 3_600_000;
 
-/** Who is signed out: one session of the provider, or everything of a subject. */
+/** What to sign out: one session of the provider, or all sessions of a subject. */
 interface Logout {
   readonly sub: string | null;
   readonly sid: string | null;
@@ -28,8 +31,8 @@ interface Logout {
 }
 
 /**
- * Ends the sessions that a logout token names (sections 2.6 and 2.7): the next request of each fails. A token that was used
- * before changes nothing. Throws a 400 for a token that is not valid.
+ * Ends the sessions that a logout token names (sections 2.6 and 2.7), so their next requests fail. A token used before
+ * has no effect. Throws 400 for an invalid token.
  */
 export async function backChannelLogout(ctx: Context, token: string): Promise<void> {
   const { claims, providers, logout } = await believed(ctx, token);
@@ -39,13 +42,16 @@ export async function backChannelLogout(ctx: Context, token: string): Promise<vo
   try {
     for (const provider of providers) await endSessions(ctx, provider, logout);
   } catch (error) {
-    // The provider may say it again: a token counts as used when its sessions have ended.
+    // Allows the provider to retry: a token counts as used only once its sessions have ended.
     await used.take(key);
     throw error;
   }
 }
 
-/** What a valid token says. One that is not is counted with the other refusals: somebody may be trying to forge one. */
+/**
+ * The verified contents of a token. An invalid token is counted with the other refusals, since it may be a forgery
+ * attempt.
+ */
 async function believed(ctx: Context, token: string) {
   try {
     const verified = await verifiedToken(ctx, token);
@@ -56,7 +62,7 @@ async function believed(ctx: Context, token: string) {
   }
 }
 
-/** The claims, the signature checked first; and the providers here that are this issuer's clients among the audience. */
+/** Verifies the signature, then returns the claims and this issuer's providers whose client_id is in the audience. */
 async function verifiedToken(ctx: Context, token: string): Promise<{ claims: Claims; providers: Provider[] }> {
   const rows = await ctx.db
     .select()
@@ -96,7 +102,7 @@ async function signatureFirst(
   }
 }
 
-/** The issuer that a token names, to find its keys by; nothing of it is believed yet. */
+/** The issuer the token names, used only to find its keys; unverified. */
 function issuerOf(token: string): string {
   try {
     return decodeJwt(token).iss ?? "";
@@ -105,7 +111,7 @@ function issuerOf(token: string): string {
   }
 }
 
-/** Section 2.6, after the signature: what makes it a logout token, and a fresh one. */
+/** Section 2.6, after the signature: checks that it is a logout token and recent. */
 function checked(ctx: Context, claims: Claims): Logout {
   const maxAge = ctx.settings.auth.backChannelMaxAgeMs / 1000;
   const age = ctx.clock.now().getTime() / 1000 - Number(claims.iat);
@@ -127,7 +133,7 @@ function shortText(value: unknown): string | null {
   throw bad("sub, sid and jti must be texts of 1 to 255 characters");
 }
 
-/** Section 2.7: a `sid` ends that session; without one everything of the subject ends. */
+/** Section 2.7: a `sid` ends that session; without one, all sessions of the subject end. */
 async function endSessions(ctx: Context, provider: Provider, { sub, sid }: Logout): Promise<void> {
   const user_id = sub === null ? null : await userOf(ctx, provider, sub);
   let ended = 0;
@@ -151,8 +157,8 @@ async function userOf(ctx: Context, provider: Provider, subject: string): Promis
 }
 
 /**
- * The sessions of a provider's session. A subject that comes along must be theirs; its sessions that the provider gave no
- * `sid` end too: any of them may be the one.
+ * Ends the sessions with the provider's `sid`. If the token has a `sub`, they must belong to it, and its sessions
+ * without a `sid` end too, because any of them may be the one.
  */
 async function endBySid(
   ctx: Context,

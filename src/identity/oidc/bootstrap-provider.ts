@@ -10,14 +10,15 @@ import { checkIssuerUrl, providerCreate, providerFields } from "./provider-field
 import { seal } from "./providers.ts";
 
 /**
- * The first administrator by group needs an identity provider before there is anybody who could make one. So the settings may
- * describe it (CERTCTL_BOOTSTRAP_OIDC_*): it is made on the first look at how to sign in, once, while there is neither an
- * administrator nor a provider. From then on it is a provider like any other, and the settings have no effect on it.
+ * Bootstrapping an administrator by group needs an identity provider before anyone can create one. So the settings may
+ * describe it (CERTCTL_BOOTSTRAP_OIDC_*). It is created once, on the first request for the sign-in options while there
+ * is neither an administrator nor a provider. Afterwards it is an ordinary provider and the settings no longer affect
+ * it.
  */
 
 const NAME = "Bootstrap";
 
-/** Makes the provider of the settings when it is wanted; what is wrong with the settings is logged, and nothing is made. */
+/** Creates the provider described in the settings if it is needed. Invalid settings are logged and create nothing. */
 export async function ensureBootstrapProvider(ctx: Context): Promise<void> {
   const wanted = ctx.settings.auth.bootstrapProvider;
   if (wanted === null || ctx.settings.auth.bootstrapAdminGroups.length === 0) return;
@@ -36,7 +37,7 @@ export async function ensureBootstrapProvider(ctx: Context): Promise<void> {
     checkIssuerUrl(ctx.settings, wanted.issuer_url);
     await make(ctx, providerFields.parse({ name: NAME, ...wanted }), wanted.client_secret);
   } catch (error) {
-    // Another request was faster, or somebody has become administrator in this moment.
+    // Another request created it first, or an administrator has just appeared.
     if (error instanceof UniqueViolation || error instanceof ChangedMeanwhile) return;
     if (!(error instanceof AppError)) throw error;
     ctx.log.error("bootstrap_provider.invalid", { field: "issuer_url", message: error.message });

@@ -2,12 +2,12 @@ import { constantTimeEqual } from "../../platform/text.ts";
 import { SignInFailure } from "./failure.ts";
 
 /**
- * What the claims of a verified ID token must say, and what is taken from them. Pure: the signature, `iss`, `aud` and `exp`
- * have been checked before (id-token.ts).
+ * Checks and reads the claims of a verified ID token. Pure: the signature, `iss`, `aud` and `exp` have been checked
+ * (id-token.ts).
  */
 export type Claims = Readonly<Record<string, unknown>>;
 
-/** Clocks may differ by so much. */
+/** Tolerated clock skew. */
 export const SKEW_SECONDS = 60;
 
 const MAX_SUBJECT = 255;
@@ -15,15 +15,15 @@ const MAX_EMAIL = 254;
 const MAX_NAME = 200;
 const MAX_SID = 255;
 
-/** Who signed in, as far as the provider tells. */
+/** The person who signed in, as described by the provider. */
 export interface Person {
   readonly subject: string;
-  /** Empty where the provider tells none. */
+  /** Empty if the provider sends none. */
   readonly email: string;
   readonly display_name: string;
 }
 
-/** The claim when it is a text of 1 to `max` characters that a database can hold, else null. */
+/** The claim if it is a string of 1 to `max` characters that a database can store; otherwise null. */
 function textClaim(claims: Claims, name: string, max: number): string | null {
   const value = claims[name];
   return typeof value === "string" && value !== "" && value.length <= max && value.isWellFormed() ? value : null;
@@ -36,7 +36,7 @@ export function subjectOf(claims: Claims): string {
   return subject;
 }
 
-/** The provider's session; empty where it sends none. */
+/** The provider's session id; empty if it sends none. */
 export function sidOf(claims: Claims): string {
   return textClaim(claims, "sid", MAX_SID) ?? "";
 }
@@ -49,7 +49,7 @@ export function personOf(claims: Claims): Person {
   return { subject, email, display_name: names.find((name) => name !== "") ?? (email || subject) };
 }
 
-/** A name as it may be shown: no control or direction characters, bounded. */
+/** A name safe for display: bounded, without control or direction characters. */
 function shown(value: unknown): string {
   if (typeof value !== "string") return "";
   return value
@@ -59,7 +59,10 @@ function shown(value: unknown): string {
     .trim();
 }
 
-/** OpenID Connect Core 1.0 section 3.1.3.7, 4 and 5: with several audiences `azp` must be there; where it is, it must be us. */
+/**
+ * OpenID Connect Core 1.0 section 3.1.3.7, 4 and 5: `azp` is required with several audiences, and if present it must be
+ * our client id.
+ */
 export function checkAuthorizedParty(claims: Claims, clientId: string): void {
   if (claims.azp === undefined && Array.isArray(claims.aud) && claims.aud.length > 1)
     throw new SignInFailure("azp_mismatch", "azp: is absent although aud names several");
@@ -67,7 +70,7 @@ export function checkAuthorizedParty(claims: Claims, clientId: string): void {
     throw new SignInFailure("azp_mismatch", "azp: names another client");
 }
 
-/** Section 3.1.3.7, 10: issued not in the future and not longer than the window ago. `now` is Unix milliseconds. */
+/** Section 3.1.3.7, 10: issued within the window and not in the future. `now` is Unix milliseconds. */
 export function checkIssuedAt(claims: Claims, now: number, windowSeconds: number): void {
   const { iat } = claims;
   if (typeof iat !== "number" || !Number.isFinite(iat)) throw new SignInFailure("iat_window", "iat: must be a number");
@@ -76,15 +79,15 @@ export function checkIssuedAt(claims: Claims, now: number, windowSeconds: number
     throw new SignInFailure("iat_window", `iat: was ${Math.round(age)} s ago, the window has ${windowSeconds} s`);
 }
 
-/** Section 3.1.3.7, 11: the nonce of this very sign-in, compared in constant time. */
+/** Section 3.1.3.7, 11: the nonce of this sign-in, compared in constant time. */
 export async function checkNonce(claims: Claims, nonce: string): Promise<void> {
   if (typeof claims.nonce !== "string" || !constantTimeEqual(claims.nonce, nonce))
     throw new SignInFailure("nonce_mismatch", "nonce: is not that of this sign-in");
 }
 
 /**
- * The email against the provider's list of domains; an empty list allows all. Throws when there is none, its domain is not on
- * the list, or the provider does not call it verified: by true or "true", or by sending no `email_verified` at all.
+ * Checks the email's domain against the provider's list; an empty list allows all. Throws if there is no email, its
+ * domain is not listed, or it is not verified: `email_verified` must be true, "true" or absent.
  */
 export function checkEmailDomain(claims: Claims, allowed: readonly string[]): void {
   if (allowed.length === 0) return;

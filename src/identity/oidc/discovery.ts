@@ -11,14 +11,14 @@ import { type Discovery, discoveryUrl, fetchJson, inspectMetadata } from "./meta
 export type { Discovery } from "./metadata.ts";
 
 /**
- * A provider's metadata and keys as they were last fetched. They are kept in D1, so that all isolates have the same ones and
- * the counters are true; nothing is remembered in an isolate.
+ * A provider's metadata and keys as last fetched. Stored in D1, so that all isolates share them and the counters are
+ * exact; nothing is cached in an isolate.
  */
 
 export type Provider = typeof oidcProviders.$inferSelect;
 type StateRow = typeof oidcProviderState.$inferSelect;
 
-/** What is kept of a provider, with what was done for it. */
+/** The stored documents of a provider and its counters. */
 export interface ProviderState extends Omit<StateRow, "discovery" | "jwks"> {
   readonly discovery: Discovery | null;
   readonly keys: JSONWebKeySet | null;
@@ -29,18 +29,21 @@ export interface ProviderDocuments {
   readonly keys: JSONWebKeySet;
 }
 
-/** An attempt takes at most ten seconds; whoever waits for another's looks every quarter of a second. */
+/** Time limit of a fetch. Requests that wait for another request's fetch poll every LOOK_MS. */
 const ATTEMPT_MS = 10_000;
 const LOOK_MS = 250;
 export const MAX_WAITING = 16;
 
-/** Tokens that no kept key verifies make at most one attempt in this time, whoever sends them, and none so soon after a failure. */
+/**
+ * Tokens signed with an unknown key cause at most one fetch in this time, whoever sends them, and none this soon after
+ * a failure.
+ */
 const KEY_BRAKE_MS = 30_000;
 
-/** What failed is not tried again for so long: a sign-in page that is hammered does not hammer the provider. */
+/** Failed fetches are not repeated for this long, so that load on the sign-in page does not reach the provider. */
 const FAILURE_BRAKE_MS = 5_000;
 
-/** A provider does not answer, or not what it should: 502. `reason` is the one that a sign-in fails with. */
+/** 502: the provider did not answer, or its answer was invalid. `reason` is the sign-in failure reason. */
 export class ProviderError extends AppError {
   readonly reason: "provider_unreachable" | "jwks_unreachable";
 
@@ -50,14 +53,13 @@ export class ProviderError extends AppError {
   }
 }
 
-/** The provider's checked metadata; see `providerDocuments`. */
 export async function discover(ctx: Context, provider: Provider): Promise<Discovery> {
   return (await providerDocuments(ctx, provider)).discovery;
 }
 
 /**
- * The provider's metadata and keys: those that are kept while they are younger than jwks_cache_ttl_seconds and of this
- * issuer_url, else fetched again. `refresh` fetches in any case. Throws ProviderError (502) with what the provider does wrong.
+ * The provider's metadata and keys: the stored ones if they are younger than jwks_cache_ttl_seconds and belong to this
+ * issuer_url, otherwise fetched. `refresh` always fetches. Throws ProviderError (502) saying what is wrong.
  */
 export async function providerDocuments(
   ctx: Context,
@@ -78,8 +80,9 @@ export async function providerDocuments(
 }
 
 /**
- * Fetches again because a token's key is not among those that are kept, or is another one of that name. A conditional update lets one of any number of callers through
- * in half a minute; who comes while it is at it waits for what it finds. Null when there is nothing newer.
+ * Fetches again because a token's key is not stored, or the stored key of that id does not verify it. A conditional
+ * update lets one caller through per KEY_BRAKE_MS; concurrent callers wait for its result. Null if there is nothing
+ * newer.
  */
 export async function refetchKeys(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
   const before = new Date(ctx.clock.now().getTime() - KEY_BRAKE_MS).toISOString();
@@ -97,9 +100,9 @@ export async function refetchKeys(ctx: Context, provider: Provider): Promise<Pro
 }
 
 /**
- * What the last attempt for a token's key brought, once it is over; null when it failed or nobody ends it. A few may wait
- * for it (ProviderError for the others): anybody can name an unknown key, and a provider that hangs must not gather a crowd
- * that asks the database over and over.
+ * Waits for the result of another request's fetch; null if it failed or never ended. Few may wait, others get
+ * ProviderError: anyone can send an unknown key id, and a hanging provider must not collect requests that keep polling
+ * the database.
  */
 async function fetchedByAnother(ctx: Context, provider: Provider): Promise<ProviderDocuments | null> {
   const me = Symbol();
@@ -118,7 +121,7 @@ async function fetchedByAnother(ctx: Context, provider: Provider): Promise<Provi
   }
 }
 
-/** The requests that wait in this isolate. */
+/** Requests waiting in this isolate. */
 const waiting = new Room(MAX_WAITING, 2 * ATTEMPT_MS);
 
 function crowded(): ProviderError {
@@ -128,7 +131,7 @@ function crowded(): ProviderError {
   );
 }
 
-/** The state of this provider under its present issuer_url; null before the first attempt. */
+/** The state of this provider for its current issuer_url; null before the first fetch. */
 export async function stateOf(ctx: Context, provider: Provider): Promise<ProviderState | null> {
   const [row] = await ctx.db.select().from(oidcProviderState).where(eq(oidcProviderState.provider_id, provider.id));
   if (!row) return null;
@@ -149,7 +152,7 @@ function keptDocuments(ctx: Context, provider: Provider, state: ProviderState): 
     : null;
 }
 
-/** A time of the future is no reason to wait for it. */
+/** Whether `time` is less than `ms` ago. False for a future time, which must not delay anything. */
 function isWithin(ctx: Context, time: string | null, ms: number): boolean {
   if (time === null) return false;
   const age = ctx.clock.now().getTime() - Date.parse(time);
@@ -173,7 +176,7 @@ async function fetchDocuments(ctx: Context, provider: Provider): Promise<Provide
   }
 }
 
-/** Both documents, fetched now and checked; nothing is kept. */
+/** Fetches and checks both documents without storing them. */
 async function ask(ctx: Context, issuer: string): Promise<ProviderDocuments> {
   const metadata = inspectMetadata(ctx.settings, issuer, await fetched(ctx, "discovery", discoveryUrl(issuer)));
   if (metadata.problems.length > 0)
@@ -194,7 +197,7 @@ async function fetched(ctx: Context, what: "discovery" | "jwks_uri", url: string
   }
 }
 
-/** A failure keeps the documents of the same issuer: they hold until their time is over. */
+/** Stores the outcome. After a failure, documents of the same issuer are kept until they expire. */
 async function save(
   ctx: Context,
   provider: Provider,
@@ -231,7 +234,7 @@ async function save(
         },
       });
   } catch (error) {
-    // It was deleted while it was asked.
+    // The provider was deleted during the fetch.
     if (translateDatabaseError(error) instanceof ReferenceViolation) throw notFound("identity provider", provider.id);
     throw error;
   }

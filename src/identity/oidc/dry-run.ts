@@ -4,11 +4,11 @@ import { inspectKeySet, kidsOf } from "./key-set.ts";
 import { discoveryUrl, fetchJson, inspectMetadata, names } from "./metadata.ts";
 import { checkIssuerUrl } from "./provider-fields.ts";
 
-/** What a provider would be like, without making one. */
+/** The result of testing a provider without creating it. */
 export interface DryRun {
   readonly discovery_succeeded: boolean;
   readonly jwks_reachable: boolean;
-  /** As the provider names them. */
+  /** As listed by the provider. */
   readonly supported_alg_values: readonly string[];
   readonly iss_param_supported: boolean;
   readonly issuer_echo?: string;
@@ -30,8 +30,8 @@ const NOTHING: DryRun = {
 };
 
 /**
- * Asks for a provider's metadata and keys, at most ten seconds in all, and tells everything that is wrong with them. Only an
- * issuer_url that is no URL is a 400; nothing is stored, and no secret is sent.
+ * Fetches a provider's metadata and keys, in at most ten seconds, and reports every problem. Only an issuer_url that is
+ * not a URL is a 400. Stores nothing and sends no secret.
  */
 export async function dryRun(ctx: Context, issuer_url: string, scopes: readonly string[] | undefined): Promise<DryRun> {
   if (!URL.canParse(issuer_url)) throw invalid("issuer_url", "must be a URL");
@@ -75,7 +75,7 @@ async function attempt<T>(what: string, work: () => Promise<T>): Promise<T | str
   }
 }
 
-/** Wanted scopes against those that the provider names, where it names any. */
+/** Compares the wanted scopes with those the provider lists, if it lists any. */
 function scopeProblems(wanted: readonly string[] | undefined, supported: readonly string[] | null): string[] {
   if (wanted === undefined) return [];
   const missing = supported === null ? [] : wanted.filter((scope) => !supported.includes(scope));

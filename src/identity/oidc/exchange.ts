@@ -6,8 +6,8 @@ import type { Claims } from "./claims.ts";
 import { SignInFailure } from "./failure.ts";
 
 /**
- * The two requests of a sign-in to the provider. They go through the guarded outbound fetch, with time and size bounded and
- * no redirect followed: arctic's own request has none of these, so only its reading of the answer is used.
+ * Limits of the two requests of a sign-in to the provider. They use outboundFetch, which bounds time and size and here
+ * follows no redirects; arctic's own request does neither, so only its response parser is used.
  */
 const LIMITS = { timeoutMs: 10_000, maxBytes: 256 * 1024, maxRedirects: 0 };
 
@@ -20,11 +20,14 @@ export interface Client {
 
 export interface TokenSet {
   readonly idToken: string;
-  /** Null where the provider gives none. */
+  /** Null if the provider returns none. */
   readonly accessToken: string | null;
 }
 
-/** Exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5). `methods`: the client authentication that the provider knows. */
+/**
+ * Exchanges a code for tokens (RFC 6749 section 4.1.3, RFC 7636 section 4.5). `methods` are the client authentication
+ * methods the provider supports.
+ */
 export async function exchangeCode(
   ctx: Context,
   endpoint: string,
@@ -42,7 +45,7 @@ export async function exchangeCode(
     Accept: "application/json",
     "Content-Type": "application/x-www-form-urlencoded",
   };
-  // OpenID Connect Discovery 1.0 section 3: client_secret_basic where the provider names none.
+  // OpenID Connect Discovery 1.0 section 3: the default is client_secret_basic.
   const basic = methods === undefined || methods.includes("client_secret_basic");
   if (client.secret !== null && basic) headers.Authorization = basicCredentials(client.id, client.secret);
   else form.set("client_id", client.id);
@@ -55,7 +58,7 @@ export async function exchangeCode(
   return tokensOf(answer);
 }
 
-/** RFC 6749 section 2.3.1: both parts form-encoded before they are joined. */
+/** RFC 6749 section 2.3.1: both parts are form-encoded before they are joined. */
 function basicCredentials(id: string, secret: string): string {
   const encoded = [id, secret].map((part) => new URLSearchParams({ v: part }).toString().slice(2));
   return `Basic ${btoa(encoded.join(":"))}`;
@@ -73,15 +76,15 @@ function tokensOf(answer: OutboundAnswer): TokenSet {
   }
 }
 
-/** The access token; only a bearer token can be shown to the userinfo endpoint. */
+/** The access token, if it is a bearer token: the userinfo endpoint accepts no other. */
 function bearer(tokens: OAuth2Tokens): string {
   if (tokens.tokenType().toLowerCase() !== "bearer") throw new Error("token_type is not Bearer");
   return tokens.accessToken();
 }
 
 /**
- * The claims of the userinfo endpoint (OpenID Connect Core 1.0 section 5.3). Throws when they are somebody else's: a token
- * that was exchanged would otherwise bring another person's groups along (section 5.3.2).
+ * The claims of the userinfo endpoint (OpenID Connect Core 1.0 section 5.3). Throws if their subject differs (section
+ * 5.3.2): a substituted access token would otherwise bring in another person's groups.
  */
 export async function fetchUserinfo(
   ctx: Context,
@@ -120,7 +123,7 @@ function jsonObject(answer: OutboundAnswer): Record<string, unknown> | null {
   }
 }
 
-/** RFC 6749 section 5.2: the provider's error code, as far as it may stand in a log. */
+/** RFC 6749 section 5.2: the provider's error code, cleaned for logging. */
 function errorOf(data: Claims | null): string {
   return typeof data?.error === "string" ? data.error.replace(/[^\x20-\x7e]/g, "").slice(0, 60) : "";
 }

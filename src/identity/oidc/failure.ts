@@ -1,4 +1,4 @@
-/** Why a sign-in failed, as the login page and the audit log have it. The words are stable. */
+/** Stable reasons for a failed sign-in, used by the login page and the audit log. */
 export const REASONS = [
   "access_denied",
   "alg_rejected",
@@ -33,7 +33,7 @@ export const REASONS = [
 
 export type Reason = (typeof REASONS)[number];
 
-/** A sign-in that failed for a reason we know; the message is for the log and never holds a token. */
+/** A sign-in that failed for a known reason. The message is logged and never contains a token. */
 export class SignInFailure extends Error {
   readonly code = "oidc_failed";
   readonly reason: Reason;

@@ -1,9 +1,9 @@
 import type { Claims } from "./claims.ts";
 import { SignInFailure } from "./failure.ts";
 
-/** Where a provider's claims hold the groups of a person, and what is read there. Pure. */
+/** Reads a person's groups from a provider's claims. Pure. */
 
-/** Of an identity provider's row. */
+/** Columns of an identity provider. */
 export interface GroupsClaim {
   readonly groups_claim_path: string;
   /** `string-array` or `json-path`. */
@@ -11,10 +11,10 @@ export interface GroupsClaim {
 }
 
 const MAX_GROUPS = 2000;
-/** A longer name is no group of ours: no mapping can have it. */
+/** Longer group names are ignored: no mapping can have one. */
 const MAX_GROUP_NAME = 512;
 
-/** A member's name, an element's index, or all members or elements. */
+/** A member name, an element index, or the wildcard. */
 type Step = string | number | typeof ALL;
 const ALL = Symbol("*");
 
@@ -22,8 +22,8 @@ const SEGMENT =
   /\.(?:(\*)|([^.*[\]'"?$\s()]+))|\[\s*(?:(\*)|(0|[1-9]\d{0,8})|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))\s*\]/y;
 
 /**
- * The steps of a JSONPath (RFC 9535) that has only names, indexes and wildcards: `$.a.b`, `$['a.b']`, `$.a[0]`, `$.a[*].name`.
- * Null for any other text.
+ * Parses a JSONPath (RFC 9535) that uses only names, indexes and wildcards: `$.a.b`, `$['a.b']`, `$.a[0]`,
+ * `$.a[*].name`. Null for any other text.
  */
 export function jsonPathSteps(path: string): readonly Step[] | null {
   if (!path.startsWith("$")) return null;
@@ -40,7 +40,7 @@ export function jsonPathSteps(path: string): readonly Step[] | null {
   return steps.length === 0 ? null : steps;
 }
 
-/** The text of a string literal (RFC 9535 section 2.3.1.1); null for an escape that does not exist. */
+/** The value of a string literal (RFC 9535 section 2.3.1.1); null if it contains an invalid escape. */
 function unquoted(literal: string): string | null {
   const inside = literal.slice(1, -1);
   const json = literal.startsWith("'") ? inside.replace(/\\'|"/g, (part) => (part === '"' ? '\\"' : "'")) : inside;
@@ -51,17 +51,17 @@ function unquoted(literal: string): string | null {
   }
 }
 
-/** A path that is no JSONPath: a claim of exactly that name, else a claim's name and the names within it, between dots. */
+/** A path that is not a JSONPath is a claim with exactly that name, or else a dot-separated path of names. */
 function stepsOf(claims: Claims, { groups_claim_path: path, groups_claim_format: format }: GroupsClaim) {
   const steps = format === "json-path" ? jsonPathSteps(path) : null;
   return steps ?? (Object.hasOwn(claims, path) ? [path] : path.split("."));
 }
 
 /**
- * The groups that the claims tell, each once: a text, a list of texts, and with `json-path` also the names in an object, those
- * whose value is false or null apart. Empty when there is no such claim; null when the provider left it out because there are
- * too many (OpenID Connect Core 1.0 section 5.6.2; Entra ID's "group overage"). Throws `groups_invalid` for anything else and
- * for more than 2000.
+ * The distinct groups in the claims: a string, a list of strings or, with `json-path`, also the member names of an
+ * object whose values are neither false nor null. Empty if there is no such claim; null if the provider omitted it
+ * because there are too many groups (OpenID Connect Core 1.0 section 5.6.2; Entra ID's "group overage"). Throws
+ * `groups_invalid` for anything else and for more than 2000 groups.
  */
 export function groupsAt(claims: Claims, claim: GroupsClaim): readonly string[] | null {
   const steps = stepsOf(claims, claim);
@@ -96,7 +96,7 @@ function namesIn(value: unknown, claim: GroupsClaim): readonly string[] {
   return Object.entries(value).flatMap(([name, held]) => (held === false || held === null ? [] : [name]));
 }
 
-/** Whether the claim is named as one to be fetched elsewhere, which is not done here. */
+/** Whether the claim is a distributed claim, to be fetched elsewhere; that is not supported. */
 function isLeftOut(claims: Claims, step: Step | undefined): boolean {
   if (typeof step !== "string" || Object.hasOwn(claims, step)) return false;
   const elsewhere = claims._claim_names;

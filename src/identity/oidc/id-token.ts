@@ -6,22 +6,23 @@ import { type Provider, ProviderError, refetchKeys } from "./discovery.ts";
 import { SignInFailure } from "./failure.ts";
 import { recordRejected, verificationKey } from "./jwks.ts";
 
-/** What an ID token is checked against. */
+/** The expected values of an ID token. */
 export interface Expected {
   readonly issuer: string;
   readonly clientId: string;
-  /** Signature algorithms that may be; the token's own header only chooses among them. */
+  /** Allowed signature algorithms; the token's header only selects one of them. */
   readonly algorithms: readonly string[];
   readonly nonce: string;
   readonly iatWindowSeconds: number;
-  /** The access token that came along; null without. */
+  /** The access token issued with it; null if there was none. */
   readonly accessToken: string | null;
   readonly now: Date;
 }
 
 /**
- * The claims of an ID token (OpenID Connect Core 1.0 sections 3.1.3.6 and 3.1.3.7). The key is asked for only after the
- * algorithm was found on the list. Throws SignInFailure with what was wrong; what `key` throws passes through.
+ * Verifies an ID token (OpenID Connect Core 1.0 sections 3.1.3.6 and 3.1.3.7) and returns its claims. `key` is called
+ * only after the algorithm was found to be allowed. Throws SignInFailure saying what is wrong; errors of `key` pass
+ * through.
  */
 export async function verifyIdToken(token: string, key: JWTVerifyGetKey, expected: Expected): Promise<Claims> {
   const { payload, protectedHeader } = await verified(token, key, expected);
@@ -56,9 +57,9 @@ const CLAIM_REASONS = {
 } as const;
 
 /**
- * Runs a verification by jose with the provider's keys. Where the signature does not hold, the provider may have another key
- * under that id by now: the keys are fetched once more, under the brake. What fails in the end for its signature or algorithm is
- * counted for the provider (its JWKS status shows it).
+ * Runs a jose verification with the provider's keys. If the signature is invalid, the provider may have replaced the
+ * key under that id, so the keys are fetched once more, rate limited. A final signature or algorithm failure is counted
+ * in the provider's JWKS status.
  */
 export async function verifiedByKeysOf<T>(
   ctx: Context,
@@ -73,7 +74,7 @@ export async function verifiedByKeysOf<T>(
     });
   } catch (thrown) {
     const error = translated(thrown);
-    // Only jose's own verdict: what the look-up of the key refuses it has counted itself.
+    // Only jose's own errors: the key look-up has already counted its refusals.
     const isVerdict = error instanceof SignInFailure && error.cause instanceof errors.JOSEError;
     if (isVerdict && (error.reason === "signature_invalid" || error.reason === "alg_rejected"))
       await recordRejected(ctx, provider);
@@ -90,13 +91,13 @@ async function haveNewKeys(ctx: Context, provider: Provider): Promise<boolean> {
   try {
     return (await refetchKeys(ctx, provider)) !== null;
   } catch (error) {
-    // The signature does not hold, whatever ails the provider.
+    // The signature is invalid regardless of the provider's state.
     if (error instanceof ProviderError) return false;
     throw error;
   }
 }
 
-/** jose's errors in the words of the login page; anything else comes back as it is. */
+/** Translates jose's errors into sign-in failures; returns other errors unchanged. */
 function translated(error: unknown): unknown {
   if (error instanceof errors.JWTExpired) return new SignInFailure("token_expired", "exp: is over", error);
   if (error instanceof errors.JWTClaimValidationFailed) {
@@ -112,8 +113,8 @@ function translated(error: unknown): unknown {
 }
 
 /**
- * Section 3.1.3.6: in the code flow `at_hash` may be absent (the access token came over TLS from the token endpoint itself);
- * where it is, it must be the left half of the access token's hash.
+ * Section 3.1.3.6: in the code flow `at_hash` is optional (the access token came over TLS from the token endpoint). If
+ * present, it must be the left half of the access token's hash.
  */
 async function checkAccessTokenHash(claims: Claims, alg: string, accessToken: string | null): Promise<void> {
   if (claims.at_hash === undefined) return;
@@ -127,7 +128,7 @@ function atHashMismatch(): SignInFailure {
   return new SignInFailure("at_hash_mismatch", "at_hash: is not that of the access token");
 }
 
-/** The hash of a signature algorithm: RS256, PS384, ES512; EdDSA with Ed25519 hashes by SHA-512. */
+/** The hash of a signature algorithm: the digits of RS256, PS384 or ES512; SHA-512 for EdDSA with Ed25519. */
 function hashOf(alg: string): string {
   const bits = /(256|384|512)$/.exec(alg)?.[1] ?? "512";
   return `SHA-${bits}`;

@@ -8,13 +8,13 @@ import { ALGORITHMS } from "./metadata.ts";
 
 export { ALGORITHMS } from "./metadata.ts";
 
-/** What chooses a key: the header of a JWS. */
+/** The JWS header parameters that select a key. */
 export type KeyHeader = Pick<JWTHeaderParameters, "alg" | "kid">;
 
 /**
- * For jose's `jwtVerify`: the provider's key for a header, fetched again (under the brake) when the header names one that is
- * not kept. Throws SignInFailure, and counts the token as rejected: `alg_rejected`, or `signature_invalid` when no single key
- * fits; ProviderError (502) when the keys cannot be had.
+ * Key resolver for jose's `jwtVerify`: the provider's key for a header. Unknown key ids trigger a rate-limited refetch.
+ * Throws SignInFailure and counts the token as rejected: `alg_rejected`, or `signature_invalid` if not exactly one key
+ * matches. Throws ProviderError (502) if the keys are unavailable.
  */
 export function verificationKey(ctx: Context, provider: Provider): (header: KeyHeader) => Promise<CryptoKey> {
   return async (header) => {
@@ -33,18 +33,21 @@ export function verificationKey(ctx: Context, provider: Provider): (header: KeyH
   };
 }
 
-/** Counts a token of this provider that was refused for its signature or algorithm. */
+/** Counts a token of this provider rejected for its signature or algorithm. */
 export async function recordRejected(
   ctx: Context,
   { id, issuer_url }: Pick<Provider, "id" | "issuer_url">,
 ): Promise<void> {
-  // From a select: a provider that was just deleted is none to count for, and no error.
+  // Inserts from a select, so that a provider deleted meanwhile is skipped without an error.
   await ctx.db.run(sql`insert into ${oidcProviderState} (provider_id, issuer_url, refresh_count, rejected_jws_count)
     select id, ${issuer_url}, 0, 1 from ${oidcProviders} where ${eq(oidcProviders.id, id)}
     on conflict (provider_id) do update set rejected_jws_count = rejected_jws_count + 1`);
 }
 
-/** The one key that fits; null for none, and for several: then the header had to name one (OpenID Connect Core 1.0 section 10.1). */
+/**
+ * The only key that matches; null for none or several, since the header must then have named one (OpenID Connect Core
+ * 1.0 section 10.1).
+ */
 async function keyIn(keys: JSONWebKeySet, { alg, kid }: KeyHeader): Promise<CryptoKey | null> {
   try {
     return await createLocalJWKSet(keys)({ alg, ...(kid === undefined ? {} : { kid }) });

@@ -1,14 +1,14 @@
 import { importJWK, type JSONWebKeySet, type JWK } from "jose";
 import { ALGORITHMS, type Inspected } from "./metadata.ts";
 
-/** The keys of an identity provider (RFC 7517): only public ones that may sign are kept. */
+/** An identity provider's keys (RFC 7517); only public signature keys are kept. */
 
 const MAX_KEYS = 100;
 const MAX_KID = 255;
 const MIN_RSA_BITS = 2048;
 const SECRET_MEMBERS = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/** A key's family, and the algorithm to try an import with where the key names none. */
+/** Key families, each with an algorithm for a trial import if the key names none. */
 const FAMILIES: Readonly<Record<string, string>> = {
   RSA: "RS256",
   "EC P-256": "ES256",
@@ -17,7 +17,7 @@ const FAMILIES: Readonly<Record<string, string>> = {
   "OKP Ed25519": "EdDSA",
 };
 
-/** The keys of a document that may verify a token, their public members alone, and what was wrong with the others. */
+/** The keys usable for verifying tokens, reduced to public members, and the problems of the others. */
 export async function inspectKeySet(document: Record<string, unknown>): Promise<Inspected<JSONWebKeySet>> {
   const { keys } = document;
   if (!Array.isArray(keys)) return { value: { keys: [] }, problems: ["jwks_uri: the document has no list of keys"] };
@@ -33,7 +33,7 @@ export async function inspectKeySet(document: Record<string, unknown>): Promise<
   return { value: { keys: usable }, problems };
 }
 
-/** The public key, or why it is dropped; an empty text for one that is simply not for signatures. */
+/** The public key, or why it is dropped; an empty string for a key that is not meant for signatures. */
 async function readKey(key: unknown): Promise<JWK | string> {
   if (typeof key !== "object" || key === null) return "is not an object";
   const { kty, crv, n, e, x, y, kid, alg, use, key_ops } = key as Readonly<Record<string, unknown>>;
@@ -63,7 +63,7 @@ async function readKey(key: unknown): Promise<JWK | string> {
   }
 }
 
-/** The key ids, in the order of the document. */
+/** The key ids in document order. */
 export function kidsOf(keys: JSONWebKeySet): string[] {
   return keys.keys.flatMap(({ kid }) => (kid === undefined ? [] : [kid]));
 }

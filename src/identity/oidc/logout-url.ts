@@ -6,8 +6,8 @@ import { oidcProviders, oidcSessions } from "../table.ts";
 import { discover } from "./discovery.ts";
 
 /**
- * Where the browser goes to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 section 2); null when the
- * session is not of a provider, or its provider has no such place or is not to be reached: then only our session ends.
+ * URL that ends the provider's session too (OpenID Connect RP-Initiated Logout 1.0 section 2). Null if the session has
+ * no provider, or the provider has no such endpoint or is unreachable: then only our session ends.
  */
 export async function endSessionUrl(ctx: Context, session_id: string): Promise<string | null> {
   const [row] = await ctx.db

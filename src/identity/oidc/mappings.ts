@@ -12,16 +12,19 @@ import { builtinRole } from "../permissions.ts";
 import { existingScope, findRole, type ScopeInput, scopesStillExist } from "../roles.ts";
 import { actorRoles, oidcGroupMappings, roles } from "../table.ts";
 
-/** Which group of which provider gives which role. The grants themselves come and go at sign-in (resync.ts). */
+/**
+ * Group mappings: which group of which provider gives which role. The grants themselves are updated at sign-in
+ * (resync.ts).
+ */
 
 type Mapping = typeof oidcGroupMappings.$inferSelect;
 
-/** 400 for a provider that does not exist. */
+/** Throws 400 if the provider does not exist. */
 function mustHaveProvider(ctx: Context, id: string): Promise<void> {
   return mustExist(ctx, [{ field: "provider_id", table: "oidc_providers", kind: "identity provider", id }]);
 }
 
-/** A mapping as it is shown; a scope has an id unless it is global. */
+/** A mapping as shown; `scope_id` is absent when global. */
 export interface ShownMapping extends Omit<Mapping, "created_by" | "scope_id"> {
   readonly scope_id?: string;
 }
@@ -30,7 +33,7 @@ function shown({ created_by: _, scope_id, ...row }: Mapping): ShownMapping {
   return { ...row, ...(scope_id === "" ? {} : { scope_id }) };
 }
 
-/** The mappings of a provider, oldest first; 400 for a provider that does not exist. */
+/** A provider's mappings, oldest first. Throws 400 if the provider does not exist. */
 export async function listMappings(ctx: Context, provider_id: string): Promise<ShownMapping[]> {
   await mustHaveProvider(ctx, provider_id);
   const rows = await ctx.db
@@ -48,8 +51,8 @@ export interface NewMapping extends ScopeInput {
 }
 
 /**
- * From their next sign-in on, the group's members hold the role there. The actor must hold all of it (403). 400 for a
- * provider, role or scope that does not exist, 409 for a mapping that is there already.
+ * Maps a group to a role. Members get the role at their next sign-in. Throws 403 if the actor lacks any right of it;
+ * 400 for a provider, role or scope that does not exist; 409 for an existing mapping.
  */
 export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownMapping> {
   await mustHaveProvider(ctx, body.provider_id);
@@ -84,7 +87,7 @@ export async function addMapping(ctx: Context, body: NewMapping): Promise<ShownM
   return shown(row);
 }
 
-/** Neither role nor scope was deleted since they were looked at; the provider has a foreign key. */
+/** Guards: the role and scope still exist. The provider has a foreign key. */
 function stillThere(ctx: Context, { role_id, ...scope }: Mapping): Statement[] {
   const role = builtinRole(role_id) ? [] : [guard(rowExists(roles, eq(roles.id, role_id)), justDeleted)];
   return [...role, ...scopesStillExist(ctx, [scope], justDeleted)];
@@ -94,7 +97,10 @@ function justDeleted(): AppError {
   return new ChangedMeanwhile("the provider, the role or the scope was just deleted");
 }
 
-/** Removes a mapping and every grant that came of it, at once. 404 without it, 409 when that takes the last administrator. */
+/**
+ * Removes a mapping and all grants made by it. Throws 404 if it does not exist, 409 if that removes the last
+ * administrator.
+ */
 export async function removeMapping(ctx: Context, id: string): Promise<void> {
   const row = await findMapping(ctx, id);
   if (!row) throw notFound("group mapping", id);

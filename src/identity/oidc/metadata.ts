@@ -2,9 +2,9 @@ import { AppError } from "../../platform/errors.ts";
 import { checkSecureUrl, outboundFetch } from "../../platform/outbound.ts";
 import type { Settings } from "../../platform/settings.ts";
 
-/** What an identity provider says of itself: fetched, and believed only as far as it was checked. */
+/** Fetches an identity provider's metadata and checks everything that is used. */
 
-/** JWS algorithms (RFC 7518 section 3.1, RFC 8037) that may sign a token: never `none`, never a shared secret. */
+/** Allowed JWS algorithms (RFC 7518 section 3.1, RFC 8037) for tokens: never `none`, never a shared secret. */
 export const ALGORITHMS = [
   "RS256",
   "RS384",
@@ -18,7 +18,7 @@ export const ALGORITHMS = [
   "EdDSA",
 ] as const;
 
-/** Of OpenID Connect Discovery 1.0 section 3, what is used here; the URLs have been checked. */
+/** The fields of OpenID Connect Discovery 1.0 section 3 used here; URLs have been checked. */
 export interface Discovery {
   readonly issuer: string;
   readonly authorization_endpoint: string;
@@ -26,20 +26,20 @@ export interface Discovery {
   readonly jwks_uri: string;
   readonly userinfo_endpoint?: string;
   readonly end_session_endpoint?: string;
-  /** Those that may be; all of ours where the provider names none. */
+  /** The allowed ones; all of ours if the provider lists none. */
   readonly id_token_signing_alg_values_supported: readonly string[];
   readonly token_endpoint_auth_methods_supported?: readonly string[];
   /** RFC 9207 section 3. */
   readonly authorization_response_iss_parameter_supported: boolean;
 }
 
-/** What was found, as far as it can be used, and everything that was wrong with it in words that name the field. */
+/** The usable part of a document, and every problem in words that name the field. */
 export interface Inspected<T> {
   readonly value: T;
   readonly problems: readonly string[];
 }
 
-/** Two of these (metadata and keys) stay within ten seconds. */
+/** Two such fetches (metadata and keys) stay within ten seconds. */
 const LIMITS = { timeoutMs: 5_000, maxBytes: 256 * 1024, maxRedirects: 0 };
 
 const REQUIRED_URLS = ["authorization_endpoint", "token_endpoint", "jwks_uri"] as const;
@@ -48,8 +48,8 @@ const MAX_URL = 2000;
 const MAX_NAMES = 100;
 
 /**
- * GETs a JSON object from a provider: https (plain http only inside OUTBOUND_ALLOW), at most 5 seconds and 256 KiB, no
- * redirect. Throws AppError with what went wrong: 400 for an address that may not be asked, 502 for the rest.
+ * GETs a JSON object from a provider: https (plain http only within OUTBOUND_ALLOW), at most 5 seconds and 256 KiB, no
+ * redirects. Throws AppError: 400 for an address that is not allowed, 502 otherwise.
  */
 export async function fetchJson(settings: Settings, url: string): Promise<Record<string, unknown>> {
   const { host } = checkSecureUrl(url, settings.outboundAllow);
@@ -73,14 +73,14 @@ function misbehaves(message: string, cause?: unknown): AppError {
   return new AppError(502, "upstream_failed", message, { cause });
 }
 
-/** Where an issuer's metadata is (section 4.1). */
+/** The metadata URL of an issuer (section 4.1). */
 export function discoveryUrl(issuer: string): string {
   return `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
 }
 
 /**
- * Checks metadata (section 4.3 and what each use of an endpoint needs). The value has whatever was in order, for a dry run
- * to show; it is a `Discovery` when there is no problem.
+ * Checks metadata (section 4.3 and the requirements of each endpoint used). The value contains every valid field, for a
+ * dry run to show; without problems it is a complete `Discovery`.
  */
 export function inspectMetadata(
   settings: Settings,
@@ -117,7 +117,7 @@ export function inspectMetadata(
   };
 }
 
-/** Why a provider's own URL may not be used; null when it may. The provider chose it, so it is checked as a stranger's. */
+/** Why a URL from the metadata may not be used; null if it may. It is checked like any untrusted URL. */
 function urlProblem(settings: Settings, value: unknown): string | null {
   if (value === undefined) return "is absent";
   if (typeof value !== "string" || value.length > MAX_URL) return `must be a URL of at most ${MAX_URL} characters`;
@@ -130,7 +130,7 @@ function urlProblem(settings: Settings, value: unknown): string | null {
   }
 }
 
-/** A list of texts; null where there is none. */
+/** A list of strings, or null. */
 export function names(value: unknown): string[] | null {
   if (!Array.isArray(value)) return null;
   return value.filter((one): one is string => typeof one === "string" && one.length <= MAX_NAMES).slice(0, MAX_NAMES);

@@ -5,14 +5,17 @@ import { onceFor } from "../once.ts";
 import { readCookie, setCookie } from "../sessions/cookie.ts";
 import { SignInFailure } from "./failure.ts";
 
-/** A sign-in between the redirect to the provider and the way back: kept once, for ten minutes, for one browser. */
+/**
+ * A sign-in in progress, between the redirect to the provider and the callback: single use, valid for ten minutes,
+ * bound to one browser.
+ */
 export interface Pending {
   readonly provider_id: string;
   readonly nonce: string;
-  /** RFC 7636: its S256 challenge went to the provider. */
+  /** RFC 7636 code verifier; its S256 challenge went to the provider. */
   readonly verifier: string;
   readonly return_to: string;
-  /** SHA-256 of the cookie that the browser got: the state alone is worth nothing in another browser. */
+  /** SHA-256 of the browser's cookie, so that the state is useless in another browser. */
   readonly cookie_hash: string;
   /** RFC 3339. */
   readonly started_at: string;
@@ -22,7 +25,7 @@ const PENDING_COOKIE = "__Host-certctl_oidc_pending";
 
 const LIFE_SECONDS = 600;
 
-/** Stores a sign-in under its state; the Set-Cookie value that binds it to the browser. */
+/** Stores a sign-in under its state. Returns the Set-Cookie value that binds it to the browser. */
 export async function keepPending(
   ctx: Context,
   state: string,
@@ -35,8 +38,8 @@ export async function keepPending(
 }
 
 /**
- * The sign-in of a state, this once. Throws SignInFailure: `pre_login_consume_failed` when it is unknown, over or was used,
- * `state_mismatch` in another browser than the one that began it (it is used up then too).
+ * Takes the sign-in of a state; works once. Throws SignInFailure: `pre_login_consume_failed` if it is unknown, expired
+ * or used, `state_mismatch` in a browser that did not begin it (which also uses it up).
  */
 export async function takePending(ctx: Context, state: string, cookie: string): Promise<Pending> {
   const text = await onceFor(ctx, "oidc-state", state).take(state);
@@ -51,17 +54,17 @@ export async function takePending(ctx: Context, state: string, cookie: string): 
   return pending;
 }
 
-/** The Set-Cookie value that removes the cookie. */
+/** Set-Cookie value that removes the cookie. */
 export function clearedPending(): string {
   return setPending("", 0);
 }
 
-/** Lax and not Strict: the provider's redirect back is a navigation from another site. */
+/** Lax rather than Strict: the provider's redirect back is a cross-site navigation. */
 function setPending(value: string, maxAge: number): string {
   return setCookie(PENDING_COOKIE, value, { maxAgeSeconds: maxAge, sameSite: "Lax", httpOnly: true });
 }
 
-/** The value of the pending cookie; null when the browser sends none or several that differ. */
+/** The pending cookie's value; null if the browser sends none, or several that differ. */
 export function pendingCookie(request: Request): string | null {
   return readCookie(request, PENDING_COOKIE) || null;
 }
@@ -69,8 +72,8 @@ export function pendingCookie(request: Request): string | null {
 const BASE = "https://local.invalid";
 
 /**
- * Where a browser may be sent after the sign-in: a path of this server, never another place (`//host`, `\host`, a scheme, a
- * control character that browsers drop). Throws a 400 for anything else.
+ * Validates the path to return to after the sign-in: a path on this server, never another origin (`//host`, `\host`, a
+ * scheme, a control character that browsers drop). Throws 400 otherwise.
  */
 export function localPath(path: string): string {
   const url = /^\/[\x21-\x7e]*$/.test(path) && !/^\/\/|\\/.test(path) ? URL.parse(path, BASE) : null;

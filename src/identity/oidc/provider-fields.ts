@@ -6,9 +6,9 @@ import { lineSchema, nameSchema, updateBodyOf } from "../../platform/rows.ts";
 import type { Settings } from "../../platform/settings.ts";
 import { type GroupsClaim, jsonPathSteps } from "./groups.ts";
 
-/** What an identity provider is made of on the wire, and what each field must be. */
+/** Fields of an identity provider in the API, and their validation. */
 
-/** What stands for a secret in a read-modify-write. */
+/** Placeholder for the secret when a client sends back what it read. */
 const MASK = "********";
 
 const CALLBACK_PATH = "/auth/oidc/callback";
@@ -48,7 +48,7 @@ const redirectUri = z
     if (problem !== null) issues.addIssue({ code: "custom", message: problem });
   });
 
-/** Where the provider sends browsers back to: the callback of this server, over TLS unless it never leaves the machine. */
+/** Checks a redirect_uri: this server's callback, over TLS unless it is on loopback. */
 function redirectProblem(text: string): string | null {
   const url = URL.parse(text);
   if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname))))
@@ -58,7 +58,7 @@ function redirectProblem(text: string): string | null {
   return url.pathname === CALLBACK_PATH ? null : `its path must be ${CALLBACK_PATH}`;
 }
 
-/** What a create body may set, with the defaults. The client secret stands apart: it is sealed. */
+/** Fields of a create body, with defaults. The client secret is separate because it is sealed. */
 export const providerFields = z.object({
   name: nameSchema,
   issuer_url: issuerUrl,
@@ -123,13 +123,16 @@ export const providerAnswer = z
   })
   .openapi("OIDCProviderResponse");
 
-/** What an update says of the secret: `keep` for absent, blank and the mask; null clears it. */
+/** The change of the secret that an update requests: `keep` if absent, blank or masked; null clears it. */
 export function secretChange(sent: unknown): "keep" | { readonly value: string | null } {
   if (sent === null) return { value: null };
   return typeof sent !== "string" || sent === "" || sent === MASK ? "keep" : { value: sent };
 }
 
-/** 400 unless the issuer may be asked and can be one (OpenID Connect Discovery 1.0 section 3: no query, no fragment). */
+/**
+ * Throws 400 unless the URL is allowed and valid as an issuer (OpenID Connect Discovery 1.0 section 3: no query, no
+ * fragment).
+ */
 export function checkIssuerUrl(settings: Settings, issuer_url: string): void {
   try {
     checkSecureUrl(issuer_url, settings.outboundAllow);
@@ -140,7 +143,7 @@ export function checkIssuerUrl(settings: Settings, issuer_url: string): void {
   if (/[?#\s]/.test(issuer_url)) throw invalid("issuer_url", "must have neither query nor fragment nor blanks");
 }
 
-/** 400 for a path that looks like a JSONPath and is none that is read here. */
+/** Throws 400 for a path that looks like a JSONPath but is not supported. */
 export function checkGroupsClaim({ groups_claim_path: path, groups_claim_format: format }: GroupsClaim): void {
   if (format === "json-path" && path.startsWith("$") && jsonPathSteps(path) === null)
     throw invalid("groups_claim_path", "must be a JSONPath of names, indexes and *: $.a.b, $['a.b'], $.a[0], $.a[*].b");

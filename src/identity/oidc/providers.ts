@@ -23,16 +23,16 @@ import {
 } from "./provider-fields.ts";
 import { reachOf } from "./reach.ts";
 
-/** Identity providers: who may vouch for people here. */
+/** Management of identity providers. */
 
 const KIND = "identity provider";
 
 const SIGN_OUT = "oidc.provider.sign_out";
 const USERS_AT_ONCE = 50;
-/** A sign-in that was under way when the provider was disabled is over by then. */
+/** A sign-in in progress when the provider was disabled has ended after this long. */
 const STRAGGLERS_SECONDS = 60;
 
-/** A provider as it is shown: without its secret, not even sealed. */
+/** A provider as shown: without its secret, not even sealed. */
 export type ShownProvider = Omit<Provider, "sealed_client_secret">;
 
 export function shownProvider({ sealed_client_secret: _, ...shown }: Provider): ShownProvider {
@@ -43,14 +43,14 @@ export function listProviders(ctx: Context): Promise<Provider[]> {
   return ctx.db.select().from(oidcProviders).orderBy(asc(oidcProviders.created_at), asc(oidcProviders.id));
 }
 
-/** The provider; 404 without it. */
+/** The provider; throws 404 if it does not exist. */
 export async function mustFindProvider(ctx: Context, id: string): Promise<Provider> {
   const [row] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.id, id));
   if (!row) throw notFound(KIND, id);
   return row;
 }
 
-/** A new provider, enabled unless told. It gives nobody anything before it has a mapping. 409 for a taken name. */
+/** Creates a provider, enabled by default. It gives no rights until it has a mapping. Throws 409 for a name in use. */
 export async function createProvider(ctx: Context, body: z.output<typeof providerCreate>): Promise<Provider> {
   checkIssuerUrl(ctx.settings, body.issuer_url);
   checkGroupsClaim(body);
@@ -76,7 +76,7 @@ export async function createProvider(ctx: Context, body: z.output<typeof provide
   return row;
 }
 
-/** Sealed for this provider alone; empty for none (a public client). */
+/** Seals the client secret for this provider only; empty for a public client. */
 export async function seal(ctx: Context, id: string, secret: string | null): Promise<string> {
   if (secret === null || secret === "") return "";
   await ctx.sealer.register(ctx.db, ctx.clock.now());
@@ -84,8 +84,9 @@ export async function seal(ctx: Context, id: string, secret: string | null): Pro
 }
 
 /**
- * Changes a provider: an absent field keeps its value. The actor must hold all that the provider can give (403). Disabling
- * ends its users' sessions. 409 for a taken name, for the last administrator's way in, and when another change was faster.
+ * Updates a provider; absent fields keep their values. Disabling it ends its users' sessions. Throws 403 if the actor
+ * lacks any right the provider can give; 409 for a name in use, for the last administrator's way to sign in, and for a
+ * concurrent change.
  */
 export async function updateProvider(
   ctx: Context,
@@ -128,7 +129,7 @@ export async function updateProvider(
 
 const differs = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b);
 
-/** The row as the body wants it. */
+/** The row after applying the body. */
 async function changed(ctx: Context, before: Provider, body: Record<string, unknown>): Promise<Provider> {
   const values = cleared(oidcProviders, providerFields, writable(providerFields, body));
   const row: Provider = { ...before, ...values, updated_at: nextUpdatedAt(ctx, before) };
@@ -136,7 +137,7 @@ async function changed(ctx: Context, before: Provider, body: Record<string, unkn
   checkGroupsClaim(row);
   const secret = secretChange(body.client_secret);
   if (secret !== "keep") return { ...row, sealed_client_secret: await seal(ctx, row.id, secret.value) };
-  // Whoever names another issuer would be sent the secret of this one: a host may have many (realms, tenants).
+  // Changing the issuer must not send the stored secret to another tenant or realm on the same host.
   if (row.issuer_url !== before.issuer_url && before.sealed_client_secret !== "")
     throw invalid("client_secret", "must be sent along when issuer_url changes");
   return row;
@@ -146,7 +147,7 @@ function changedMeanwhile(): ChangedMeanwhile {
   return new ChangedMeanwhile(`the ${KIND} was changed by another request: read again and repeat`);
 }
 
-/** Deletes a provider that has neither users nor mappings: else 409 that says which. */
+/** Deletes a provider. Throws 409 if it has users or mappings, saying which. */
 export async function deleteProvider(ctx: Context, id: string, ifMatch: string | null): Promise<void> {
   const row = await mustFindProvider(ctx, id);
   checkIfMatch(row, ifMatch);
@@ -183,7 +184,7 @@ async function mustBeUnused(ctx: Context, id: string): Promise<void> {
   throw conflict("in_use", `the ${KIND} is in use by ${uses.join(" and ")}; nothing was deleted${advice}`);
 }
 
-/** The work that ends the sessions of a provider's users: at once, and again for sign-ins that were under way. */
+/** Work that ends the sessions of a provider's users: immediately, and again for sign-ins that were in progress. */
 function signOutEntries(ctx: Context, provider_id: string): { statement: Statement; id: string }[] {
   return [
     enqueue(ctx, SIGN_OUT, { provider_id, after: "" }),
@@ -191,7 +192,7 @@ function signOutEntries(ctx: Context, provider_id: string): { statement: Stateme
   ];
 }
 
-/** One slice of a disabled provider's users. */
+/** Handles one slice of a disabled provider's users. */
 async function signOutSlice(ctx: Context, payload: Payload): Promise<Rest | undefined> {
   const provider_id = String(payload.provider_id);
   const slice = await ctx.db

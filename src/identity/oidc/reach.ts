@@ -4,11 +4,11 @@ import { permissionsOf, type RoleInScope } from "../grants.ts";
 import { actorRoles, oidcGroupMappings, users } from "../table.ts";
 
 /**
- * What a provider can give: the roles of its group mappings, and all that its users hold. Who edits a provider decides who
- * its people are, also after the editor's own rights have ended, so the editor must hold all of it, without an end.
+ * Everything a provider can give: the roles of its group mappings and those of its users. Editing a provider decides
+ * who its users are, even after the editor's own rights have ended, so the editor must hold all of them without expiry.
  */
 
-/** Every role in its scope, each once. */
+/** The distinct roles and scopes. */
 function roles(providerId: string): SQL {
   return sql`select role_id, scope_type, scope_id from ${oidcGroupMappings} where ${eq(oidcGroupMappings.provider_id, providerId)}
     union select ${actorRoles.role_id}, ${actorRoles.scope_type}, ${actorRoles.scope_id} from ${actorRoles}
@@ -18,7 +18,7 @@ function roles(providerId: string): SQL {
 
 export interface Reach {
   readonly permissions: readonly EffectivePermission[];
-  /** Condition for a guard: the provider gives no role that it does not give now. */
+  /** Guard condition: the provider gives no role beyond those read here. */
   readonly isUnchanged: SQL;
 }
 

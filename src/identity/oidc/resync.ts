@@ -18,26 +18,26 @@ import { SignInFailure } from "./failure.ts";
 type User = typeof users.$inferSelect;
 type Mapping = typeof oidcGroupMappings.$inferSelect;
 
-/** Somebody whom the provider has just vouched for. */
+/** A person whom the provider has just authenticated. */
 export interface Arrival {
   readonly provider: Provider;
   readonly person: Person;
-  /** Null: there are too many for the provider to tell them. */
+  /** Null: the provider omitted them because there are too many. */
   readonly groups: readonly string[] | null;
 }
 
 export interface Resynced {
   readonly user: ActorRef;
-  /** Whether grants came or went: sessions that the user has already get new CSRF tokens. */
+  /** Whether grants were added or removed; existing sessions of the user then get new CSRF tokens. */
   readonly changed: boolean;
 }
 
-/** What a sign-in changes, as read from the rows of this moment. */
+/** The changes of a sign-in, computed from the current rows. */
 interface Plan {
   readonly known: User | null;
   readonly user: ActorRef;
   readonly mappings: readonly Mapping[];
-  /** Grants by hand that hold. */
+  /** Unexpired grants made by hand. */
   readonly byHand: readonly Grant[];
   readonly added: readonly Mapping[];
   readonly gone: readonly Grant[];
@@ -45,10 +45,10 @@ interface Plan {
 }
 
 /**
- * Brings a user and the grants of its groups up to date: one batch with its audit row. A grant comes with a mapped group and
- * goes with it; grants by hand stay, and all of them where the provider does not tell the groups. The first administrator by group is made here too, once. Throws SignInFailure for a user
- * who is deactivated, a provider that is disabled, and for one who would have no role: then no user row is left that was not
- * there before, while the roles of groups that are gone are gone.
+ * Updates a user and its group grants in one batch with its audit row. Grants follow the mapped groups; grants made by
+ * hand stay, and if the provider omits the groups, all grants stay. Also makes the first administrator by group, once.
+ * Throws SignInFailure for a deactivated user, a disabled provider, and a user without any role: then no new user row
+ * is created, but grants of groups that are gone are removed.
  */
 export async function resync(ctx: Context, arrival: Arrival): Promise<Resynced> {
   const result = await repeatedly(() => attempt(ctx, arrival));
@@ -65,7 +65,7 @@ async function attempt(ctx: Context, arrival: Arrival): Promise<Resynced | SignI
     return await carryOut(ctx, arrival, plan, null);
   } catch (error) {
     const admin = plan.gone.find(isAdminGrant);
-    // The last administrator's grant outlives its group.
+    // The last administrator's grant is kept even without its group.
     if (!admin || !(error instanceof AppError && error.code === "last_admin")) throw error;
     return carryOut(ctx, arrival, plan, admin);
   }
@@ -115,7 +115,7 @@ function isBootstrapAdmin(ctx: Context, provider: Provider, groups: readonly str
   return groups.some((group) => bootstrapAdminGroups.includes(group));
 }
 
-/** Writes what the plan says; `kept` is the grant of the last administrator, which outlives its group. */
+/** Executes the plan. `kept` is the last administrator's grant, kept without its group. */
 async function carryOut(
   ctx: Context,
   arrival: Arrival,
@@ -158,7 +158,7 @@ function refusal({ groups }: Arrival): SignInFailure {
     : new SignInFailure("unmapped_groups", `none of ${groups.length} groups is mapped to a role`);
 }
 
-/** The user's row as it is from now on; guarded against a racing first sign-in, a deactivation and a changed mapping or provider. */
+/** Upserts the user's row, guarded against a racing first sign-in, a deactivation and a changed mapping or provider. */
 function userStatements(ctx: Context, { provider, person }: Arrival, plan: Plan): Statement[] {
   const now = timestamp(ctx);
   const told = { email: person.email, display_name: person.display_name, last_login_at: now, updated_at: now };
@@ -185,7 +185,9 @@ function userStatements(ctx: Context, { provider, person }: Arrival, plan: Plan)
   ];
 }
 
-/** Two first sign-ins that race: the milestone lets one of them through, the other starts over and finds it closed. */
+/**
+ * Of two racing first sign-ins the milestone lets one through; the other starts over and finds the bootstrap closed.
+ */
 function firstAdmin(ctx: Context, { provider }: Arrival, { user }: Plan): Statement[] {
   return [
     firstAdministrator(ctx),
@@ -194,7 +196,7 @@ function firstAdmin(ctx: Context, { provider }: Arrival, { user }: Plan): Statem
   ];
 }
 
-/** Takes grants away, at the end of a batch; the last administrator's is guarded. */
+/** Deletes grants, at the end of a batch; guarded for the last administrator's grant. */
 function withoutGrants(ctx: Context, gone: readonly Grant[]): Statement[] {
   if (gone.length === 0) return [];
   const ids = gone.map(({ id }) => id);
@@ -202,7 +204,7 @@ function withoutGrants(ctx: Context, gone: readonly Grant[]): Statement[] {
   return gone.some(isAdminGrant) ? [removal, stillAdministered(ctx)] : [removal];
 }
 
-/** The groups give a role, not the user itself and not whoever calls. */
+/** The groups grant the role, not the user or the caller. */
 function asSystem(ctx: Context): Context {
   return { ...ctx, actor: SYSTEM_ACTOR };
 }

@@ -22,17 +22,20 @@ import { clearedPending, keepPending, localPath, type Pending, pendingCookie, ta
 import { resync } from "./resync.ts";
 
 /**
- * Sign-in with an identity provider: OpenID Connect Core 1.0 section 3.1 (authorization code flow) with PKCE (RFC 7636),
- * the issuer in the answer (RFC 9207), and everything that it needs kept once and bound to the browser that began it.
+ * Sign-in with an identity provider: OpenID Connect Core 1.0 section 3.1 (authorization code flow) with PKCE (RFC 7636)
+ * and issuer identification (RFC 9207). The state of a sign-in is single use and bound to the browser that began it.
  */
 
-/** Starts of a sign-in from one address in a minute. */
+/** Sign-ins that one address may begin per minute. */
 const STARTS = { limit: 60, windowMs: 60_000 };
 
-/** A longer ID token makes no URL that servers take; the logout then goes without the hint. */
+/** Longer ID tokens make the logout URL too long for servers, so the logout omits the hint. */
 const MAX_HINT = 6000;
 
-/** Redirects the browser to the provider. 404 for an unknown one, 409 for a disabled one or when several could be meant. */
+/**
+ * Redirects the browser to the provider. Throws 404 for an unknown provider, 409 for a disabled one, 400 if several are
+ * enabled and none is named.
+ */
 export async function startSignIn(ctx: Context, provider: string | undefined, returnTo: string): Promise<Reply> {
   const return_to = localPath(returnTo);
   await brake(ctx);
@@ -58,7 +61,7 @@ export async function startSignIn(ctx: Context, provider: string | undefined, re
   return redirect(url.href, [cookie]);
 }
 
-/** Only where addresses are known: without that, one caller would lock out everybody. */
+/** Only if the address is known; otherwise one caller would lock out everyone. */
 async function brake(ctx: Context): Promise<void> {
   const address = addressKey(ctx.caller.address);
   if (address === null || !ctx.settings.auth.rateLimits) return;
@@ -70,7 +73,7 @@ async function brake(ctx: Context): Promise<void> {
   if (!allowed) throw tooManyRequests("too many sign-ins begin at this address", retry_after_ms / 1000);
 }
 
-/** The provider of that id or name; without one the only enabled one. */
+/** The provider with that id or name; if none is named, the only enabled one. */
 async function providerNamed(ctx: Context, name: string | undefined): Promise<Provider> {
   if (name === undefined) {
     const [only, other] = await ctx.db.select().from(oidcProviders).where(eq(oidcProviders.enabled, true)).limit(2);
@@ -89,7 +92,7 @@ async function providerNamed(ctx: Context, name: string | undefined): Promise<Pr
   return row;
 }
 
-/** What came back with the browser. */
+/** The query of the provider's redirect. */
 export interface CallbackQuery {
   readonly code?: string | undefined;
   readonly state?: string | undefined;
@@ -98,9 +101,9 @@ export interface CallbackQuery {
 }
 
 /**
- * The way back: opens a session and sends the browser to where it wanted. What fails for a known reason is audited and ends
- * at the login page, which says so; a sign-in that this browser has begun goes on unless the answer was to that one. Throws a
- * 400 when the request is no answer of a provider to this browser.
+ * Handles the provider's redirect: opens a session and sends the browser to where it wanted to go. A known failure is
+ * audited and shown on the login page; it ends this browser's pending sign-in only if it belongs to that sign-in.
+ * Throws 400 if the request is not a provider's answer to this browser.
  */
 export async function finishSignIn(ctx: Context, query: CallbackQuery, request: Request): Promise<Reply> {
   const known: { provider_id?: string; subject?: string } = {};
@@ -126,7 +129,7 @@ export async function finishSignIn(ctx: Context, query: CallbackQuery, request: 
   } catch (error) {
     if (!(error instanceof SignInFailure || error instanceof ProviderError)) throw error;
     await recordFailure(ctx, error.reason, known);
-    // Anybody can make a link to here: it must not end a sign-in that it does not belong to.
+    // Anyone can link to this URL, so it must not end a sign-in that it does not belong to.
     return toLoginPage(ctx, error.reason, error.message, known.provider_id === undefined ? [] : [clearedPending()]);
   }
 }
@@ -136,7 +139,7 @@ function toLoginPage(ctx: Context, reason: Reason, message: string, cookies: rea
   return redirect(`/login?${new URLSearchParams({ error: "oidc_failed", reason })}`, cookies);
 }
 
-/** RFC 6749 section 4.1.2.1. The provider's own words are not shown: anybody can write them into a link. */
+/** RFC 6749 section 4.1.2.1. The provider's error text is not shown: anyone can put text into a link. */
 function refusedByProvider(provider: Provider, { error = "", iss }: CallbackQuery): SignInFailure {
   if (iss !== undefined && iss !== provider.issuer_url)
     return new SignInFailure("iss_param_mismatch", "iss: names another provider");
@@ -154,16 +157,16 @@ async function enabledProvider(ctx: Context, id: string): Promise<Provider> {
 }
 
 interface Vouched {
-  /** Of the ID token, over those of the userinfo endpoint where it is asked. */
+  /** The ID token's claims, merged over those of the userinfo endpoint if it is used. */
   readonly claims: Claims;
-  /** Null: the provider left them out. */
+  /** Null: the provider omitted them. */
   readonly groups: readonly string[] | null;
-  /** The provider's session, of the ID token alone; empty without. */
+  /** The provider's session id, from the ID token only; empty if absent. */
   readonly sid: string;
   readonly idToken: string;
 }
 
-/** What the provider says of the person, all of it checked. */
+/** The verified claims of the person. */
 async function vouchedFor(
   ctx: Context,
   provider: Provider,
@@ -193,7 +196,7 @@ async function vouchedFor(
   return { ...known, sid: sidOf(told), idToken: tokens.idToken };
 }
 
-/** RFC 9207 section 2.4: against a mix-up of providers. */
+/** RFC 9207 section 2.4: prevents mix-up attacks. */
 function checkIssuerParameter(iss: string | undefined, discovery: Discovery): void {
   if (iss === undefined && discovery.authorization_response_iss_parameter_supported === true)
     throw new SignInFailure("iss_param_missing", "iss: the provider promises it and did not send it");
@@ -210,7 +213,7 @@ async function clientOf(ctx: Context, provider: Provider): Promise<Client> {
   return { id: client_id, secret, redirectUri: redirect_uri };
 }
 
-/** The ID token is signed, so its claims win; groups come from userinfo where it has none, or leaves them out. */
+/** The ID token is signed, so its claims win. Groups come from userinfo if the ID token has none or omits them. */
 async function withUserinfo(
   ctx: Context,
   provider: Provider,
@@ -243,8 +246,8 @@ async function signIn(
 }
 
 /**
- * A new session. What the provider's logout finds it by is on record before it is there, and looked at again after: whoever
- * disables the provider, deactivates the user or logs them out meanwhile has ended their sessions, and so this one too.
+ * Opens a session. Its provider session is recorded before it exists and checked again afterwards: disabling the
+ * provider, deactivating the user or a logout in between has already ended the user's sessions, so this one ends too.
  */
 async function open(
   ctx: Context,
@@ -275,7 +278,7 @@ async function open(
   throw failure;
 }
 
-/** Why a session that was just opened must not stay; null where it may. */
+/** Why a session just opened must end; null if it may stay. */
 async function endedMeanwhile(ctx: Context, session_id: string): Promise<SignInFailure | null> {
   const [row] = await ctx.db
     .select({ enabled: oidcProviders.enabled, deactivated_at: users.deactivated_at })
@@ -289,8 +292,8 @@ async function endedMeanwhile(ctx: Context, session_id: string): Promise<SignInF
 }
 
 /**
- * One audit row where the provider has vouched for somebody; attempts of nobody in particular are gathered, or a script
- * could fill the log.
+ * Writes one audit row if the provider authenticated a subject. Other failures are only counted, so that a script
+ * cannot fill the log.
  */
 async function recordFailure(
   ctx: Context,

@@ -46,7 +46,10 @@ function describe(actor: ActorRef, row: SessionRow) {
   };
 }
 
-/** Whose sessions are asked for: the caller's own where nobody is named; a name without a type is the caller's own, or a user's. */
+/**
+ * The actor whose sessions are requested: the caller by default. An id without a type means the caller, if it is the
+ * caller's id, or else a user.
+ */
 function askedFor(
   ctx: Context,
   query: { actor_id?: string | undefined; actor_type?: ActorType | undefined },
@@ -65,8 +68,8 @@ async function list(ctx: Context, of: ActorRef) {
 }
 
 /**
- * The session that the caller may revoke. Throws 403 without the right over another's, whether it exists or not (its id tells
- * whose it would be), and 404 when there is none.
+ * A session that the caller may revoke. Throws 403 without the right over another actor's session, whether or not it
+ * exists (its id reveals the actor), and 404 if it does not exist.
  */
 async function revocable(ctx: Context, id: string): Promise<LiveSession> {
   const shard = SESSION_ID.exec(id)?.[1] ?? "";
@@ -83,13 +86,14 @@ async function revoke(ctx: Context, id: string): Promise<Reply> {
   return id === ctx.caller.session_id ? { ...noContent(), cookies: clearedCookies() } : noContent();
 }
 
-/** Ends the session of the cookie, if it holds one, and leaves no cookie behind. */
+/** Ends the session of the cookie, if there is one, and clears the cookies. */
 async function logout(ctx: Context, request: Request): Promise<Reply> {
   const cookies = [...clearedCookies(), clearedPending()];
   const session = await authenticateSession(ctx, request);
   if (!session) return { ...noContent(), cookies };
   const { actor, session_id } = session;
-  // What the provider would need is forgotten with the session. A provider that fails keeps nobody signed in here.
+  // Read first, because the provider's data goes with the session. A failing provider must not keep anyone signed in
+  // here.
   const end_session_url = await endSessionUrl(ctx, session_id).catch((error) => {
     ctx.log.warn("logout.provider_failed", { error: describeError(error) });
     return null;

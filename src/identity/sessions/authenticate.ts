@@ -6,33 +6,33 @@ import { type ActorRef, actorWith, grantsOf } from "../grants.ts";
 import { CSRF_COOKIE, csrfCookie, readCookie, SESSION_COOKIE, tokenOf, verifySessionCookie } from "./cookie.ts";
 import { sessionStore } from "./store.ts";
 
-/** The header in which a page proves that it could read the CSRF cookie. */
+/** The header in which a page returns the CSRF token, proving that it could read the cookie. */
 export const CSRF_HEADER = "X-CSRF-Token";
 
 export interface SessionAuthentication {
   readonly actor: Actor;
   readonly session_id: string;
-  /** Set-Cookie values to send along: the CSRF token when the client shows another one than the present. */
+  /** Set-Cookie values: the current CSRF token, if the client sent a different one. */
   readonly cookies: readonly string[];
-  /** The present token, for pages of another host that may not read our cookies (CERTCTL_CORS_ORIGINS). */
+  /** The current CSRF token, for pages on other hosts that cannot read our cookies (CERTCTL_CORS_ORIGINS). */
   readonly csrf_token: string;
 }
 
 /**
- * The actor behind the session cookie; null without a cookie or with one that does not hold (no signature of ours, revoked,
- * idle too long, at its absolute end, its user deactivated). Throws 403 `csrf_failed` for a state-changing method from
- * another site or without the session's CSRF token: that answer delivers the present token to a client that shows an old one,
- * and the session's idle time is left alone.
+ * Authenticates by session cookie. Null without a cookie or with an invalid one (bad signature, revoked, idle too long,
+ * past its absolute end, user deactivated). Throws 403 `csrf_failed` for a state-changing method from another site or
+ * without the session's CSRF token. That answer delivers the current token to a client with an old one and does not
+ * extend the session.
  */
 export async function authenticateSession(ctx: LookupContext, request: Request): Promise<SessionAuthentication | null> {
   const cookie = readCookie(request, SESSION_COOKIE);
-  // The signature is checked before any object is asked: made-up cookies cost nobody's object anything.
+  // Checks the signature first, so that forged cookies cause no Durable Object calls.
   const signed = cookie === null ? null : await verifySessionCookie(ctx, cookie);
   if (!signed) return null;
   const store = sessionStore(ctx, signed.shard);
   const now = ctx.clock.now().getTime();
   const isSafe = SAFE_METHODS.has(request.method);
-  // Without room the idle time is left alone: a session that is in use may end early, and no request fails for it.
+  // While the disk is full, the idle time is not extended: an active session may end early, but no request fails.
   const touch = (id: string) => (ctx.storageFull ? store.find(id, now) : store.touch(id, now));
   const session = isSafe ? await touch(signed.session_id) : await store.find(signed.session_id, now);
   if (!session) return null;
@@ -58,8 +58,9 @@ async function actorOf(ctx: LookupContext, ref: ActorRef): Promise<Actor | null>
 }
 
 /**
- * Whether a browser says that another site made this request: by Sec-Fetch-Site (a sibling host too), or by an Origin that is
- * neither this host nor the public URL's (the scheme is left out: a proxy may end TLS). Origins of the configuration are ours.
+ * Whether a browser reports that another site made this request: by Sec-Fetch-Site (including sibling hosts), or by an
+ * Origin that is neither this host nor the public URL's. Ignores the scheme, since a proxy may terminate TLS.
+ * Configured CORS origins count as ours.
  */
 function isCrossSite(ctx: LookupContext, request: Request): boolean {
   const origin = request.headers.get("Origin");

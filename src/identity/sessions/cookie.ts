@@ -4,29 +4,29 @@ import { constantTimeEqual } from "../../platform/text.ts";
 import { KEY_ID, type SigningKey, sign, verifyingKey } from "./signing-keys.ts";
 import { SESSION_ID } from "./store.ts";
 
-/** The cookies of sign-in, as they are written and read. The `__Host-` prefix (RFC 6265bis 4.1.3.2) keeps sibling hosts from setting them. */
+/** Sign-in cookies. The `__Host-` prefix (RFC 6265bis section 4.1.3.2) keeps sibling hosts from setting them. */
 
 export const SESSION_COOKIE = "__Host-certctl_session";
 export const CSRF_COOKIE = "__Host-certctl_csrf";
 
 const VERSION = "v1";
 const MAC = /^[A-Za-z0-9_-]{43}$/;
-/** What a cookie of ours has at most; a longer one is not looked at. */
+/** Longer cookies are ignored; ours never are. */
 const MAX_LENGTH = 256;
 
 export interface CookieOptions {
-  /** Seconds, a part of one too; 0 takes the cookie away. */
+  /** Seconds, may be fractional; 0 removes the cookie. */
   readonly maxAgeSeconds: number;
-  /** Unix milliseconds: the cookie then also has Expires, for browsers that read no Max-Age. */
+  /** Unix milliseconds. Adds Expires, for browsers that do not support Max-Age. */
   readonly now?: number;
   readonly sameSite: "Lax" | "Strict";
   readonly httpOnly: boolean;
 }
 
-/** What browsers keep a cookie for at most (RFC 6265bis section 5.5): 400 days. */
+/** Browsers cap cookie lifetimes at 400 days (RFC 6265bis section 5.5). */
 const MAX_AGE_SECONDS = 34_560_000;
 
-/** A Set-Cookie value: for this host alone, over TLS. */
+/** A Set-Cookie value for this host only, over TLS. */
 export function setCookie(name: string, value: string, { maxAgeSeconds, now, ...options }: CookieOptions): string {
   const seconds = Math.min(Math.max(0, maxAgeSeconds), MAX_AGE_SECONDS);
   const expires = now === undefined ? {} : { expires: new Date(now + seconds * 1000) };
@@ -37,15 +37,12 @@ function clearCookie(name: string): string {
   return setCookie(name, "", { maxAgeSeconds: 0, now: 0, sameSite: "Lax", httpOnly: true });
 }
 
-/** The Set-Cookie values that leave nothing of a session behind. */
+/** Set-Cookie values that remove all session cookies. */
 export function clearedCookies(): string[] {
   return [clearCookie(SESSION_COOKIE), clearCookie(CSRF_COOKIE)];
 }
 
-/**
- * The value of a cookie of the request; null without one, and when several of the name say different things. Hono takes the
- * first of several.
- */
+/** The value of a request cookie; null if absent, or if several with that name differ. (Hono would take the first.) */
 export function readCookie(request: Request, name: string): string | null {
   const values = new Set<string>();
   for (const part of (request.headers.get("Cookie") ?? "").split(";")) {
@@ -56,7 +53,7 @@ export function readCookie(request: Request, name: string): string | null {
   return value === undefined || others.length > 0 ? null : value;
 }
 
-/** What the signature is over: each id behind its length, so that no two pairs of ids give one text. */
+/** The signed text. Each id is preceded by its length, so that no two pairs of ids give the same text. */
 function signedText(session_id: string, key_id: string): string {
   return `${VERSION}:${session_id.length}:${session_id}:${key_id.length}:${key_id}`;
 }
@@ -70,18 +67,18 @@ export interface SignedSession {
   readonly session_id: string;
   readonly shard: string;
   readonly key: SigningKey;
-  /** The CSRF token that was asked for last. */
+  /** The most recently requested CSRF token. */
   csrf: { readonly generation: number; readonly token: string } | null;
 }
 
 /**
- * Cookies whose signature was found right, by the cookie: a signature that was right stays so for as long as its key verifies.
- * Whether the session still holds is another question, which its object is asked each time. Emptied when full.
+ * Cookies with a valid signature. A signature stays valid as long as its key verifies; whether the session is still
+ * alive is checked with its Durable Object on every request. Emptied when full.
  */
 const verified = new Map<string, SignedSession>();
 const MAX_VERIFIED = 4_096;
 
-/** What a session cookie says, if we signed it with a key that still verifies; null else. */
+/** The contents of a session cookie if it is signed with a key that still verifies; otherwise null. */
 export async function verifySessionCookie(ctx: LookupContext, value: string): Promise<SignedSession | null> {
   if (value.length > MAX_LENGTH) return null;
   const [version, session_id = "", key_id = "", mac = "", ...rest] = value.split(".");
@@ -100,7 +97,7 @@ export async function verifySessionCookie(ctx: LookupContext, value: string): Pr
   return signed;
 }
 
-/** The CSRF token of the session of a cookie that was verified. */
+/** The CSRF token of a verified cookie's session. */
 export async function tokenOf(signed: SignedSession, generation: number): Promise<string> {
   if (signed.csrf?.generation === generation) return signed.csrf.token;
   const token = await csrfToken(signed.key, signed.session_id, generation);
@@ -108,17 +105,17 @@ export async function tokenOf(signed: SignedSession, generation: number): Promis
   return token;
 }
 
-/** The CSRF token of a session: derived, so that nothing secret is stored; another one after each rotation. */
+/** A session's CSRF token, derived so that no secret is stored; it changes with each rotation. */
 export function csrfToken(key: SigningKey, session_id: string, generation: number): Promise<string> {
   return sign(key, `csrf.${session_id}.${generation}`);
 }
 
-/** The Set-Cookie value that delivers a CSRF token until the session's absolute end. The page's own scripts read it. */
+/** Set-Cookie value for the CSRF token until the session's absolute end; readable by the page's scripts. */
 export function csrfCookie(ctx: Pick<Context, "clock" | "settings">, token: string, end: number): string {
   return setCookie(CSRF_COOKIE, token, { ...until(ctx, end), httpOnly: false });
 }
 
-/** The Set-Cookie value that delivers a session until its absolute end. */
+/** Set-Cookie value for a session until its absolute end. */
 export function sessionCookie(ctx: Pick<Context, "clock" | "settings">, value: string, end: number): string {
   return setCookie(SESSION_COOKIE, value, { ...until(ctx, end), httpOnly: true });
 }

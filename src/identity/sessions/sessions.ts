@@ -18,13 +18,14 @@ import { signingKey } from "./signing-keys.ts";
 import { sessionStore, shardOf } from "./store.ts";
 
 /**
- * Opening and ending sessions. The audit event of either is written before the actor's object is told: whatever dies in
- * between, no session is opened or revoked without a trace, and the event's id is the session's own, so that a repetition is
- * one event.
- * (A session that is opened while all of its actor's end goes with them, without an event: nobody has used it.)
+ * Opens and ends sessions. The audit event is written before the actor's Durable Object is called, so a crash in
+ * between never leaves an unrecorded change. The event's id derives from the session's, so a repetition is recorded
+ * once.
+ * (A session opened while all of its actor's sessions are being ended ends with them, without an event: it was never
+ * used.)
  */
 
-/** A session that is about to be opened. */
+/** A session about to be opened. */
 export interface ComingSession {
   readonly session_id: string;
   /** Unix milliseconds. */
@@ -32,9 +33,9 @@ export interface ComingSession {
 }
 
 export interface Opening {
-  /** What the actor has proven itself by, for the audit event. */
+  /** How the actor signed in, for the audit event. */
   readonly by?: "oidc" | "breakglass";
-  /** What is to be on record before the session is there. */
+  /** Statements to commit before the session exists. */
   readonly record?: (session: ComingSession) => Promise<readonly Statement[]>;
 }
 
@@ -43,7 +44,7 @@ export interface OpenedSession extends ComingSession {
   readonly cookies: readonly string[];
 }
 
-/** Opens a session for an actor who has just proven who it is; always a new id (no fixation). */
+/** Opens a session for an actor that has just signed in. Always uses a new id, against session fixation. */
 export async function openSession(ctx: Context, actor: ActorRef, { by, record }: Opening = {}): Promise<OpenedSession> {
   const { sessionIdleMs: idle_ms, sessionAbsoluteMs: absolute_ms } = ctx.settings.auth;
   const [shard, key] = await Promise.all([shardOf(actor), signingKey(ctx)]);
@@ -74,7 +75,7 @@ export async function openSession(ctx: Context, actor: ActorRef, { by, record }:
   return { ...coming, cookies };
 }
 
-/** Ends all sessions of an actor, or all but one; how many held. */
+/** Ends all of an actor's sessions except `except`. Returns how many were alive. */
 export async function endSessionsOf(ctx: Context, actor: ActorRef, except: string | null = null): Promise<number> {
   const store = sessionStore(ctx, await shardOf(actor));
   const now = ctx.clock.now().getTime();
@@ -87,8 +88,8 @@ export async function endSessionsOf(ctx: Context, actor: ActorRef, except: strin
 }
 
 /**
- * Ends one session; false when it did not hold, and then nothing is recorded. `by` is who ended it where the context does not
- * know yet; `details` go into the audit event.
+ * Ends one session. Returns false, and records nothing, if it was not alive. `by` is the actor who ended it, where the
+ * context has none yet; `details` go into the audit event.
  */
 export async function endSession(
   ctx: Context,
@@ -101,7 +102,7 @@ export async function endSession(
   const now = ctx.clock.now().getTime();
   if ((await store.find(id, now)) === null) {
     await commit(ctx, [forgetSignIns(ctx, eq(oidcSessions.session_id, id))]);
-    // One that is being opened: either its sign-in finds what it recorded gone, or it is here by now.
+    // It may be being opened: either that sign-in finds its record gone, or the session exists by now.
     if ((await store.find(id, now)) === null) return false;
   }
   await commit(ctx, endStatements(ctx, id, actor, details, by));
@@ -109,8 +110,8 @@ export async function endSession(
 }
 
 /**
- * Ends the session whose cookie this request shows, if it holds: another one has just been opened in this very browser, and
- * nobody would have the old one's cookie any more. `by` is who has signed in.
+ * Ends the session of this request's cookie, because a new one has just been opened in the same browser and replaces
+ * the cookie. `by` is the actor who signed in.
  */
 export async function endReplaced(ctx: Context, request: Request, by: ActorRef): Promise<void> {
   const cookie = readCookie(request, SESSION_COOKIE);
@@ -123,12 +124,15 @@ export async function endReplaced(ctx: Context, request: Request, by: ActorRef):
   await endSession(ctx, { id: session.id, actor }, { reason: "replaced" }, by);
 }
 
-/** Gives all of an actor's sessions new CSRF tokens: its rights have changed. Each session gets its own with its next answer. */
+/**
+ * Gives all of an actor's sessions new CSRF tokens after a change of rights. Each session receives its token with its
+ * next answer.
+ */
 export async function rotateCsrfOf(ctx: Context, actor: ActorRef): Promise<void> {
   await sessionStore(ctx, await shardOf(actor)).rotateCsrf();
 }
 
-/** Sweep: what back-channel logout knows of sessions that have reached their absolute end. */
+/** Sweep: deletes the back-channel logout data of sessions past their absolute end. */
 export async function pruneSignIns(ctx: Context): Promise<null> {
   await ctx.db.delete(oidcSessions).where(lte(oidcSessions.expires_at, timestamp(ctx)));
   return null;

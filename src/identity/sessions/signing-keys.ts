@@ -9,8 +9,8 @@ import { base64url, utf8 } from "../../platform/text.ts";
 import { sessionKeys } from "../table.ts";
 
 /**
- * The HMAC keys of session cookies. One is present and signs; it is made on first need and rotated by a sweep. A retired one
- * verifies for as long as a session that it signed can live, and is deleted then.
+ * HMAC keys of session cookies. The current one signs; it is created on demand and rotated by a sweep. A retired one
+ * verifies for as long as sessions it signed can live, and is then deleted.
  */
 export interface SigningKey {
   readonly id: string;
@@ -19,9 +19,12 @@ export interface SigningKey {
 
 export const KEY_ID = /^sk-[0-9a-v]{26}$/;
 
-/** An isolate may remember a key for so long: it may sign with one that was retired so long ago, so that one verifies longer. */
+/**
+ * How long an isolate caches a key. It may sign with a key retired up to this long ago, so retired keys verify that
+ * much longer.
+ */
 const REMEMBER_MS = 60_000;
-/** More keys than this do not live at a time unless they rotate by the minute. */
+/** Far more keys than are alive at a time, unless they rotate by the minute. */
 const REMEMBER_ENTRIES = 64;
 
 type KeyRow = typeof sessionKeys.$inferSelect;
@@ -32,15 +35,15 @@ interface Remembered {
   readonly from: number;
 }
 
-/** By id: only keys that exist, so made-up ids fill nothing. Emptied when full; an entry lives a minute. */
+/** By id. Holds only existing keys, so made-up ids cannot fill it. Emptied when full; entries live for a minute. */
 const remembered = new Map<string, Remembered>();
 
-/** Tests empty it, as a new isolate would begin. */
+/** Clears the cache; used by tests to simulate a new isolate. */
 export function forgetSigningKeys(): void {
   remembered.clear();
 }
 
-/** The key that signs now; made when there is none. Throws SealingError when it cannot be opened or sealed. */
+/** The current signing key, created if there is none. Throws SealingError if it cannot be opened or sealed. */
 export async function signingKey(ctx: LookupContext): Promise<SigningKey> {
   const now = ctx.clock.now().getTime();
   for (const known of remembered.values()) if (known.retired_at === null && isFresh(known, now)) return known.key;
@@ -48,7 +51,9 @@ export async function signingKey(ctx: LookupContext): Promise<SigningKey> {
   return opened(ctx, row, now);
 }
 
-/** The key of that id, if it still verifies; else null. An id that this isolate does not know is one look-up in the database. */
+/**
+ * The key with that id if it still verifies; otherwise null. An id not cached in this isolate costs one database query.
+ */
 export async function verifyingKey(ctx: LookupContext, id: string): Promise<SigningKey | null> {
   const now = ctx.clock.now().getTime();
   const known = remembered.get(id);
@@ -58,19 +63,19 @@ export async function verifyingKey(ctx: LookupContext, id: string): Promise<Sign
   try {
     return await opened(ctx, row, now);
   } catch (error) {
-    // Sealed under a key that the operator took away: nobody can prove anything by it, and people sign in again.
+    // Sealed under a key that the operator removed: its cookies are no longer valid, and users sign in again.
     if (!(error instanceof SealingError)) throw error;
     ctx.log.error("session_key.sealed", { id, error: describeError(error) });
     return null;
   }
 }
 
-/** HMAC-SHA256 in base64url: 43 characters. */
+/** HMAC-SHA256 as base64url: 43 characters. */
 export async function sign(key: SigningKey, text: string): Promise<string> {
   return base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key.hmac, utf8(text))));
 }
 
-/** Sweep: a key that has signed for `sessionKeyRotationMs` is retired and the next one made; retired ones that verify nothing go. */
+/** Sweep: replaces a key that has signed for `sessionKeyRotationMs` and deletes retired keys that no longer verify. */
 export async function rotateSigningKeys(ctx: Context): Promise<null> {
   const now = ctx.clock.now().getTime();
   const present = await presentRow(ctx);
@@ -95,7 +100,7 @@ async function replace(ctx: Context, id: string): Promise<void> {
   forgetSigningKeys();
 }
 
-/** How long a retired key verifies: the longest session that it can have signed. */
+/** How long a retired key verifies: the lifetime of the longest session it may have signed. */
 function overlap(ctx: Pick<Context, "settings">): number {
   return ctx.settings.auth.sessionAbsoluteMs + REMEMBER_MS;
 }
@@ -113,7 +118,7 @@ async function presentRow(ctx: LookupContext): Promise<KeyRow | undefined> {
   return row;
 }
 
-/** The first key of an installation. Of isolates that race, the unique index lets one through; all take its row. */
+/** Creates the first key of an installation. Of racing isolates the unique index lets one through; all use its row. */
 async function firstRow(ctx: LookupContext): Promise<KeyRow> {
   await ctx.db
     .insert(sessionKeys)

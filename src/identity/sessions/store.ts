@@ -1,7 +1,10 @@
 import type { ActorType, Context } from "../../platform/context.ts";
 import { sha256Hex } from "../../platform/text.ts";
 
-/** What the Durable Object `Session` (durable-objects/session.ts) keeps: all sessions of one actor. Times are Unix milliseconds. */
+/**
+ * Data of the Durable Object `Session` (durable-objects/session.ts): all sessions of one actor. Times are Unix
+ * milliseconds.
+ */
 export interface SessionRow {
   readonly id: string;
   readonly ip_address: string;
@@ -23,11 +26,11 @@ export interface NewSession {
   readonly now: number;
 }
 
-/** What a request must know of its session, which holds now. */
+/** The parts of a live session that a request needs. */
 export interface Held {
   readonly actor_id: string;
   readonly actor_type: ActorType;
-  /** What the CSRF token is derived from: raised by each rotation of the actor's tokens. */
+  /** Input of the CSRF token; incremented when the actor's tokens are rotated. */
   readonly csrf_generation: number;
   readonly absolute_expires_at: number;
 }
@@ -36,27 +39,30 @@ export interface LiveSession extends SessionRow, Held {}
 
 export interface Opened {
   readonly csrf_generation: number;
-  /** The sessions that made room: an actor holds a bounded number. */
+  /** Sessions ended to make room: the number per actor is limited. */
   readonly displaced: readonly string[];
 }
 
-/** All methods are atomic. The caller's clock decides, so that tests can turn it. */
+/** All methods are atomic. The caller passes the time, so that tests control it. */
 export interface SessionStore {
   open(session: NewSession): Promise<Opened>;
-  /** The session, its idle time pushed on; null when unknown, revoked, idle too long or at its absolute end. */
+  /**
+   * Extends the idle time and returns the session; null if it is unknown, revoked, idle too long or past its absolute
+   * end.
+   */
   touch(id: string, now: number): Promise<Held | null>;
-  /** The session as it stands, its idle time left alone; null when it does not hold. */
+  /** The session without extending its idle time; null if it is not alive. */
   find(id: string, now: number): Promise<LiveSession | null>;
-  /** Those that hold, the newest first. */
+  /** Live sessions, newest first. */
   list(now: number): Promise<readonly SessionRow[]>;
-  /** True when the session was there and held. */
+  /** Returns whether the session was alive. */
   revoke(id: string, now: number): Promise<boolean>;
-  /** Revokes all but `except`; how many held. */
+  /** Revokes all except `except`; returns how many were alive. */
   revokeAll(now: number, except: string | null): Promise<number>;
   rotateCsrf(): Promise<void>;
 }
 
-/** The shard of an actor: part of each of its session ids, and the name of its object. 32 hex digits. */
+/** The shard of an actor, 32 hex digits: part of its session ids and the name of its Durable Object. */
 export async function shardOf(actor: { readonly type: ActorType; readonly id: string }): Promise<string> {
   return (await sha256Hex(`session|${actor.type}|${actor.id}`)).slice(0, 32);
 }
