@@ -102,7 +102,7 @@ export async function endSession(
   const now = ctx.clock.now().getTime();
   if ((await store.find(id, now)) === null) {
     await commit(ctx, [forgetSignIns(ctx, eq(oidcSessions.session_id, id))]);
-    // It may be being opened: either that sign-in finds its record gone, or the session exists by now.
+    // The session may still be opening: either its sign-in finds the record gone, or the session exists by now.
     if ((await store.find(id, now)) === null) return false;
   }
   await commit(ctx, endStatements(ctx, id, actor, details, by));
