@@ -50,8 +50,9 @@ const LedgerObject = DurableObject as unknown as new (
  * - A method's result waits for its writes (the output gate of Durable Objects): nothing leaves before it is durable.
  * - One alarm does what is due: lists, the OCSP responder, the outbox to the inventory. It never gives up: failed tasks
  *   are retried with growing delays (issuer/alarm.ts).
- * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts. Tables:
- *   issuer/storage.ts. Keys are sealed at rest; unsealed they are only in this object's memory, not extractable.
+ * - Restore: before its first answer the object compares its mark with the inventory's; see issuer/restore.ts.
+ *
+ * Tables: issuer/storage.ts. Keys are sealed at rest; unsealed they are only in this object's memory, not extractable.
  */
 export class Issuer extends LedgerObject implements wire.Ledger {
   /** An own property, not a method, so RPC cannot reach it. */

@@ -1,6 +1,6 @@
 import { EncodingError } from "./errors.ts";
 
-/** Octet helpers that run alike in workerd and Node. Everything returns fresh memory unless it says "view". */
+/** Octet helpers that behave the same in workerd and Node. Results are fresh memory unless documented as a view. */
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -29,7 +29,7 @@ function nibble(code: number): number {
   throw new EncodingError("not a hexadecimal digit");
 }
 
-/** Octets of hexadecimal text (any case). Throws EncodingError on an odd length or another character. */
+/** Octets of hexadecimal text in any case. Throws EncodingError on an odd length or an invalid character. */
 export function fromHex(text: string): Bytes {
   if (text.length % 2 !== 0) throw new EncodingError("hexadecimal text must have an even number of digits");
   const out = new Uint8Array(text.length / 2);
@@ -103,7 +103,7 @@ export function equal(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
-/** Octet-wise order, a shorter prefix first: the order of DER SET OF (X.690 section 11.6). */
+/** Octet-wise order, a prefix before the longer array: the order of DER SET OF (X.690 section 11.6). */
 export function compare(a: Uint8Array, b: Uint8Array): number {
   const shared = Math.min(a.length, b.length);
   for (let i = 0; i < shared; i++) {

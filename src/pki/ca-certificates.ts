@@ -17,24 +17,24 @@ import type { Certificate } from "./parse-certificate.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
 /**
- * Certificates that are made once in a while: roots, subordinates, OCSP responders, and the request of a subordinate. Builders
- * return the octets to be signed; `signTbs` signs them.
+ * Certificates that are made rarely: roots, subordinates, OCSP responders, and a subordinate's CSR. Builders return the
+ * octets to be signed; `signTbs` signs them.
  */
 
 interface Subject {
-  /** Name, DER: `encodeName`; of a CA not empty. */
+  /** DER Name from `encodeName`; not empty for a CA. */
   readonly subject: Bytes;
   readonly publicKey: PublicKeyInfo;
-  /** 20 octets: `await keyIdentifier(publicKey)`. */
+  /** 20 octets from `await keyIdentifier(publicKey)`. */
   readonly subjectKeyIdentifier: Bytes;
 }
 
 interface Issuance {
-  /** Unsigned big-endian: `randomSerial`. */
+  /** Unsigned big-endian, from `randomSerial`. */
   readonly serial: Bytes;
   readonly notBefore: Date;
   readonly notAfter: Date;
-  /** AlgorithmIdentifier of the signature to come, DER: `signer.algorithmIdentifier`. */
+  /** DER AlgorithmIdentifier of the future signature: `signer.algorithmIdentifier`. */
   readonly signatureAlgorithmIdentifier: Bytes;
 }
 
@@ -45,14 +45,14 @@ interface Pointers {
 }
 
 interface CaProfile extends Subject {
-  /** Null or absent: no bound. */
+  /** Null or absent: no limit. */
   readonly pathLen?: number | null;
   readonly nameConstraints?: NameConstraints | null;
 }
 
 const CA_KEY_USAGE = extension(EXTENSION.keyUsage, true, encodeKeyUsage(["keyCertSign", "cRLSign"]));
 
-/** What only the CA's own profile says: the same in its certificate and in its request. */
+/** The extensions that a CA's profile decides, the same in its certificate and in its CSR. */
 function caExtensions(profile: CaProfile): Bytes[] {
   const pathLen = profile.pathLen ?? null;
   const constraints = profile.nameConstraints ?? null;
@@ -82,8 +82,9 @@ function pointerExtensions({ crlUrls = [], ocspUrls = [], caIssuersUrls = [] }: 
 interface RootSpec extends Issuance, CaProfile {}
 
 /**
- * The TBSCertificate of a self-signed root (RFC 5280 section 4.2): basicConstraints with pathLen, keyCertSign and cRLSign, SKI,
- * and AKI of itself; all that a trust anchor constrains is critical. The private half of `publicKey` must sign it.
+ * The TBSCertificate of a self-signed root (RFC 5280 section 4.2): basicConstraints with pathLen, keyCertSign and
+ * cRLSign, SKI, and an AKI equal to its SKI; every constraint of a trust anchor is critical. Must be signed with the
+ * private half of `publicKey`.
  */
 export function buildRootTbs(root: RootSpec): Bytes {
   return buildTbs({ ...root, spki: root.publicKey.spki, issuer: root.subject }, [
@@ -95,11 +96,11 @@ export function buildRootTbs(root: RootSpec): Bytes {
 
 export interface SubordinateSpec extends Issuance, CaProfile, Pointers {
   readonly issuerCertificate: Pick<Certificate, "subject" | "subjectKeyIdentifier">;
-  /** EKUs that the subordinate is bound to; empty: none. */
+  /** EKUs that the subordinate is limited to; empty: no limit. */
   readonly ekus?: readonly string[];
 }
 
-/** The TBSCertificate of a subordinate CA. CDP and AIA are those of the issuer, whose signer must sign it. */
+/** The TBSCertificate of a subordinate CA. CDP and AIA are the issuer's, whose signer must sign it. */
 export function buildSubordinateTbs(spec: SubordinateSpec): Bytes {
   const { ekus = [], issuerCertificate } = spec;
   return buildTbs({ ...spec, spki: spec.publicKey.spki, issuer: issuerCertificate.subject.der }, [
@@ -123,7 +124,7 @@ export interface OcspResponderSpec extends Issuance, Subject {
 
 /**
  * The TBSCertificate of a delegated OCSP responder (RFC 6960 section 4.2.2.2): id-kp-OCSPSigning, id-pkix-ocsp-nocheck,
- * digitalSignature, no pointers to status of its own.
+ * digitalSignature, without CDP or AIA.
  */
 export function buildOcspResponderTbs(spec: OcspResponderSpec): Bytes {
   const { issuerCertificate } = spec;
@@ -138,8 +139,9 @@ export function buildOcspResponderTbs(spec: OcspResponderSpec): Bytes {
 }
 
 /**
- * Names that an OCSP responder may have, DER, the best first: below the CA's own place and organization, below each dirName that
- * the CAs above permit (a CA's own name need not be inside what it permits), and alone. `caId` names a CA without a common name.
+ * Possible DER names of an OCSP responder, best first: under the CA's own location and organization, under each dirName
+ * that the CAs above permit (a CA's own name need not be inside what it permits), and alone. `caId` names a CA without
+ * a common name.
  */
 export function ocspResponderNames(
   chain: readonly Pick<Certificate, "subject" | "nameConstraints">[],
@@ -159,8 +161,9 @@ export function ocspResponderNames(
 const EXTENSION_REQUEST = oid("1.2.840.113549.1.9.14");
 
 /**
- * The CertificationRequestInfo (RFC 2986 section 4.1) of a subordinate CA whose key is made here, for an outside root to
- * certify. It asks for basicConstraints, keyUsage, name constraints and SKI in an extensionRequest (RFC 2985 section 5.4.2).
+ * The CertificationRequestInfo (RFC 2986 section 4.1) of a subordinate CA whose key is made here and that an outside
+ * root will certify. Requests basicConstraints, keyUsage, name constraints and SKI in an extensionRequest (RFC 2985
+ * section 5.4.2).
  */
 export function buildSubordinateRequestInfo(profile: CaProfile): Bytes {
   const requested = sequence(...caExtensions(profile), ski(profile));

@@ -7,14 +7,15 @@ import { type Certificate, verifyIssued } from "./parse-certificate.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./spki.ts";
 
 /**
- * The chain of a CA that signs here: its own certificate first, then each issuer, the root last where it is known. A root above
- * it is a trust anchor: relying parties have it from elsewhere, and its own signature proves nothing (RFC 5280 section 6.1).
+ * The chain of a CA that signs here: its own certificate, then each issuer, with the root last if known. A root above
+ * it is a trust anchor: relying parties have it from elsewhere, and its self-signature proves nothing (RFC 5280 section
+ * 6.1).
  */
 export type CaChain = readonly Certificate[];
 
 /**
- * Throws CertificateError for a chain that cannot be used, with what would make it right: order, signatures, validity at `now`
- * (Unix milliseconds), extensions, a certificate that stands twice, and extended key usages that leave none of `ekus`.
+ * Throws CertificateError, with the remedy, for an unusable chain: order, signatures, validity at `now` (Unix
+ * milliseconds), extensions, a repeated certificate, and extended key usages that leave none of `ekus`.
  */
 export async function checkCaChain(chain: CaChain, now: number, ekus: readonly string[]): Promise<void> {
   const [own] = chain;
@@ -51,7 +52,7 @@ function flawOf(chain: CaChain, i: number, now: number): string | null {
   if (certificate.notAfter.getTime() < now) return `has expired on ${certificate.notAfter.toISOString()}`;
   if (certificate.unknownCritical.length > 0)
     return `has the critical extension ${certificate.unknownCritical[0]}, which is not known here`;
-  // The CAs below it in the chain, but for those that issued themselves.
+  // The CAs below it in the chain, not counting self-issued ones.
   const limit = certificate.basicConstraints.pathLen;
   if (limit !== null && i > limit) return "has a path length that its own chain breaks";
   return null;
@@ -92,7 +93,7 @@ async function signatureFlaw(chain: CaChain, i: number): Promise<string | null> 
   }
 }
 
-/** What of a chain may be as it is, and yet should be known. */
+/** Valid but noteworthy properties of a chain. */
 export async function caChainWarnings(chain: CaChain): Promise<string[]> {
   const last = chain.length - 1;
   const anchor = chain[last];
@@ -109,14 +110,14 @@ export async function caChainWarnings(chain: CaChain): Promise<string[]> {
   return warnings;
 }
 
-/** When the first of a chain ends, Unix milliseconds: what it signs must not live longer. */
+/** The earliest notAfter in the chain, Unix milliseconds: certificates must not outlive it. */
 export function endOfChain(chain: CaChain): number {
   return Math.min(...chain.map(({ notAfter }) => notAfter.getTime()));
 }
 
 /**
- * Which CA's extended key usage excludes that of a leaf, in words; null where all allow it. RFC 5280 gives the extension no
- * meaning in a CA, but relying parties take it for a bound on everything below.
+ * The CA whose extended key usage excludes that of a leaf, in words; null if every CA allows it. RFC 5280 gives the
+ * extension no meaning in a CA, but relying parties treat it as a limit on everything below.
  */
 export function excludedEku(chain: CaChain, eku: string): string | null {
   for (const { extendedKeyUsage, subject } of chain) {
@@ -133,8 +134,9 @@ export function excludedEku(chain: CaChain, eku: string): string | null {
 }
 
 /**
- * Path length and name constraints of a CA below a chain: as they are asked for, where they stay within those of every CA above,
- * else those that it inherits. Throws CertificateError for what reaches beyond, NameError for constraints that are malformed.
+ * Path length and name constraints of a CA below a chain: the requested ones if they stay within those of every CA
+ * above, or inherited ones if none are requested. Throws CertificateError for bounds that are exceeded, NameError for
+ * malformed constraints.
  */
 export function boundsOfSubordinate(
   chain: CaChain,

@@ -1,4 +1,4 @@
-/** Everything about certificates that the wings use. */
+/** The certificate functions that the wings use. */
 export {
   buildOcspResponderTbs,
   buildRootTbs,

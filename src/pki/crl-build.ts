@@ -5,9 +5,10 @@ import { EXTENSION, encodeAuthorityKeyIdentifier, encodeDistributionPointName, e
 import type { StreamSigner } from "./stream-signer.ts";
 
 /**
- * Builds CRLs (RFC 5280 section 5) of any size in constant memory. Everything but the entries is encoded by `planCrl`; the
- * entries, whose length is known before, pass by twice: once through the signer (`signCrl`), and once on their way out
- * (`crlChunks`), for the length of an ECDSA signature, which stands before the entries, is known only after signing.
+ * Builds CRLs (RFC 5280 section 5) of any size in constant memory. `planCrl` encodes everything except the entries,
+ * whose total length is known beforehand. The entries are read twice: once by the signer (`signCrl`) and once for
+ * output (`crlChunks`), because the length of an ECDSA signature affects the header before the entries but is known
+ * only after signing.
  */
 
 export interface CrlParameters {
@@ -21,30 +22,30 @@ export interface CrlParameters {
   readonly number: number | bigint;
   /** The issuer's subject key identifier. */
   readonly authorityKeyId: Bytes;
-  /** For one shard of several: the URI of the CDP of its certificates, octet for octet. Null: the list is complete. */
+  /** For one of several shards: the URI in the CDP of its certificates, octet for octet. Null: the list is complete. */
   readonly distributionPoint: string | null;
-  /** Only with a distribution point: the list says that it is not for CA certificates. Default false. */
+  /** Only with a distribution point: the list excludes CA certificates. Default false. */
   readonly onlyContainsUserCerts?: boolean;
-  /** Octets of all entries together. */
+  /** Total octets of all entries. */
   readonly entriesLength: number;
 }
 
-/** A CRL but for its entries and its signature. */
+/** A CRL without its entries and signature. */
 export interface CrlPlan {
-  /** The beginning of the TBSCertList, up to where the entries stand. */
+  /** The TBSCertList before the entries. */
   readonly prefix: Bytes;
   readonly entriesLength: number;
-  /** The end of the TBSCertList, from where the entries end. */
+  /** The TBSCertList after the entries. */
   readonly suffix: Bytes;
   /** Octets of the whole TBSCertList. */
   readonly tbsLength: number;
   readonly algorithmIdentifier: Bytes;
 }
 
-/** Entries one after another, cut anywhere. */
+/** Consecutive entries, split anywhere. */
 export type CrlEntries = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
-/** Leaves room for more numbers than a CA can use. */
+/** Leaves more numbers above it than a CA can use. */
 export const HIGHEST_CRL_FLOOR = 2n ** 159n - 2n ** 64n;
 
 const VERSION_2 = integer(1);
@@ -87,7 +88,7 @@ function crlExtensions(parameters: CrlParameters): Bytes {
   );
 }
 
-/** Tag and length of a SEQUENCE with that much content. */
+/** Tag and length of a SEQUENCE with this many octets of content. */
 function sequenceHeader(length: number): Bytes {
   const out = new Uint8Array(1 + lengthOctets(length));
   writeHeader(out, 0, 0x30, length);
@@ -95,8 +96,9 @@ function sequenceHeader(length: number): Bytes {
 }
 
 /**
- * Encodes all of a version 2 CRL that comes before and after its entries: authorityKeyIdentifier, cRLNumber and, for a shard, a
- * critical issuingDistributionPoint; no revokedCertificates when there are none. Throws RangeError on values that have no form.
+ * Encodes everything of a version 2 CRL before and after its entries: authorityKeyIdentifier, cRLNumber and, for a
+ * shard, a critical issuingDistributionPoint; omits revokedCertificates if there are no entries. Throws RangeError on
+ * values that cannot be encoded.
  */
 export function planCrl(parameters: CrlParameters): CrlPlan {
   const { entriesLength, algorithmIdentifier } = parameters;
@@ -138,17 +140,17 @@ export function crlLength(plan: CrlPlan, signatureLength: number): number {
   return 1 + lengthOctets(content) + content;
 }
 
-/** What stands before the TBSCertList. */
+/** Everything before the TBSCertList. */
 export function crlHeader(plan: CrlPlan, signatureLength: number): Bytes {
   return sequenceHeader(contentLength(plan, signatureLength));
 }
 
-/** What stands behind the TBSCertList. */
+/** Everything after the TBSCertList. */
 export function crlTrailer(plan: CrlPlan, signature: Bytes): Bytes {
   return concat(plan.algorithmIdentifier, bitString(signature));
 }
 
-/** The entries as they come; throws RangeError as soon as they are not as long together as planned. */
+/** Passes the entries through; throws RangeError as soon as their total length differs from the plan. */
 async function* measured(plan: CrlPlan, entries: CrlEntries): AsyncGenerator<Uint8Array> {
   let left = plan.entriesLength;
   for await (const chunk of entries) {
@@ -159,7 +161,7 @@ async function* measured(plan: CrlPlan, entries: CrlEntries): AsyncGenerator<Uin
   if (left !== 0) throw new RangeError("entries are not as long together as planned");
 }
 
-/** First pass: the signature over the TBSCertList, each chunk used before the next is asked for. */
+/** First pass: signs the TBSCertList, consuming each chunk before requesting the next. */
 export async function signCrl(
   plan: CrlPlan,
   signer: Pick<StreamSigner, "update" | "finish">,
@@ -171,7 +173,7 @@ export async function signCrl(
   return signer.finish();
 }
 
-/** Second pass: the finished CRL of `crlLength` octets in pieces, over the same entries again. */
+/** Second pass: the finished CRL of `crlLength` octets in pieces, from the same entries. */
 export async function* crlChunks(plan: CrlPlan, signature: Bytes, entries: CrlEntries): AsyncGenerator<Uint8Array> {
   yield concat(crlHeader(plan, signature.length), plan.prefix);
   yield* measured(plan, entries);

@@ -4,14 +4,15 @@ import { CrlChecker, CrlError, type CrlSummary } from "./crl-read.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 import { importStreamVerifier } from "./stream-verifier.ts";
 
-/** What a list that was built must say. */
+/** The expected fields of a finished list. */
 export type ExpectedCrl = Pick<CrlParameters, "issuer" | "nextUpdate" | "number" | "distributionPoint"> & {
   readonly entryCount: number;
 };
 
 /**
- * A CRL on its way out: each piece goes on when the next one has come, and the last only after all of them were read back, with
- * the signature, and say what is expected. Throws CrlError instead, and DerError where it is none.
+ * Checks a CRL while it is written: each piece is passed on when the next arrives, and the last only after the whole
+ * list was parsed, its signature verified and its fields compared. Throws CrlError, or DerError for octets that are no
+ * CRL.
  */
 export async function* checkedCrl(
   chunks: AsyncIterable<Uint8Array>,

@@ -7,7 +7,7 @@ import { timeLength, writeTime } from "./times.ts";
 /** crlEntryExtensions with one reasonCode (RFC 5280 section 5.3.1, not critical); the CRLReason is the last octet. */
 export const REASON_EXTENSION = new Uint8Array([0x30, 12, 0x30, 10, 6, 3, 0x55, 0x1d, 0x15, 4, 3, 0x0a, 1, 0]);
 
-/** Octets of the serial as INTEGER content: a sign octet before a set top bit. */
+/** Length of the serial as INTEGER content: adds a sign octet if the top bit is set. */
 function serialContent(serial: Uint8Array): number {
   const first = serial[0];
   if (first === undefined || serial.length > 20 || (first === 0 && serial.length > 1)) {
@@ -24,8 +24,9 @@ function contentLength(serial: Uint8Array, revokedAt: number, reason: number): n
 }
 
 /**
- * Octets that `writeCrlEntry` writes. They depend on the octets and top bit of the serial, on whether the reason is
- * unspecified (0), and on whether the time is before 2050: for a serial of 16 octets 35 or 36 without reason, 49 or 50 with.
+ * Octets that `writeCrlEntry` writes. They depend on the length and top bit of the serial, on whether the reason is
+ * unspecified (0), and on whether the time is before 2050: a serial of 16 octets takes 35 or 36 without reason, 49 or
+ * 50 with.
  */
 export function crlEntryLength(serial: Uint8Array, revokedAt: number, reason: number): number {
   const content = contentLength(serial, revokedAt, reason);
@@ -33,9 +34,9 @@ export function crlEntryLength(serial: Uint8Array, revokedAt: number, reason: nu
 }
 
 /**
- * Writes an entry at `at` and returns where the next one goes. `serial`: 1 to 20 octets, no sign octet. `revokedAt`: Unix
- * milliseconds, cut to seconds. `reason`: CRLReason number; unspecified (0) is left out, and removeFromCRL (8) is refused
- * because it belongs to delta CRLs. Throws RangeError.
+ * Writes an entry at `at` and returns the offset of the next one. `serial`: 1 to 20 octets, no sign octet. `revokedAt`:
+ * Unix milliseconds, rounded down to seconds. `reason`: CRLReason number; unspecified (0) is omitted, and removeFromCRL
+ * (8) is refused because it belongs to delta CRLs. Throws RangeError.
  */
 export function writeCrlEntry(
   out: Uint8Array,
@@ -59,7 +60,7 @@ export function writeCrlEntry(
   return next;
 }
 
-/** One DER entry by itself. `serial`: lower-case hex, no sign octet. Otherwise as `writeCrlEntry`. */
+/** One DER entry. `serial`: lower-case hex, no sign octet. Otherwise like `writeCrlEntry`. */
 export function encodeCrlEntry(serial: string, revokedAt: Date, reason: number): Bytes {
   const octets = fromHex(serial);
   const out = new Uint8Array(crlEntryLength(octets, revokedAt.getTime(), reason));

@@ -18,7 +18,7 @@ export interface CrlExtensions {
   readonly number: bigint | null;
   /** keyIdentifier of the authorityKeyIdentifier. */
   readonly authorityKeyId: Bytes | null;
-  /** The URI of the issuingDistributionPoint's fullName; null when the list is complete. */
+  /** The URI of the issuingDistributionPoint's fullName; null if the list is complete. */
   readonly distributionPoint: string | null;
   readonly onlyContainsUserCerts: boolean;
   readonly onlyContainsCaCerts: boolean;
@@ -57,7 +57,7 @@ function readDistributionPoint(value: Bytes): Omit<CrlExtensions, "number" | "au
   const distributionPoint = readFullName(reader);
   const onlyContainsUserCerts = readFlag(reader, 0x81);
   const onlyContainsCaCerts = readFlag(reader, 0x82);
-  // Lists for some reasons only, indirect ones, and those for attribute certificates say less than they seem to.
+  // Refuses partial-reason, indirect and attribute-certificate lists: they cover less than they seem to.
   reader.end();
   return { distributionPoint, onlyContainsUserCerts, onlyContainsCaCerts };
 }
@@ -70,7 +70,7 @@ const NONE: CrlExtensions = {
   onlyContainsCaCerts: false,
 };
 
-/** The content of crlExtensions' explicit tag, or null when there is none. Refuses critical ones that are not understood. */
+/** Reads the content of crlExtensions' explicit tag; null: no extensions. Refuses unknown critical ones. */
 export function readCrlExtensions(tagged: Reader | null): CrlExtensions {
   if (tagged === null) return NONE;
   const extensions = parseExtensions(tagged.next(TAG.SEQUENCE));
@@ -88,7 +88,7 @@ export function readCrlExtensions(tagged: Reader | null): CrlExtensions {
   return result;
 }
 
-/** The CRLReason in DER crlEntryExtensions, 0 when there is none. Refuses critical ones that are not understood. */
+/** The CRLReason in DER crlEntryExtensions, 0 if absent. Refuses unknown critical extensions. */
 export function readEntryReason(der: Bytes): number {
   let reason = 0;
   for (const { oid, critical, value } of parseExtensions(decode(der))) {

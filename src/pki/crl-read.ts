@@ -6,11 +6,11 @@ import { DerError, PkiError } from "./errors.ts";
 import type { StreamVerifier } from "./stream-verifier.ts";
 
 /**
- * Reads CRLs (RFC 5280 section 5) of any size strictly and in constant memory: to check one of ours before it is published,
- * and, for small ones, to have it whole.
+ * Reads CRLs (RFC 5280 section 5) of any size strictly and in constant memory: checks one of ours before publication,
+ * or parses a small one completely.
  */
 
-/** Octets that are no version 2 CRL of RFC 5280, or one whose signature does not hold. */
+/** Octets that are not a version 2 CRL of RFC 5280, or a CRL with an invalid signature. */
 export class CrlError extends PkiError {
   override readonly code: string = "crl_invalid";
 }
@@ -19,7 +19,7 @@ export interface CrlEntry {
   /** Lower-case hex, two digits an octet, no sign octet. */
   readonly serial: string;
   readonly revokedAt: Date;
-  /** CRLReason number, 0 when there is none. */
+  /** CRLReason number, 0 if absent. */
   readonly reason: number;
 }
 
@@ -31,7 +31,7 @@ interface CrlHead {
   readonly nextUpdate: Date;
 }
 
-/** What stands on a CRL besides its entries. */
+/** A CRL without its entries. */
 export interface CrlSummary extends CrlHead, CrlExtensions {
   readonly entryCount: number;
   /** Octets of the whole CRL. */
@@ -40,25 +40,28 @@ export interface CrlSummary extends CrlHead, CrlExtensions {
 }
 
 export interface CrlCheckerOptions {
-  /** Makes the verifier of the issuer's key; then a signature that does not hold is an error. Without it none is checked. */
+  /**
+   * Makes the verifier for the issuer's key; an invalid signature is then an error. If absent, the signature is not
+   * checked.
+   */
   readonly verifier?: (algorithmIdentifier: Bytes) => StreamVerifier;
-  /** Called with each entry as it passes. */
+  /** Called with each entry as it is read. */
   readonly onEntry?: (entry: CrlEntry) => void;
 }
 
-/** Most octets of all before the entries, of one entry, of all behind them; and of a piece that is looked at at once. */
+/** Maximum octets before the entries, of one entry, and after the entries; and of a piece processed at once. */
 const MAX_HEAD = 16_384;
 const MAX_ENTRY = 4_096;
 const MAX_TAIL = 32_768;
 const PIECE = 65_536;
 
-/** Where the content of an element begins and where the element ends. */
+/** Start of an element's content and end of the element. */
 interface Span {
   readonly start: number;
   readonly end: number;
 }
 
-/** The span of the element at `at`, or null while its header is not all there. Strict; throws DerError. */
+/** The span of the element at `at`, or null until its header is complete. Strict; throws DerError. */
 function spanAt(bytes: Uint8Array, at: number, available: number, tag: number): Span | null {
   if (at + 2 > available) return null;
   if (bytes[at] !== tag) throw new DerError(`expected tag 0x${tag.toString(16)}`);
@@ -66,7 +69,7 @@ function spanAt(bytes: Uint8Array, at: number, available: number, tag: number): 
   return start > available ? null : { start, end: elementEnd(bytes, at, Number.MAX_SAFE_INTEGER) };
 }
 
-/** Whether the octets from `at` to `end` are the one reasonCode that `writeCrlEntry` writes. */
+/** Whether the octets from `at` to `end` are exactly the reasonCode extension that `writeCrlEntry` writes. */
 function isPlainReason(bytes: Uint8Array, at: number, end: number): boolean {
   const last = REASON_EXTENSION.length - 1;
   if (end - at !== last + 1) return false;
@@ -80,7 +83,7 @@ function readReason(bytes: Bytes, at: number, end: number): number {
   return isPlainReason(bytes, at, end) ? (bytes[end - 1] as number) : readEntryReason(bytes.slice(at, end));
 }
 
-/** Places in a CRL, and the octets of version, signature, issuer, thisUpdate and nextUpdate. */
+/** Offsets in a CRL, and the octets of version, signature, issuer, thisUpdate and nextUpdate. */
 interface Layout {
   readonly fields: readonly Bytes[];
   readonly tbsStart: number;
@@ -93,7 +96,7 @@ interface Layout {
 const TIMES: readonly number[] = [TAG.UTC_TIME, TAG.GENERALIZED_TIME];
 const FIELDS: readonly (readonly number[])[] = [[TAG.INTEGER], [TAG.SEQUENCE], [TAG.SEQUENCE], TIMES, TIMES];
 
-/** Finds its way up to the first entry, or null when not all octets up to there have come. */
+/** Parses up to the first entry; null until all octets up to there have arrived. */
 function findHead(bytes: Bytes, available: number): Layout | null {
   const outer = spanAt(bytes, 0, available, 0x30);
   const tbs = outer === null ? null : spanAt(bytes, outer.start, available, 0x30);
@@ -120,16 +123,16 @@ function findHead(bytes: Bytes, available: number): Layout | null {
   return { ...found, entriesStart: entries.start, entriesEnd: entries.end };
 }
 
-/** A CRL that is fed in pieces. After an error it is of no more use. */
+/** Checks a CRL that arrives in pieces. Unusable after an error. */
 export class CrlChecker {
   private readonly options: CrlCheckerOptions;
   private buffer: Bytes = new Uint8Array(PIECE + MAX_ENTRY);
-  /** Octets in the buffer, and the place of its first one in the CRL. */
+  /** Octets in the buffer, and the offset of the first one in the CRL. */
   private filled = 0;
   private base = 0;
   private head: CrlHead | null = null;
   private verifier: StreamVerifier | null = null;
-  /** Places in the CRL, known with the head. */
+  /** Offsets in the CRL, known once the head is read. */
   private entriesEnd = 0;
   private tbsEnd = 0;
   private end = 0;
@@ -139,14 +142,14 @@ export class CrlChecker {
     this.options = options;
   }
 
-  /** Takes the next octets, however many. Throws CrlError. */
+  /** Takes the next octets, any number of them. Throws CrlError. */
   push(chunk: Uint8Array): void {
     this.guarded(() => {
       for (let at = 0; at < chunk.length; at += PIECE) this.take(chunk.subarray(at, at + PIECE));
     });
   }
 
-  /** Says that this was all. Throws CrlError when something is missing or the signature does not hold. */
+  /** Ends the input. Throws CrlError if the CRL is incomplete or its signature invalid. */
   finish(): CrlSummary {
     return this.guarded(() => this.readTail());
   }
@@ -175,7 +178,7 @@ export class CrlChecker {
     if (this.base + this.filled > this.end) throw new DerError("octets after the CRL");
   }
 
-  /** Forgets the first octets of the buffer; those that were signed go through the verifier. */
+  /** Drops the first octets of the buffer, passing signed ones through the verifier. */
   private drop(count: number, signed: boolean): void {
     if (signed) this.verifier?.update(this.buffer.subarray(0, count));
     this.buffer.copyWithin(0, count, this.filled);
@@ -183,7 +186,7 @@ export class CrlChecker {
     this.base += count;
   }
 
-  /** Reads what stands before the entries as soon as it is all there. */
+  /** Reads everything before the entries once it is complete. */
   private readHead(): void {
     const layout = findHead(this.buffer, this.filled);
     if (layout === null) {
@@ -200,7 +203,7 @@ export class CrlChecker {
     this.drop(layout.entriesStart - layout.tbsStart, true);
   }
 
-  /** Reads the entries that are all there. */
+  /** Reads the complete entries in the buffer. */
   private readEntries(): void {
     const { buffer } = this;
     const limit = this.entriesEnd - this.base;
@@ -251,7 +254,7 @@ export class CrlChecker {
   }
 }
 
-/** The fields before the entries, each strict DER by itself. */
+/** The fields before the entries, each strict DER. */
 function readFields([version, algorithm, issuer, thisUpdate, nextUpdate]: readonly Bytes[]): CrlHead {
   if (!version || !algorithm || !issuer || !thisUpdate || !nextUpdate) throw new DerError("a field is missing");
   if (version.length !== 3 || version[2] !== 1) throw new DerError("only version 2 is understood");
@@ -263,7 +266,7 @@ function readFields([version, algorithm, issuer, thisUpdate, nextUpdate]: readon
   };
 }
 
-/** A whole CRL of at most 16 MB with its entries. The signature is not checked. Throws CrlError. */
+/** Parses a whole CRL of at most 16 MB with its entries. Does not check the signature. Throws CrlError. */
 export function parseCrl(der: Uint8Array): CrlSummary & { readonly entries: readonly CrlEntry[] } {
   if (der.length > 16_777_216) throw new CrlError("longer than 16 MB: read it with CrlChecker");
   const entries: CrlEntry[] = [];

@@ -16,30 +16,33 @@ import { decodePem } from "./pem.ts";
 import { verify } from "./signing.ts";
 import { type PublicKeyInfo, spkiOf } from "./spki.ts";
 
-/** A certification request, parsed: what somebody asks for, never what will be certified. */
+/** A parsed certification request: what the client asks for, not what will be certified. */
 export interface Csr {
   readonly der: Bytes;
-  /** CertificationRequestInfo, whole: what the signature is over. */
+  /** Whole CertificationRequestInfo: the signed octets. */
   readonly info: Bytes;
   readonly signatureAlgorithm: Bytes;
   readonly signature: Bytes;
   readonly subject: DistinguishedName;
-  /** The only commonName of the subject, or null; several are refused. */
+  /** The subject's only commonName, or null; several are refused. */
   readonly commonName: string | null;
   readonly publicKey: PublicKeyInfo;
-  /** Canonical, without doubles, in the order of the request. The CN is not among them unless it was asked for. */
+  /** Canonical, without duplicates, in the request's order. Includes the CN only if the request lists it as a SAN. */
   readonly sans: readonly GeneralName[];
-  /** Names of the types that are never certified here, as `otherName 1.3.6.1.4.1.311.20.2.3`. */
+  /** Names of types that are never certified here, such as `otherName 1.3.6.1.4.1.311.20.2.3`. */
   readonly otherNames: readonly string[];
-  /** As `serverAuth`, else dotted numbers; empty where none were asked for. */
+  /** Names such as `serverAuth`, else dotted numbers; empty if none were requested. */
   readonly requestedEkus: readonly string[];
   readonly isCa: boolean;
   readonly mustStaple: boolean;
   readonly extensionOids: readonly string[];
   readonly attributeOids: readonly string[];
-  /** What of the request has no influence on a certificate, in words: `extension sMIMECapabilities (1.2.840.113549.1.9.15)`. */
+  /**
+   * Parts of the request that do not affect the certificate, in words: `extension sMIMECapabilities
+   * (1.2.840.113549.1.9.15)`.
+   */
   readonly ignored: readonly string[];
-  /** RFC 2985 section 5.4.1, for SCEP and EST; null where there is none. */
+  /** RFC 2985 section 5.4.1, for SCEP and EST; null if absent. */
   readonly challengePassword: string | null;
 }
 
@@ -59,7 +62,7 @@ const CHECKED: ReadonlySet<string> = new Set([
   EXTENSION.tlsFeature,
 ]);
 
-/** What clients put into requests, by the names that people know. */
+/** Common names of attributes and extensions that clients put into requests. */
 const NAMES: ReadonlyMap<string, string> = new Map([
   [EXTENSION.keyUsage, "keyUsage"],
   [EXTENSION.subjectKeyIdentifier, "subjectKeyIdentifier"],
@@ -81,10 +84,10 @@ const NAMES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * A PKCS#10 request (RFC 2986 section 4) as PEM text (`CERTIFICATE REQUEST`, one) or DER, at most 64 KiB. Strict DER, but for
- * what real clients do: the attributes may be left out, and a default FALSE may be written out. Throws PkiError: DerError,
- * EncodingError, CsrError, NameError for a SAN that is not valid for its type, UnsupportedError for the key. Trusts nothing: see
- * `verifyCsr` and `assertStrongKey`.
+ * Parses a PKCS#10 request (RFC 2986 section 4): PEM text (`CERTIFICATE REQUEST`, one) or DER, at most 64 KiB. Strict
+ * DER, with two exceptions for real clients: attributes may be omitted, and a default FALSE may be written out. Throws
+ * PkiError: DerError, EncodingError, CsrError, NameError for a SAN that is invalid for its type, UnsupportedError for
+ * the key. Verifies nothing: see `verifyCsr` and `assertStrongKey`.
  */
 export function parseCsr(pemOrDer: string | Bytes): Csr {
   const der = typeof pemOrDer === "string" ? csrFromPem(pemOrDer) : pemOrDer;
@@ -130,7 +133,7 @@ function csrFromPem(text: string): Bytes {
   return block.der;
 }
 
-/** Everything that no rule looks at: it never comes into a certificate, and whoever sent it is told so. */
+/** Everything that no rule checks: it never enters a certificate, and the client is told. */
 function ignoredOf(
   subject: DistinguishedName,
   attributes: readonly Attribute[],
@@ -206,8 +209,8 @@ function challengeOf(attributes: readonly Attribute[]): string | null {
 }
 
 /**
- * Proof of possession (RFC 2986 section 3): whether the request is signed by the private half of its own key. Throws
- * UnsupportedError for a signature algorithm that is not offered (SHA-1 and MD5 among them).
+ * Proof of possession (RFC 2986 section 3): whether the request is signed with the private half of its own key. Throws
+ * UnsupportedError for an unsupported signature algorithm (including SHA-1 and MD5).
  */
 export async function verifyCsr(csr: Csr): Promise<boolean> {
   return verify(csr.publicKey, csr.signatureAlgorithm, csr.signature, csr.info);

@@ -13,13 +13,13 @@ export interface Element {
 }
 
 export interface DecodeLimits {
-  /** Largest input in octets; 65,536 unless told. */
+  /** Largest input in octets; default 65,536. */
   maxBytes?: number;
-  /** Deepest nesting of constructed elements; 32 unless told. */
+  /** Deepest nesting of constructed elements; default 32. */
   maxDepth?: number;
 }
 
-/** Reads the header at `at` (strict) and returns where the element ends, at most `limit`. Throws DerError. */
+/** Reads the header at `at` (strict) and returns the element's end, at most `limit`. Throws DerError. */
 export function elementEnd(bytes: Uint8Array, at: number, limit: number): number {
   if (at + 2 > limit) throw new DerError("truncated: no room for a tag and a length");
   if (((bytes[at] as number) & 0x1f) === 0x1f) throw new DerError("tag numbers above 30 are not used here");
@@ -40,7 +40,7 @@ export function elementEnd(bytes: Uint8Array, at: number, limit: number): number
   return start + length;
 }
 
-/** Where the content of the element at `at` begins, as the first octet of its length says; `elementEnd` checks the rest. */
+/** The start of the content of the element at `at`, from the first length octet; `elementEnd` checks the rest. */
 export function contentStart(bytes: Uint8Array, at: number): number {
   const first = bytes[at + 1] as number;
   return at + (first < 0x80 ? 2 : 2 + (first & 0x7f));
@@ -63,7 +63,7 @@ function checkInteger(bytes: Uint8Array, start: number, end: number): void {
     throw new DerError("INTEGER is not minimal");
 }
 
-/** Where a non-negative INTEGER's value begins in its content: behind the sign octet, where there is one. */
+/** The start of a non-negative INTEGER's value in its content, after the sign octet if there is one. */
 function unsignedStart(bytes: Uint8Array, start: number, end: number): number {
   checkInteger(bytes, start, end);
   if ((bytes[start] as number) >= 0x80) throw new DerError("INTEGER must not be negative");
@@ -92,7 +92,7 @@ function checkBitString(bytes: Uint8Array, start: number, end: number): void {
   }
 }
 
-/** Strictness that belongs to one universal primitive type. */
+/** Strict checks for individual universal primitive types. */
 function checkPrimitive(bytes: Uint8Array, tag: number, start: number, end: number): void {
   switch (tag) {
     case TAG.BOOLEAN:
@@ -144,8 +144,8 @@ function checkTree(bytes: Uint8Array, from: number, limit: number, depth: number
 }
 
 /**
- * Exactly one element, strict DER over the whole tree, nothing after it. GeneralizedTime is the form of RFC 5280 section
- * 4.1.2.5.2 (no fraction). Throws DerError.
+ * Decodes exactly one element: strict DER throughout the tree, nothing after it. GeneralizedTime has the form of RFC
+ * 5280 section 4.1.2.5.2 (no fraction). Throws DerError.
  */
 export function decode(bytes: Bytes, limits: DecodeLimits = {}): Element {
   const maxBytes = limits.maxBytes ?? 65_536;
@@ -171,8 +171,8 @@ export function children(element: Element): Element[] {
 }
 
 /**
- * Walks the elements inside a constructed element, or those that stand in raw octets one after another. Headers are checked
- * strictly as they are read, contents only if `decode` saw them before. All methods throw DerError.
+ * Walks the elements of a constructed element, or consecutive elements in raw octets. Headers are checked strictly as
+ * they are read; contents are checked only if `decode` read them before. All methods throw DerError.
  */
 export class Reader {
   private readonly source: Bytes;
@@ -192,7 +192,7 @@ export class Reader {
     return this.at < this.source.length;
   }
 
-  /** The next element; with `tag`, it must have that tag. */
+  /** The next element; throws if `tag` is given and differs. */
   next(tag?: number): Element {
     if (this.at >= this.source.length) throw new DerError("an element is missing");
     if (tag !== undefined && this.source[this.at] !== tag) {
@@ -210,16 +210,16 @@ export class Reader {
     return this.at < this.source.length && this.source[this.at] === tag ? this.next() : null;
   }
 
-  /** Nothing may be left. */
+  /** Throws if anything is left. */
   end(): void {
     if (this.at < this.source.length) throw new DerError("an element too many");
   }
 }
 
 /**
- * Walks octets in place: no object is made for an element. For what is read once for every OCSP request or revoked certificate.
- * Each method gets the `limit` that the element at `at` may not pass. Contents are not checked, but where a method says so. All
- * methods throw DerError.
+ * Walks octets in place without an object for each element, for octets read once per OCSP request or revoked
+ * certificate. Each method gets the `limit` that the element at `at` may not exceed. Contents are unchecked unless a
+ * method says otherwise. All methods throw DerError.
  */
 export class Cursor {
   readonly bytes: Bytes;
@@ -235,7 +235,7 @@ export class Cursor {
     return this.at < limit && this.bytes[this.at] === tag;
   }
 
-  /** Whether exactly these octets are next, or stand at `at`. */
+  /** Whether exactly these octets are next, or at `at`. */
   matches(expected: Uint8Array, limit: number, at = this.at): boolean {
     const { bytes } = this;
     if (at + expected.length > limit) return false;
@@ -243,7 +243,7 @@ export class Cursor {
     return true;
   }
 
-  /** Steps into the element of that tag and returns where it ends. */
+  /** Steps into the element of that tag and returns its end. */
   enter(tag: number, limit: number): number {
     const { bytes, at } = this;
     if (at >= limit || bytes[at] !== tag) throw new DerError(`expected tag 0x${tag.toString(16)} at octet ${at}`);
@@ -252,7 +252,7 @@ export class Cursor {
     return end;
   }
 
-  /** Steps over an element of that tag whose whole tree must be strict DER. */
+  /** Steps over an element of that tag; its whole tree must be strict DER. */
   skip(tag: number, limit: number): void {
     const from = this.at;
     const end = this.enter(tag, limit);
@@ -260,7 +260,10 @@ export class Cursor {
     this.at = end;
   }
 
-  /** Steps over a non-negative INTEGER of at most `most` octets, the sign octet not counted; returns where they begin. */
+  /**
+   * Steps over a non-negative INTEGER of at most `most` octets, not counting the sign octet; returns the start of those
+   * octets.
+   */
   unsigned(most: number, limit: number): number {
     const end = this.enter(TAG.INTEGER, limit);
     const from = unsignedStart(this.bytes, this.at, end);
@@ -292,7 +295,7 @@ export class Cursor {
     return readTime(bytes, bytes[at] as number, contentStart(bytes, at), end);
   }
 
-  /** Nothing may be left before `end`. */
+  /** Throws if anything is left before `end`. */
   close(end: number, what: string): void {
     if (this.at !== end) throw new DerError(`octets too many in ${what}`);
   }
@@ -302,7 +305,7 @@ function expectTag(element: Element, tag: number, what: string): void {
   if (element.tag !== tag) throw new DerError(`expected ${what}, found tag 0x${element.tag.toString(16)}`);
 }
 
-/** The octets of a non-negative INTEGER, most significant first, without a sign octet (zero is one octet 00). */
+/** The octets of a non-negative INTEGER, most significant first, without a sign octet (zero is the octet 00). */
 export function integerBytes(element: Element): Bytes {
   expectTag(element, TAG.INTEGER, "INTEGER");
   const { content } = element;
@@ -326,7 +329,7 @@ export function oidOf(element: Element): string {
   return oidFromContent(element.content);
 }
 
-/** The dotted form of an OBJECT IDENTIFIER's content octets (also of an implicitly tagged one, as registeredID). */
+/** The dotted form of an OBJECT IDENTIFIER's content octets, also of an implicitly tagged one such as registeredID. */
 export function oidFromContent(content: Uint8Array): string {
   checkOid(content, 0, content.length);
   let text = "";
@@ -356,7 +359,7 @@ export function timeOf({ tag, content }: Element): Date {
   return new Date(readTime(content, tag, 0, content.length));
 }
 
-/** A BIT STRING's octets (view) and its count of unused bits at the end. */
+/** A BIT STRING's octets (view) and its number of unused trailing bits. */
 export function bitStringOf(element: Element): { bytes: Bytes; unused: number } {
   expectTag(element, TAG.BIT_STRING, "BIT STRING");
   checkBitString(element.content, 0, element.content.length);

@@ -2,7 +2,7 @@ import type { Element } from "./der-read.ts";
 import { TAG } from "./der-tags.ts";
 import { DerError } from "./errors.ts";
 
-/** The texts of ASN.1's string types. */
+/** Decodes ASN.1's string types. */
 
 const utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

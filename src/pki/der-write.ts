@@ -2,9 +2,9 @@ import { ascii, type Bytes, compare, concat, utf8 } from "./bytes.ts";
 import { TAG } from "./der-tags.ts";
 import { GENERALIZED_TIME_LENGTH, timeLength, writeGeneralizedTime, writeTime } from "./times.ts";
 
-/** The writer of `der.ts`: every value in its one DER form. */
+/** The writer of `der.ts`: every value in its only DER form. */
 
-/** Octets that a length takes, tag not counted. */
+/** Octets of an encoded length, without the tag. */
 export function lengthOctets(length: number): number {
   if (length < 0x80) return 1;
   if (length < 0x100) return 2;
@@ -12,7 +12,7 @@ export function lengthOctets(length: number): number {
   return length < 0x100_0000 ? 4 : 5;
 }
 
-/** Writes tag and minimal length at `at`, returns where the content goes. */
+/** Writes tag and minimal length at `at`; returns the offset of the content. */
 export function writeHeader(out: Uint8Array, at: number, tag: number, length: number): number {
   out[at] = tag;
   if (length < 0x80) {
@@ -25,7 +25,7 @@ export function writeHeader(out: Uint8Array, at: number, tag: number, length: nu
   return at + 2 + octets;
 }
 
-/** An element with that tag whose content is the parts in order. */
+/** An element with that tag; its content is the parts in order. */
 export function tlv(tag: number, ...parts: readonly Uint8Array[]): Bytes {
   let length = 0;
   for (const part of parts) length += part.length;
@@ -43,12 +43,12 @@ export function sequence(...parts: readonly Uint8Array[]): Bytes {
   return tlv(TAG.SEQUENCE, ...parts);
 }
 
-/** SET OF the elements, sorted as DER asks (X.690 section 11.6). */
+/** SET OF the elements, sorted as DER requires (X.690 section 11.6). */
 export function set(...parts: readonly Uint8Array[]): Bytes {
   return tlv(TAG.SET, ...[...parts].sort(compare));
 }
 
-/** INTEGER of unsigned big-endian octets (leading zeros dropped, sign octet added) or of a non-negative safe number. */
+/** INTEGER from unsigned big-endian octets (leading zeros dropped, sign octet added) or a non-negative safe number. */
 export function integer(value: Uint8Array | number): Bytes {
   return tlv(TAG.INTEGER, integerContent(value));
 }
@@ -69,7 +69,7 @@ function numberOctets(value: number): Bytes {
   return out;
 }
 
-/** OBJECT IDENTIFIER of its dotted form. */
+/** OBJECT IDENTIFIER from its dotted form. */
 export function oid(dotted: string): Bytes {
   const match = /^[0-2](\.(0|[1-9][0-9]{0,38}))+$/.exec(dotted);
   const arcs = dotted.split(".").map((arc) => BigInt(match === null ? 0 : arc));
@@ -97,7 +97,7 @@ export function octetString(...parts: readonly Uint8Array[]): Bytes {
   return tlv(TAG.OCTET_STRING, ...parts);
 }
 
-/** BIT STRING; `unused` bits at the end of the last octet must be zero. */
+/** BIT STRING; the `unused` trailing bits must be zero. */
 export function bitString(bytes: Uint8Array, unused = 0): Bytes {
   return tlv(TAG.BIT_STRING, new Uint8Array([unused]), bytes);
 }
@@ -122,21 +122,24 @@ export function printableString(text: string): Bytes {
   return tlv(TAG.PRINTABLE_STRING, ascii(text));
 }
 
-/** UTCTime from 1950 to 2049, else GeneralizedTime (RFC 5280 section 4.1.2.5); parts of a second are dropped. */
+/** UTCTime from 1950 to 2049, else GeneralizedTime (RFC 5280 section 4.1.2.5); fractions of a second are dropped. */
 export function time(date: Date): Bytes {
   const out = new Uint8Array(timeLength(date.getTime()));
   writeTime(out, 0, date.getTime());
   return out;
 }
 
-/** GeneralizedTime in seconds, whatever the year. */
+/** GeneralizedTime in seconds, for any year. */
 export function generalizedTime(date: Date): Bytes {
   const out = new Uint8Array(GENERALIZED_TIME_LENGTH);
   writeGeneralizedTime(out, 0, date.getTime());
   return out;
 }
 
-/** Context-specific tag [n] around the parts: EXPLICIT or a constructed IMPLICIT when `constructed`, else a primitive IMPLICIT. */
+/**
+ * Context-specific tag [n] around the parts: EXPLICIT or constructed IMPLICIT if `constructed`, else primitive
+ * IMPLICIT.
+ */
 export function context(n: number, constructed: boolean, ...parts: readonly Uint8Array[]): Bytes {
   return tlv(0x80 | (constructed ? 0x20 : 0) | n, ...parts);
 }

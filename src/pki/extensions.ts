@@ -22,7 +22,7 @@ import {
 import { CertificateError, DerError } from "./errors.ts";
 import { decodeGeneralName, decodeGeneralNames, encodeUri } from "./general-names.ts";
 
-/** Extension values of RFC 5280 section 4.2, RFC 6960 and RFC 7633: built and read, one function each. */
+/** Extension values of RFC 5280 section 4.2, RFC 6960 and RFC 7633, with one encoder and one parser each. */
 
 export const EXTENSION = {
   subjectKeyIdentifier: "2.5.29.14",
@@ -42,7 +42,7 @@ export const EXTENSION = {
 const ACCESS_OCSP = "1.3.6.1.5.5.7.48.1";
 const ACCESS_CA_ISSUERS = "1.3.6.1.5.5.7.48.2";
 
-/** What a leaf may be for, by name. */
+/** Extended key usages of a leaf, by name. */
 export const LEAF_EKUS = ["serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping"] as const;
 
 /** Extended key usages by name. */
@@ -57,12 +57,12 @@ const EKU_BY_NAME: ReadonlyMap<string, string> = new Map([
 ]);
 const EKU_BY_OID: ReadonlyMap<string, string> = new Map([...EKU_BY_NAME].map(([name, id]) => [id, name]));
 
-/** The object identifier of an EKU given by name or as dotted numbers. */
+/** The object identifier of an EKU, from its name or dotted numbers. */
 export function ekuOid(nameOrOid: string): string {
   return EKU_BY_NAME.get(nameOrOid) ?? nameOrOid;
 }
 
-/** The name of an EKU where it has one here, else its dotted numbers. */
+/** The name of an EKU if known here, else its dotted numbers. */
 export function ekuName(id: string): string {
   return EKU_BY_OID.get(id) ?? id;
 }
@@ -84,13 +84,13 @@ export type KeyUsage = (typeof KEY_USAGES)[number];
 
 export interface BasicConstraints {
   readonly ca: boolean;
-  /** Null: no bound. */
+  /** Null: no limit. */
   readonly pathLen: number | null;
 }
 
 export interface AuthorityKeyIdentifier {
   readonly keyIdentifier: Bytes | null;
-  /** Whether authorityCertIssuer and serial stand in it too. */
+  /** Whether it also has authorityCertIssuer and serial. */
   readonly namesIssuer: boolean;
 }
 
@@ -117,17 +117,17 @@ export function encodeKeyUsage(usages: readonly KeyUsage[]): Bytes {
   return namedBits(usages.map((usage) => KEY_USAGES.indexOf(usage)));
 }
 
-/** ExtKeyUsageSyntax of names or dotted numbers. */
+/** ExtKeyUsageSyntax from names or dotted numbers. */
 export function encodeExtendedKeyUsage(ekus: readonly string[]): Bytes {
   return sequence(...ekus.map((eku) => oid(ekuOid(eku))));
 }
 
-/** AuthorityKeyIdentifier with the key identifier alone (RFC 5280 section 4.2.1.1). */
+/** AuthorityKeyIdentifier with only the key identifier (RFC 5280 section 4.2.1.1). */
 export function encodeAuthorityKeyIdentifier(keyIdentifier: Bytes): Bytes {
   return sequence(context(0, false, keyIdentifier));
 }
 
-/** One DistributionPoint whose fullName holds the URLs: the content of CDP and, as DistributionPointName, of IDP. */
+/** One DistributionPoint whose fullName has the URLs: the value of the CDP extension. */
 export function encodeCrlDistributionPoints(urls: readonly string[]): Bytes {
   return sequence(sequence(encodeDistributionPointName(urls)));
 }
@@ -158,12 +158,12 @@ export function encodeCertificatePolicies(policies: readonly string[]): Bytes {
 
 const MAX_EXTENSIONS = 100;
 
-/** Whether a DEFAULT value may be written out: DER forbids it, many requests do it. */
+/** Whether a DEFAULT value may be written out: DER forbids this, but many CSRs do it. */
 interface Leniency {
   readonly explicitDefaults?: boolean;
 }
 
-/** Where one Extension's extnID stands, whole, and the content of its extnValue. */
+/** The offsets of one Extension's extnID (whole) and of its extnValue's content. */
 interface ExtensionSpan {
   readonly idStart: number;
   readonly idEnd: number;
@@ -172,7 +172,7 @@ interface ExtensionSpan {
   readonly valueEnd: number;
 }
 
-/** Steps over one Extension (RFC 5280 section 4.1), which ends at `limit` or before. Throws DerError. */
+/** Steps over one Extension (RFC 5280 section 4.1) that ends no later than `limit`. Throws DerError. */
 export function readExtension(
   cursor: Cursor,
   limit: number,
@@ -236,7 +236,7 @@ export function parseKeyUsage(element: Element): KeyUsage[] {
   return usages;
 }
 
-/** Names where they have one here, else dotted numbers. */
+/** Names if known here, else dotted numbers. */
 export function parseExtendedKeyUsage(element: Element): string[] {
   return listOf(expectSequence(element, "ExtKeyUsageSyntax"), (next) => ekuName(oidOf(next)));
 }
@@ -255,7 +255,7 @@ export function parseAuthorityKeyIdentifier(element: Element): AuthorityKeyIdent
   return { keyIdentifier, namesIssuer: issuer !== null };
 }
 
-/** The URIs of all distribution points' full names. */
+/** The URIs in the full names of all distribution points. */
 export function parseCrlDistributionPoints(element: Element): string[] {
   return listOf(expectSequence(element, "CRLDistributionPoints"), (point) => {
     const parts = new Reader(expectSequence(point, "DistributionPoint"));

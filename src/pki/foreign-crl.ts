@@ -8,8 +8,7 @@ import type { Certificate } from "./parse-certificate.ts";
 import { verify } from "./signing.ts";
 
 /**
- * Reads a CRL that another program made, of version 1 or 2, to take over what it says. Ours are read by `CrlChecker`, which is
- * stricter.
+ * Parses a CRL of another CA software, version 1 or 2, to import its entries. `CrlChecker` reads our own more strictly.
  */
 export interface ForeignCrl {
   /** DER Name. */
@@ -17,14 +16,14 @@ export interface ForeignCrl {
   /** cRLNumber, or null. */
   readonly number: bigint | null;
   readonly entries: readonly CrlEntry[];
-  /** TBSCertList, whole: what the signature is over. */
+  /** Whole TBSCertList: the signed octets. */
   readonly tbs: Bytes;
   readonly algorithmIdentifier: Bytes;
   readonly signature: Bytes;
 }
 
 const MAX_BYTES = 32 * 1024 * 1024;
-/** Extensions that may be critical and yet say nothing against taking the entries over. */
+/** Extensions that may be critical without preventing an import of the entries. */
 const HARMLESS: ReadonlySet<string> = new Set([
   CRL_EXTENSION.crlNumber,
   CRL_EXTENSION.reasonCode,
@@ -34,7 +33,10 @@ const HARMLESS: ReadonlySet<string> = new Set([
 const INDIRECT_CRL = 0x84;
 const LENIENT = { explicitDefaults: true };
 
-/** CertificateList (RFC 5280 section 5.1), at most 32 MiB. Throws DerError, CrlError, UnsupportedError; checks no signature. */
+/**
+ * Parses a CertificateList (RFC 5280 section 5.1) of at most 32 MiB. Throws DerError, CrlError, UnsupportedError; does
+ * not check the signature.
+ */
 export function parseForeignCrl(der: Bytes): ForeignCrl {
   const outer = new Reader(decode(der, { maxBytes: MAX_BYTES }));
   const tbsElement = outer.next(TAG.SEQUENCE);
@@ -106,7 +108,7 @@ function readEntries(list: Reader): CrlEntry[] {
   return entries;
 }
 
-/** The CRL of a CA by its certificate, the signature checked. Throws what `parseForeignCrl` does. */
+/** Parses a CRL and verifies its signature against the CA's certificate. Throws like `parseForeignCrl`. */
 export async function readCrlOf(ca: Pick<Certificate, "subject" | "publicKey">, der: Bytes): Promise<ForeignCrl> {
   const crl = parseForeignCrl(der);
   if (!equal(crl.issuer, ca.subject.der)) throw new CrlError("is of another CA: its issuer is not this CA's subject");

@@ -4,16 +4,16 @@ import { asciiText, type Element, oidFromContent, oidOf, Reader, sequence, TAG, 
 import { DerError, NameError } from "./errors.ts";
 import { decodePunycode } from "./punycode.ts";
 
-/** A subject alternative name of one of the four types that are certified here, its value in canonical text. */
+/** A subject alternative name of one of the four types certified here, with its canonical value. */
 export interface GeneralName {
   readonly type: "dns" | "ip" | "email" | "uri";
   readonly value: string;
 }
 
-/** What a GeneralNames holds: the four types above, and the others by a text that says what they are. */
+/** The content of a GeneralNames: names of the four types, and a description of each other name. */
 export interface GeneralNames {
   readonly names: readonly GeneralName[];
-  /** As `otherName 1.3.6.1.4.1.311.20.2.3`, `directoryName`, `registeredID 1.2.3`. */
+  /** Such as `otherName 1.3.6.1.4.1.311.20.2.3`, `directoryName`, `registeredID 1.2.3`. */
   readonly others: readonly string[];
 }
 
@@ -24,8 +24,9 @@ const TAG_IP = 0x87;
 const MAX_NAMES = 1000;
 
 /**
- * The name that a record's text means: an IP address, else with `://` or as a URN a URI, else with `@` an email address, else a
- * DNS name (wildcard as the leftmost label only). Answers the canonical form: A-labels in lower case, RFC 5952 addresses. Throws NameError.
+ * Parses a record's text: an IP address; else a URI if it has `://` or is a URN; else an email address if it has `@`;
+ * else a DNS name (wildcard as the leftmost label only). Returns the canonical form: A-labels in lower case, RFC 5952
+ * addresses. Throws NameError.
  */
 export function parseSan(text: string): GeneralName {
   const value = text.trim();
@@ -35,7 +36,7 @@ export function parseSan(text: string): GeneralName {
   return canonicalName({ type: "dns", value });
 }
 
-/** The canonical form of a name whose type is known; throws NameError where it is not valid for the type. */
+/** The canonical form of a name of known type; throws NameError if it is invalid for the type. */
 export function canonicalName(name: GeneralName): GeneralName {
   return { type: name.type, value: canonicalValue(name) };
 }
@@ -56,7 +57,7 @@ function canonicalValue({ type, value }: GeneralName): string {
   }
 }
 
-/** The same name: types and canonical values are equal. */
+/** Whether types and canonical values are equal. */
 export function sameName(a: GeneralName, b: GeneralName): boolean {
   return a.type === b.type && a.value === b.value;
 }
@@ -101,13 +102,13 @@ export function dnsName(text: string): string {
   return name;
 }
 
-/** An A-label: decodes to letters beyond ASCII that encode to the same label again. */
+/** An A-label: decodes to non-ASCII letters that encode to the same label again. */
 function isEncodedLabel(label: string): boolean {
   const decoded = decodePunycode(label.slice(4));
   return decoded !== null && /[\u{80}-\u{10ffff}]/u.test(decoded) && toAscii(decoded) === label;
 }
 
-/** UTS 46 ToASCII as the URL standard does it: the same in workerd and Node. */
+/** UTS 46 ToASCII by way of the URL parser: the same in workerd and Node. */
 function toAscii(host: string): string | null {
   try {
     return new URL(`http://${host}`).hostname;
@@ -130,12 +131,15 @@ function emailAddress(text: string): string {
   return `${local}@${dnsName(text.slice(at + 1))}`;
 }
 
-/** RFC 8141 section 2: `urn:`, the namespace identifier, and what the namespace makes of the rest. */
+/** RFC 8141 section 2: `urn:`, the namespace identifier, and the namespace-specific string. */
 const URN = /^urn:([A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]):([A-Za-z0-9\-._~!$&'()*+,;=:@%].*)$/i;
-/** The trust domain of a SPIFFE ID (SPIFFE-ID section 2.1): it may hold underscores and has neither user nor port. */
+/** The trust domain of a SPIFFE ID (SPIFFE-ID section 2.1): underscores are allowed, user and port are not. */
 const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
 
-/** RFC 3986 URI, ASCII: a URN, or with scheme and authority; scheme, namespace and host in lower case, the rest untouched. */
+/**
+ * RFC 3986 URI, ASCII: a URN, or a URI with scheme and authority; scheme, namespace and host in lower case, the rest
+ * unchanged.
+ */
 function uriText(text: string): string {
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?#]*)([/?#].*)?$/.exec(text);
   const legal =
@@ -165,7 +169,7 @@ function uriHost(host: string, text: string): string {
   return dnsName(host);
 }
 
-/** The host of a canonical URI, IPv6 without brackets; empty for a URN, which has none. */
+/** The host of a canonical URI, IPv6 without brackets; empty for a URN. */
 export function hostOfUri(uri: string): string {
   const authority = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(uri)?.[1] ?? "";
   const hostPort = authority.slice(authority.lastIndexOf("@") + 1);
@@ -187,7 +191,7 @@ export function ipFromOctets(octets: Uint8Array): string {
   return address instanceof ipaddr.IPv6 ? address.toRFC5952String() : address.toString();
 }
 
-/** One GeneralName (RFC 5280 section 4.2.1.6), the value as it stands. */
+/** One GeneralName (RFC 5280 section 4.2.1.6), with its value unchanged. */
 export function encodeGeneralName(name: GeneralName): Bytes {
   switch (name.type) {
     case "dns":
@@ -211,7 +215,7 @@ export function encodeUri(uri: string): Bytes {
   return tlv(TAG_URI, ascii(uri));
 }
 
-/** Reads GeneralNames as they stand, at most 1,000 and at least one; values are not made canonical. Throws DerError. */
+/** Reads GeneralNames, 1 to 1,000; values are not made canonical. Throws DerError. */
 export function decodeGeneralNames(element: Element): GeneralNames {
   const reader = new Reader(element);
   const names: GeneralName[] = [];
@@ -226,7 +230,7 @@ export function decodeGeneralNames(element: Element): GeneralNames {
   return { names, others };
 }
 
-/** The name if it is of one of the four types, else null. */
+/** The name if it is one of the four types, else null. */
 export function decodeGeneralName({ tag, content }: Element): GeneralName | null {
   switch (tag) {
     case TAG_DNS:

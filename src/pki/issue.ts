@@ -20,16 +20,16 @@ import type { Signer } from "./signing.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
 /**
- * Leaf certificates on byte templates: everything that an issuer's certificates share is encoded once, a certificate is those
- * octets and the few that are its own.
+ * Leaf certificates from byte templates: everything that an issuer's certificates share is encoded once; each
+ * certificate adds only its own octets.
  */
 
 export interface IssuerTemplateOptions {
-  /** Its subject becomes the issuer name, its SKI the AKI, octet for octet. */
+  /** Its subject becomes the issuer name and its SKI the AKI, octet for octet. */
   readonly issuerCertificate: Pick<Certificate, "subject" | "subjectKeyIdentifier">;
-  /** AlgorithmIdentifier of the signatures to come, DER: `signer.algorithmIdentifier`. */
+  /** DER AlgorithmIdentifier of the future signatures: `signer.algorithmIdentifier`. */
   readonly signatureAlgorithmIdentifier: Bytes;
-  /** For each CRL shard the URLs of its one distribution point; empty: no CDP. */
+  /** For each CRL shard, the URLs of its one distribution point; empty: no CDP. */
   readonly crlUrlsByShard?: readonly (readonly string[])[];
   readonly ocspUrls?: readonly string[];
   readonly caIssuersUrls?: readonly string[];
@@ -37,35 +37,35 @@ export interface IssuerTemplateOptions {
   readonly certificatePolicies?: readonly string[];
 }
 
-/** What `compileIssuerTemplate` made. Opaque: constants and a bounded cache of EKU encodings. */
+/** The result of `compileIssuerTemplate`. Opaque: constants and a bounded cache of EKU encodings. */
 export interface IssuerTemplate {
-  /** AlgorithmIdentifier and issuer Name, as they stand after the serial. */
+  /** AlgorithmIdentifier and issuer Name, which follow the serial. */
   readonly afterSerial: Bytes;
   readonly signatureAlgorithmIdentifier: Bytes;
   readonly authorityKeyIdentifier: Bytes;
-  /** authorityInfoAccess and certificatePolicies, where there are any. */
+  /** authorityInfoAccess and certificatePolicies, if any. */
   readonly constantExtensions: Bytes;
   readonly distributionPoints: readonly Bytes[];
   readonly ekuCache: Map<string, Bytes>;
 }
 
-/** What is a leaf's own. */
+/** The leaf's own fields. */
 export interface Leaf {
-  /** Unsigned big-endian, positive, at most 20 octets as an INTEGER: `randomSerial`. */
+  /** Unsigned big-endian, positive, at most 20 octets as an INTEGER; from `randomSerial`. */
   readonly serial: Bytes;
   readonly notBefore: Date;
   readonly notAfter: Date;
-  /** Name, DER: `encodeName`. */
+  /** DER Name from `encodeName`. */
   readonly subject: Bytes;
   readonly publicKey: PublicKeyInfo;
-  /** 20 octets: `await keyIdentifier(publicKey)`. */
+  /** 20 octets from `await keyIdentifier(publicKey)`. */
   readonly subjectKeyIdentifier: Bytes;
   /** Canonical names, at least one. */
   readonly sans: readonly GeneralName[];
   /** Names or dotted numbers; empty: no EKU extension. */
   readonly ekus: readonly string[];
   readonly mustStaple?: boolean;
-  /** Index into `crlUrlsByShard`; 0 unless told. */
+  /** Index into `crlUrlsByShard`; default 0. */
   readonly shard?: number;
 }
 
@@ -89,8 +89,8 @@ const NOTHING = new Uint8Array(0);
 const MAX_EKU_ENCODINGS = 64;
 
 /**
- * The key usages of a leaf: digitalSignature, and keyEncipherment for RSA keys of TLS servers and of mail
- * (RFC 5280 section 4.2.1.3, RFC 5480 section 3, RFC 8410 section 5).
+ * The key usages of a leaf: digitalSignature, and keyEncipherment for RSA keys of TLS servers and for email (RFC 5280
+ * section 4.2.1.3, RFC 5480 section 3, RFC 8410 section 5).
  */
 export function leafKeyUsage(algorithm: PublicKeyInfo["algorithm"], ekus: readonly string[]): KeyUsage[] {
   return enciphers(algorithm, ekus) ? ["digitalSignature", "keyEncipherment"] : ["digitalSignature"];
@@ -101,7 +101,7 @@ function enciphers(algorithm: PublicKeyInfo["algorithm"], ekus: readonly string[
 }
 
 /**
- * Encodes what all leaves of an issuer share. Throws CertificateError when the issuer's certificate has no subject or no
+ * Encodes what all leaves of an issuer share. Throws CertificateError if the issuer's certificate has no subject or no
  * subjectKeyIdentifier.
  */
 export function compileIssuerTemplate(options: IssuerTemplateOptions): IssuerTemplate {
@@ -138,7 +138,7 @@ function ekuExtension(template: IssuerTemplate, ekus: readonly string[]): Bytes 
   const key = ekus.join(" ");
   const known = template.ekuCache.get(key);
   if (known !== undefined) return known;
-  // RFC 3161 section 2.3: a time stamping certificate's EKU is critical and alone.
+  // RFC 3161 section 2.3: timeStamping must be critical and the only EKU.
   const critical = ekus.length === 1 && ekus[0] === "timeStamping";
   const encoded = extension(EXTENSION.extendedKeyUsage, critical, encodeExtendedKeyUsage(ekus));
   if (template.ekuCache.size >= MAX_EKU_ENCODINGS) template.ekuCache.clear();
@@ -161,9 +161,9 @@ export function encodeSerial(serial: Bytes): Bytes {
 }
 
 /**
- * The TBSCertificate of a leaf (RFC 5280 section 4.1): keyUsage, EKU, basicConstraints (critical, empty: not a CA, said
- * outright as CA/B BR 7.1.2.7.8 allows), SKI, AKI, AIA, policies, SAN (critical when the subject is empty), CDP, must-staple.
- * Throws RangeError on a wrong serial, shard or SKI.
+ * The TBSCertificate of a leaf (RFC 5280 section 4.1): keyUsage, EKU, basicConstraints (critical, empty: explicitly not
+ * a CA, as CA/B BR 7.1.2.7.8 allows), SKI, AKI, AIA, policies, SAN (critical if the subject is empty), CDP,
+ * must-staple. Throws RangeError on an invalid serial, shard or SKI.
  */
 export function buildTbsCertificate(template: IssuerTemplate, leaf: Leaf): Bytes {
   if (leaf.subjectKeyIdentifier.length !== 20) throw new RangeError("subjectKeyIdentifier must be 20 octets");
@@ -215,7 +215,7 @@ function assemble(fields: readonly Bytes[], extensions: readonly Bytes[]): Bytes
   return out;
 }
 
-/** A TBSCertificate of prepared fields and extensions, for certificates that are not hot. */
+/** A TBSCertificate from encoded fields and extensions, for certificates off the hot path. */
 export function buildTbs(
   fields: {
     serial: Bytes;
@@ -247,7 +247,9 @@ export function assembleCertificate(tbs: Bytes, algorithmIdentifier: Bytes, sign
   return sequence(tbs, algorithmIdentifier, tlv(TAG.BIT_STRING, new Uint8Array(1), signature));
 }
 
-/** Signs a TBSCertificate or a CertificationRequestInfo (RFC 2986 section 4.2, the same form) and answers the whole, DER. */
+/**
+ * Signs a TBSCertificate or a CertificationRequestInfo (RFC 2986 section 4.2, the same form); returns the whole, DER.
+ */
 export async function signTbs(tbs: Bytes, signer: Signer): Promise<Bytes> {
   return assembleCertificate(tbs, signer.algorithmIdentifier, await signer.sign(tbs));
 }

@@ -3,7 +3,10 @@ import { toHex } from "./bytes.ts";
 import { WeakKeyError } from "./errors.ts";
 import { type PublicKeyInfo, parseRsaPublicKey } from "./spki.ts";
 
-/** Rounds of Fermat's factorisation: primes closer than about 100 times the fourth root of the modulus are found (BR 6.1.1.3). */
+/**
+ * Rounds of Fermat's factorisation: finds primes that differ by less than about 100 times the fourth root of the
+ * modulus (BR 6.1.1.3).
+ */
 const FERMAT_ROUNDS = 100;
 const SMALL_PRIME_BOUND = 10_000;
 
@@ -12,10 +15,10 @@ function toBigInt(bytes: Uint8Array): bigint {
 }
 
 /**
- * Refuses a public key that must not be certified (CA/B BR 6.1.1.3, 6.1.5, 6.1.6). RSA: 2048 to 8192 bits, a multiple of 8;
- * exponent odd, from 65,537, below 2^33; modulus without a factor below 10,000, without the ROCA fingerprint
- * (CVE-2017-15361), primes not close (Fermat). ECDSA: the point is on its curve. Ed25519: a canonical point that is on the
- * curve and not of small order. Throws WeakKeyError; costs at most a few milliseconds, whatever the key.
+ * Refuses a public key that must not be certified (CA/B BR 6.1.1.3, 6.1.5, 6.1.6). RSA: 2048 to 8192 bits, a multiple
+ * of 8; exponent odd, from 65,537, below 2^33; modulus without a factor below 10,000, without the ROCA fingerprint
+ * (CVE-2017-15361), primes not close (Fermat). ECDSA: the point is on its curve. Ed25519: a canonical point on the
+ * curve, not of small order. Throws WeakKeyError; takes at most a few milliseconds for any key.
  */
 export function assertStrongKey(info: PublicKeyInfo): void {
   if (info.algorithm === "RSA") assertStrongRsa(info);
@@ -40,7 +43,7 @@ function assertStrongRsa(info: PublicKeyInfo): void {
   if (hasClosePrimes(n)) throw new WeakKeyError("RSA modulus is the product of two close primes");
 }
 
-/** Odd primes below the bound, in products that fit a machine word: one BigInt division finds three or more of them. */
+/** Odd primes below the bound, multiplied into machine words: one BigInt division tests three or more of them. */
 const PRIME_BATCHES: readonly { product: bigint; primes: readonly number[] }[] = (() => {
   const composite = new Uint8Array(SMALL_PRIME_BOUND);
   const batches: { product: bigint; primes: number[] }[] = [];
@@ -69,7 +72,7 @@ function smallFactor(n: bigint): number | null {
   return null;
 }
 
-/** For each prime of the ROCA test, which residues are powers of 65537 (Nemec et al., CCS 2017). */
+/** For each prime of the ROCA test, the residues that are powers of 65537 (Nemec et al., CCS 2017). */
 const ROCA_RESIDUES: readonly { prime: number; powers: ReadonlySet<number> }[] = [
   11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
 ].map((prime) => {
@@ -82,7 +85,7 @@ function hasRocaFingerprint(n: bigint): boolean {
   return ROCA_RESIDUES.every(({ prime, powers }) => powers.has(Number(n % BigInt(prime))));
 }
 
-/** Largest integer whose square is not above n (Newton, from above). */
+/** The largest integer whose square is at most n (Newton, from above). */
 function squareRoot(n: bigint): bigint {
   let x = 1n << BigInt((n.toString(16).length * 4 + 2) >> 1);
   for (;;) {
@@ -92,7 +95,7 @@ function squareRoot(n: bigint): bigint {
   }
 }
 
-/** Residues of squares modulo 3,465: most numbers that are no square are told by one small division. */
+/** Quadratic residues modulo 3,465: one small division rules out most non-squares. */
 const SQUARES_3465: Uint8Array = (() => {
   const table = new Uint8Array(3465);
   for (let i = 0; i < 3465; i++) table[(i * i) % 3465] = 1;
@@ -123,7 +126,7 @@ function hasClosePrimes(n: bigint): boolean {
   return false;
 }
 
-/** Field prime and b of the curves of FIPS 186-4 D.1.2; a is -3 and the cofactor 1 on all three. */
+/** Field prime and b of the curves of FIPS 186-4 D.1.2; on all three a is -3 and the cofactor 1. */
 const CURVE_CONSTANTS: Readonly<Record<number, { p: bigint; b: bigint }>> = {
   256: {
     p: 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n,
@@ -165,19 +168,19 @@ function power(base: bigint, exponent: bigint, modulus: bigint): bigint {
 
 const ED_D = ((ED_P - 121_665n) * power(121_666n, ED_P - 2n, ED_P)) % ED_P;
 
-/** The y coordinates of the eight points of small order (RFC 7748 section 7 asks to refuse them in kind). */
+/** The y coordinates of the eight points of small order (RFC 7748 section 7 requires the same check for X25519). */
 const ED_SMALL_ORDER_Y: readonly bigint[] = (() => {
   const order8 = 0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7n;
   return [0n, 1n, ED_P - 1n, order8, ED_P - order8];
 })();
 
-/** RFC 8032 section 5.1.3: y below the field prime, x recoverable; and not of small order. */
+/** RFC 8032 section 5.1.3: y is below the field prime and x recoverable; also not of small order. */
 function assertGoodEdwardsPoint(keyBits: Bytes): void {
   const encoded = toBigInt(keyBits.slice().reverse());
   const y = encoded & (2n ** 255n - 1n);
   if (y >= ED_P) throw new WeakKeyError("Ed25519 public key is not a canonical point");
   if (ED_SMALL_ORDER_Y.includes(y)) throw new WeakKeyError("Ed25519 public key is a point of small order");
-  // x^2 = (y^2 - 1) / (d y^2 + 1) has a root exactly when the product of the two does: no inversion is needed.
+  // x^2 = (y^2 - 1) / (d y^2 + 1) has a root exactly if their product has one: no inversion is needed.
   const ySquared = (y * y) % ED_P;
   const product = ((ySquared + ED_P - 1n) * (ED_D * ySquared + 1n)) % ED_P;
   if (power(product, (ED_P - 1n) / 2n, ED_P) !== 1n) {

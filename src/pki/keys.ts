@@ -1,4 +1,4 @@
-/** Everything about keys and signatures that the wings use. */
+/** The key and signature functions that the wings use. */
 
 export { WeakKeyError } from "./errors.ts";
 export { assertStrongKey } from "./key-strength.ts";

@@ -5,7 +5,7 @@ import { CertificateError, DerError, NameError } from "./errors.ts";
 import { dnsName, type GeneralName, hostOfUri, ipFromOctets, ipOctets, parseSan } from "./general-names.ts";
 import { type DistinguishedName, formatName, parseName } from "./names.ts";
 
-/** The base of one GeneralSubtree (RFC 5280 section 4.2.1.10). Its value without the `DNS:` of the text form. */
+/** The base of one GeneralSubtree (RFC 5280 section 4.2.1.10). Values lack the text form's prefix, such as `DNS:`. */
 export type Subtree =
   | { readonly type: "dns" | "email" | "uri"; readonly value: string }
   | { readonly type: "ip"; readonly value: string }
@@ -16,7 +16,10 @@ export interface NameConstraints {
   readonly excluded: readonly Subtree[];
 }
 
-/** The form of the wire and the rows: lists of `DNS:corp.example`, `IP:10.0.0.0/8`, `email:corp.example`, `URI:.corp.example`. */
+/**
+ * The form on the wire and in rows: lists of `DNS:corp.example`, `IP:10.0.0.0/8`, `email:corp.example`,
+ * `URI:.corp.example`.
+ */
 export interface NameConstraintsText {
   permitted?: readonly string[] | null | undefined;
   excluded?: readonly string[] | null | undefined;
@@ -26,7 +29,7 @@ const MAX_SUBTREES = 500;
 
 // ------------------------------------------------------------------------------------------------------------------- text
 
-/** Parses the wire's list; null when it constrains nothing. Throws NameError that names the value. */
+/** Parses the wire's list; null if it constrains nothing. Throws NameError that names the value. */
 export function parseNameConstraints(entries: readonly NameConstraintsText[]): NameConstraints | null {
   const permitted = entries.flatMap((entry) => (entry.permitted ?? []).map(parseSubtree));
   const excluded = entries.flatMap((entry) => (entry.excluded ?? []).map(parseSubtree));
@@ -45,12 +48,12 @@ export function formatNameConstraints(
 
 const PREFIX = { dns: "DNS", ip: "IP", email: "email", uri: "URI", directory: "dirName" } as const;
 
-/** One constraint as text, as `IP:10.0.0.0/8`. */
+/** One constraint as text, such as `IP:10.0.0.0/8`. */
 export function formatSubtree(subtree: Subtree): string {
   return `${PREFIX[subtree.type]}:${subtree.value}`;
 }
 
-/** One constraint of text. An empty value (`DNS:`) means every name of the type. Throws NameError. */
+/** Parses one constraint. An empty value (`DNS:`) means every name of the type. Throws NameError. */
 export function parseSubtree(text: string): Subtree {
   const colon = text.indexOf(":");
   const kind = text.slice(0, Math.max(colon, 0)).toLowerCase();
@@ -81,7 +84,7 @@ function hostOrDomain(value: string): string {
   return value.startsWith(".") ? `.${dnsName(value.slice(1))}` : dnsName(value);
 }
 
-/** `10.0.0.0/8`: an address alone is a range of one; bits behind the prefix must be zero. */
+/** `10.0.0.0/8`: a single address is a range of one; bits after the prefix must be zero. */
 function ipRange(text: string): string {
   const [addressText = "", lengthText, ...rest] = text.split("/");
   const wrong = new NameError(`IP:${text.slice(0, 80)} is not an address range such as 10.0.0.0/8 or 2001:db8::/32`);
@@ -137,7 +140,10 @@ function encodeBase(subtree: Subtree): Bytes {
   }
 }
 
-/** Reads the value of a nameConstraints extension. Throws DerError, and CertificateError for what RFC 5280 does not allow. */
+/**
+ * Parses a nameConstraints extension's value. Throws DerError, and CertificateError for constraints that RFC 5280
+ * forbids.
+ */
 export function decodeNameConstraints(element: Element): NameConstraints {
   if (element.tag !== TAG.SEQUENCE) throw new DerError("NameConstraints must be a SEQUENCE");
   const reader = new Reader(element);
@@ -202,7 +208,7 @@ function decodeRange(content: Bytes): string {
 
 // ---------------------------------------------------------------------------------------------------------------- subsets
 
-/** Whether every name inside `inner` is inside `outer`, both of one type. */
+/** Whether every name inside `inner` is inside `outer`; both have the same type. */
 function covers(outer: Subtree, inner: Subtree): boolean {
   if (outer.type === "directory") return inner.type === "directory" && startsWithRdns(inner.name, outer.name);
   if (outer.type !== inner.type) return false;
@@ -233,7 +239,7 @@ function splitMailbox(value: string): [local: string | null, host: string] {
   return at < 0 ? [null, value.toLowerCase()] : [value.slice(0, at), value.slice(at + 1).toLowerCase()];
 }
 
-/** RFC 5280 section 7.1 in short: values compare without case and with white space folded. */
+/** A simplified RFC 5280 section 7.1: values compare ignoring case, with white space folded. */
 function startsWithRdns(name: DistinguishedName, prefix: DistinguishedName): boolean {
   const key = (wanted: DistinguishedName): string[] => {
     const rdns: string[][] = [];
@@ -249,8 +255,8 @@ function startsWithRdns(name: DistinguishedName, prefix: DistinguishedName): boo
 }
 
 /**
- * The first permitted subtree of the child that reaches beyond what the parent permits for its type, or null. What the parent
- * excludes needs no repetition: every certificate below inherits it (RFC 5280 section 6.1.4 g).
+ * The child's first permitted subtree that exceeds what the parent permits for its type, or null. The parent's
+ * exclusions need no repetition: every certificate below inherits them (RFC 5280 section 6.1.4 g).
  */
 export function wideningOf(child: NameConstraints | null, parent: NameConstraints | null): Subtree | null {
   if (child === null || parent === null) return null;
@@ -263,8 +269,8 @@ export function wideningOf(child: NameConstraints | null, parent: NameConstraint
 }
 
 /**
- * What to write into a child's certificate so that it stands for itself: its own constraints, for each type of which it permits
- * nothing the parent's permitted ones, and the parent's exclusions. Null when neither constrains.
+ * Self-contained constraints for a child's certificate: its own, plus the parent's permitted subtrees for each type of
+ * which the child permits nothing, plus the parent's exclusions. Null if neither constrains.
  */
 export function inheritNameConstraints(
   child: NameConstraints | null,
@@ -279,7 +285,7 @@ export function inheritNameConstraints(
   };
 }
 
-/** Whether the child, taken by itself, allows no name that the parent does not allow. */
+/** Whether the child on its own allows no name that the parent forbids. */
 export function isSubset(child: NameConstraints | null, parent: NameConstraints | null): boolean {
   if (parent === null) return true;
   if (child === null) return false;
@@ -296,7 +302,7 @@ export function isSubset(child: NameConstraints | null, parent: NameConstraints 
 
 // ----------------------------------------------------------------------------------------------------------------- names
 
-/** What a certificate says of itself, as name constraints see it. */
+/** The names in a certificate that name constraints apply to. */
 export interface ConstrainedNames {
   readonly names: readonly GeneralName[];
   readonly subject: DistinguishedName;
@@ -305,8 +311,8 @@ export interface ConstrainedNames {
 const EMAIL_ADDRESS = "1.2.840.113549.1.9.1";
 
 /**
- * The first name that the constraints do not allow, with the reason, or null (RFC 5280 sections 4.2.1.10 and 6.1.3 b, c). A
- * wildcard must stand inside as a whole, and must not be able to match an excluded name.
+ * The first name that the constraints forbid, with the reason, or null (RFC 5280 sections 4.2.1.10 and 6.1.3 b, c). All
+ * names that a wildcard matches must be permitted, and none of them excluded.
  */
 export function violationOf({ names, subject }: ConstrainedNames, constraints: NameConstraints | null): string | null {
   if (constraints === null) return null;
@@ -347,7 +353,7 @@ function hasDnsHost(name: GeneralName): boolean {
   return host !== "" && !ipaddr.isValid(host);
 }
 
-/** The subtree of exactly that name. */
+/** The subtree of exactly this name. */
 function asSubtree(name: GeneralName): Subtree {
   switch (name.type) {
     case "ip":
@@ -361,7 +367,7 @@ function asSubtree(name: GeneralName): Subtree {
   }
 }
 
-/** Whether the subtree holds the name, or, of a wildcard, a name that it matches. */
+/** Whether the subtree contains the name or, for a wildcard, any name that it matches. */
 function touches(subtree: Subtree, name: GeneralName): boolean {
   const own = asSubtree(name);
   if (covers(subtree, own)) return true;

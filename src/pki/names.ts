@@ -14,7 +14,7 @@ import {
 } from "./der.ts";
 import { DerError, NameError } from "./errors.ts";
 
-/** A subject as the wire and the records write it. Absent and empty attributes stay out of the name. */
+/** A subject in the form of the wire and the records. Absent and empty attributes are omitted from the name. */
 export interface SubjectName {
   country?: string | null | undefined;
   state?: string | null | undefined;
@@ -27,7 +27,7 @@ export interface SubjectName {
   common_name?: string | null | undefined;
 }
 
-/** One AttributeTypeAndValue; `rdn` counts the relative names, so equal numbers stood in one SET. */
+/** One AttributeTypeAndValue; `rdn` is the index of its RDN, so attributes with equal numbers share one SET. */
 export interface NameAttribute {
   readonly type: string;
   readonly value: string;
@@ -37,7 +37,7 @@ export interface NameAttribute {
 export interface DistinguishedName {
   /** The whole Name, DER. */
   readonly der: Bytes;
-  /** In the order of the encoding. A value that is no string is `#` and its DER in hex (RFC 4514 section 2.4). */
+  /** In encoding order. A non-string value is `#` and its DER in hex (RFC 4514 section 2.4). */
   readonly attributes: readonly NameAttribute[];
   /** The last (most specific) commonName, or null. */
   readonly commonName: string | null;
@@ -46,14 +46,14 @@ export interface DistinguishedName {
 interface AttributeKind {
   readonly field: keyof SubjectName;
   readonly oid: string;
-  /** The short name of RFC 4514 section 3 or the usual one. */
+  /** The short name of RFC 4514 section 3, or the common one. */
   readonly label: string;
   /** Upper bound in characters: RFC 5280 appendix A.1. */
   readonly max: number;
   readonly printable?: true;
 }
 
-/** In the order in which they are encoded (CA/B BR 7.1.4.2). */
+/** In encoding order (CA/B BR 7.1.4.2). */
 const KINDS: readonly AttributeKind[] = [
   { field: "country", oid: "2.5.4.6", label: "C", max: 2, printable: true },
   { field: "state", oid: "2.5.4.8", label: "ST", max: 128 },
@@ -77,18 +77,19 @@ const TYPE_OIDS: ReadonlyMap<keyof SubjectName, Bytes> = new Map(KINDS.map((kind
 const COMMON_NAME = "2.5.4.3";
 const MAX_ATTRIBUTES = 64;
 
-/** Longest commonName that a subject may carry: RFC 5280 appendix A.1, ub-common-name. */
+/** Maximum length of a commonName: RFC 5280 appendix A.1, ub-common-name. */
 export const MAX_COMMON_NAME = 64;
 
-/** A Name without attributes: a constant, do not write to it. */
+/** A Name without attributes. A constant: do not write to it. */
 export const EMPTY_NAME: Bytes = sequence();
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not be in a name
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]|\p{Surrogate}/u;
 
 /**
- * The Name of a subject (RFC 5280 section 4.1.2.4): one attribute in each RDN, UTF8String, country and serialNumber
- * PrintableString. Throws NameError: too long, blank at an end, control characters, a country that is not two capital letters.
+ * The Name of a subject (RFC 5280 section 4.1.2.4): one attribute in each RDN, UTF8String except PrintableString for
+ * country and serialNumber. Throws NameError: too long, leading or trailing blank, control characters, a country that
+ * is not two capital letters.
  */
 export function encodeName(subject: SubjectName): Bytes {
   const rdns: Bytes[] = [];
@@ -100,7 +101,7 @@ export function encodeName(subject: SubjectName): Bytes {
   return rdns.length === 0 ? EMPTY_NAME : sequence(...rdns);
 }
 
-/** What names the bearer itself and not where it belongs: serialNumber, commonName, UID, emailAddress. */
+/** Attributes that identify the subject itself, not its organization: serialNumber, commonName, UID, emailAddress. */
 const OF_THE_BEARER: ReadonlySet<string> = new Set([
   "2.5.4.5",
   COMMON_NAME,
@@ -108,13 +109,15 @@ const OF_THE_BEARER: ReadonlySet<string> = new Set([
   "1.2.840.113549.1.9.1",
 ]);
 
-/** The RDNs that say where the bearer of a name belongs (country, organization, unit and the like), byte for byte. DER. */
+/** The RDNs of a name's location and organization (country, organization, unit and the like), byte for byte. DER. */
 export function organizationOf(name: DistinguishedName): Bytes {
   const own = new Set(name.attributes.filter(({ type }) => OF_THE_BEARER.has(type)).map(({ rdn }) => rdn));
   return sequence(...rdnsOf(name.der).filter((_, rdn) => !own.has(rdn)));
 }
 
-/** The Name (DER) of `commonName` below `base` (DER), whose RDNs stay byte for byte. Throws NameError as `encodeName` does. */
+/**
+ * The Name (DER) of `commonName` below `base` (DER), whose RDNs stay byte for byte. Throws NameError like `encodeName`.
+ */
 export function nameBelow(base: Bytes, commonName: string): Bytes {
   return sequence(...rdnsOf(base), ...rdnsOf(encodeName({ common_name: commonName })));
 }
@@ -176,12 +179,12 @@ function valueText(element: Element): string {
   }
 }
 
-/** The short name of an attribute type where it has one (`O`), else its dotted numbers. */
+/** The short name of an attribute type (`O`) if it has one, else its dotted numbers. */
 export function attributeLabel(type: string): string {
   return LABELS.get(type) ?? type;
 }
 
-/** The string of RFC 4514: most specific first, escaped; types without a short name as dotted numbers. */
+/** The string form of RFC 4514: most specific first, escaped; types without a short name as dotted numbers. */
 export function formatName(name: DistinguishedName): string {
   const rdns: string[][] = [];
   for (const { type, value, rdn } of name.attributes) {
@@ -206,7 +209,7 @@ function escapeValue(value: string): string {
   );
 }
 
-/** The SubjectName of a parsed name as the wire shows it; attributes without a field there are left out. */
+/** The SubjectName of a parsed name; attributes that SubjectName lacks are omitted. */
 export function subjectOf(name: DistinguishedName): SubjectName {
   const subject: SubjectName = {};
   for (const kind of KINDS) {

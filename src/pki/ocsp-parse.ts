@@ -16,7 +16,7 @@ import { type Extension, parseExtensions } from "./extensions.ts";
 import { asOcspError, type CertId, parseCertId } from "./ocsp-request.ts";
 import type { OcspCertStatus } from "./ocsp-response.ts";
 
-/** Reads OCSP responses (RFC 6960 section 4.2) strictly: for checks of our own answers and of others'. */
+/** Strict parser of OCSP responses (RFC 6960 section 4.2), for checking our own and others' answers. */
 
 export type OcspResponseStatus =
   | "successful"
@@ -46,7 +46,7 @@ export interface ParsedSingleResponse {
 }
 
 export interface BasicOcspResponse {
-  /** What was signed. */
+  /** The signed octets. */
   readonly tbs: Bytes;
   readonly responderId: { readonly byKey: Bytes } | { readonly byName: Bytes };
   readonly producedAt: Date;
@@ -61,11 +61,11 @@ export interface BasicOcspResponse {
 
 export interface ParsedOcspResponse {
   readonly status: OcspResponseStatus;
-  /** Present exactly when the status is `successful`. */
+  /** Present only if the status is `successful`. */
   readonly basic: BasicOcspResponse | null;
 }
 
-/** The elements of an EXPLICIT tag's one child. */
+/** The elements of an EXPLICIT tag's only child. */
 function explicit(element: Element): Element {
   const reader = new Reader(element);
   const inner = reader.next();
@@ -181,7 +181,7 @@ function readResponse(der: Bytes): ParsedOcspResponse {
 }
 
 /**
- * Reads a DER OCSPResponse of at most 64 KB. The signature is not verified. The result's octets are views into the
+ * Parses a DER OCSPResponse of at most 64 KB. The signature is not verified. The result's octets are views into the
  * input. Throws OcspError. RFC 6960 section 4.2.1.
  */
 export function parseOcspResponse(der: Bytes): ParsedOcspResponse {

@@ -3,12 +3,12 @@ import { Cursor, context, integer, octetString, oid, sequence, tlv } from "./der
 import { DerError, PkiError } from "./errors.ts";
 import { readExtension } from "./extensions.ts";
 
-/** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), read straight from the octets: this runs once for every question. */
+/** OCSP requests (RFC 6960 section 4.1, nonce RFC 9654), parsed directly from the octets: this runs once a request. */
 
-/** Error statuses of an OCSPResponse (RFC 6960 section 4.2.1) that this responder answers. */
+/** Error statuses of an OCSPResponse (RFC 6960 section 4.2.1) that this responder uses. */
 export type OcspErrorStatus = "malformedRequest" | "internalError" | "tryLater" | "unauthorized";
 
-/** A request that cannot be answered. `status` is what the unsigned answer says (`ocspError(status)`). */
+/** A request that cannot be answered. `status` is the status of the unsigned answer (`ocspError(status)`). */
 export class OcspError extends PkiError {
   override readonly code: string = "ocsp_invalid";
   readonly status: OcspErrorStatus;
@@ -21,7 +21,7 @@ export class OcspError extends PkiError {
 
 export type CertIdHash = "sha1" | "sha256" | "sha384" | "sha512";
 
-/** Which certificate is asked about. All octets are views into the request. */
+/** Identifies a certificate. All octets are views into the request. */
 export interface CertId {
   readonly hash: CertIdHash;
   /** Hash of the issuer's DER name. */
@@ -30,20 +30,20 @@ export interface CertId {
   readonly issuerKeyHash: Bytes;
   /** Lower-case hex, two digits an octet, no sign octet, at most 20 octets. */
   readonly serial: string;
-  /** The whole CertID as it was sent, to be echoed. */
+  /** The whole CertID as received, to be echoed. */
   readonly der: Bytes;
 }
 
 export interface OcspRequest {
-  /** At least one, each different, in the order asked. */
+  /** At least one, without duplicates, in the request's order. */
   readonly certIds: CertId[];
-  /** The nonce's own octets, 1 to 128. */
+  /** The nonce's value, 1 to 128 octets. */
   readonly nonce: Bytes | null;
-  /** The nonce came without an OCTET STRING of its own around it, as RFC 2560 can be read: its echo has none either. */
+  /** The nonce had no OCTET STRING of its own, as RFC 2560 can be read: the echo has none either. */
   readonly bareNonce: boolean;
 }
 
-/** Largest request in octets, and most CertIDs in one. */
+/** Maximum octets of a request, and maximum CertIDs in one. */
 export const MAX_OCSP_REQUEST = 10_240;
 export const MAX_CERT_IDS = 10;
 
@@ -54,7 +54,7 @@ const SHA1_OID = oid("1.3.14.3.2.26");
 const SHA256_OID = oid("2.16.840.1.101.3.4.2.1");
 const SHA384_OID = oid("2.16.840.1.101.3.4.2.2");
 const SHA512_OID = oid("2.16.840.1.101.3.4.2.3");
-/** `version [0] EXPLICIT INTEGER v1`: the default, which DER leaves out. */
+/** `version [0] EXPLICIT INTEGER v1`: the default, which DER omits. */
 const VERSION_1 = new Uint8Array([0xa0, 3, 2, 1, 0]);
 const NULL_PARAMETERS = new Uint8Array([5, 0]);
 
@@ -64,7 +64,7 @@ interface HashForm {
   readonly size: number;
 }
 
-/** The AlgorithmIdentifiers that are understood, the usual ones first: parameters NULL or absent (RFC 5754 section 2). */
+/** The supported AlgorithmIdentifiers, the most common first: parameters NULL or absent (RFC 5754 section 2). */
 const HASH_FORMS: readonly HashForm[] = [
   { hash: "sha1", algorithm: sequence(SHA1_OID, NULL_PARAMETERS), size: 20 },
   { hash: "sha256", algorithm: sequence(SHA256_OID, NULL_PARAMETERS), size: 32 },
@@ -76,7 +76,7 @@ const HASH_FORMS: readonly HashForm[] = [
   { hash: "sha512", algorithm: sequence(SHA512_OID), size: 64 },
 ];
 
-/** The error of a reader of OCSP: PkiError of the octets becomes OcspError, all else stays. */
+/** Turns a PkiError about the octets into an OcspError; returns other errors unchanged. */
 export function asOcspError(what: string, error: unknown): unknown {
   if (!(error instanceof PkiError) || error instanceof OcspError) return error;
   return new OcspError(`not ${what}: ${error.message}`, "malformedRequest", { cause: error });
@@ -117,9 +117,11 @@ interface Nonce {
   readonly bare: boolean;
 }
 
-/** The nonce in an extnValue (RFC 9654 section 2.1) from `from` to `limit`: an OCTET STRING, or none. */
+/**
+ * The nonce in an extnValue (RFC 9654 section 2.1) from `from` to `limit`, with or without an OCTET STRING of its own.
+ */
 function readNonce(bytes: Bytes, from: number, limit: number): Nonce {
-  // Lengths up to 127 have one octet, 128 has two; longer ones are no nonce in either form.
+  // A length up to 127 takes one octet, 128 takes two; a longer value is not a valid nonce in either form.
   const header = bytes[from + 1] === 0x81 && bytes[from + 2] === 128 ? 3 : 2;
   const announced = header === 3 ? 128 : bytes[from + 1];
   const bare = bytes[from] !== 0x04 || limit - from - header !== announced;
@@ -128,10 +130,10 @@ function readNonce(bytes: Bytes, from: number, limit: number): Nonce {
   return { octets, bare };
 }
 
-/** FALSE is the default of `critical`, which DER leaves out; some clients write it. */
+/** FALSE is the default of `critical`, which DER omits but some clients write. */
 const LENIENT = { explicitDefaults: true };
 
-/** Reads the explicitly tagged Extensions; returns the nonce when `nonceHere` and there is one. */
+/** Reads the explicitly tagged Extensions; returns the nonce if `nonceHere` and there is one. */
 function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: boolean): Nonce | null {
   const taggedEnd = cursor.enter(tag, limit);
   const listEnd = cursor.enter(0x30, taggedEnd);
@@ -149,7 +151,7 @@ function readExtensions(cursor: Cursor, tag: number, limit: number, nonceHere: b
   return nonce;
 }
 
-/** As `parseOcspRequest`, and for those who only ask whether it is one: throws PkiError. */
+/** Like `parseOcspRequest`, but throws PkiError, for callers that only test whether the octets are a request. */
 export function readOcspRequest(der: Bytes): OcspRequest {
   if (der.length > MAX_OCSP_REQUEST) throw new DerError("request is longer than 10 KB");
   const cursor = new Cursor(der);
@@ -178,10 +180,10 @@ export function readOcspRequest(der: Bytes): OcspRequest {
 }
 
 /**
- * Reads a DER OCSPRequest of at most 10 KB with 1 to 10 CertIDs. A CertID that stands twice is returned once. requestorName,
- * the optional signature and extensions that are not critical are checked for strict DER where they are constructed and
- * otherwise ignored. Defaults may be written out. Throws OcspError: `malformedRequest`, or `unauthorized` for a CertID hash that
- * is not known here. RFC 6960 section 4.1.1, RFC 9654 section 2.1.
+ * Parses a DER OCSPRequest of at most 10 KB with 1 to 10 CertIDs. A repeated CertID is returned once. requestorName,
+ * the optional signature and non-critical extensions are checked for strict DER where they are constructed and
+ * otherwise ignored. Defaults may be written out. Throws OcspError: `malformedRequest`, or `unauthorized` for an
+ * unsupported CertID hash. RFC 6960 section 4.1.1, RFC 9654 section 2.1.
  */
 export function parseOcspRequest(der: Bytes): OcspRequest {
   try {
@@ -191,7 +193,7 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   }
 }
 
-/** Reads one DER CertID by itself, as `canonicalCertId` names it. Throws OcspError. */
+/** Parses one DER CertID, as in the text of `canonicalCertId`. Throws OcspError. */
 export function parseCertId(der: Bytes): CertId {
   const cursor = new Cursor(der);
   try {
@@ -204,8 +206,8 @@ export function parseCertId(der: Bytes): CertId {
 }
 
 /**
- * Key text of a CertID for caches: the lower-case hex of its DER. Two CertIDs have the same text exactly when the same octets
- * answer both, and `parseCertId(fromHex(text))` gives the CertID back.
+ * Cache key of a CertID: the lower-case hex of its DER. Two CertIDs have the same key exactly if the same octets answer
+ * both, and `parseCertId(fromHex(text))` returns the CertID.
  */
 export function canonicalCertId(certId: CertId): string {
   return toHex(certId.der);
@@ -220,7 +222,7 @@ export function buildCertId(hash: CertIdHash, issuerNameHash: Bytes, issuerKeyHa
   return sequence(form.algorithm, octetString(issuerNameHash), octetString(issuerKeyHash), integer(fromHex(serial)));
 }
 
-/** DER OCSPRequest without signature for these DER CertIDs. Used by tests, probes and the benchmark. */
+/** An unsigned DER OCSPRequest for these DER CertIDs. Used by tests, probes and the benchmark. */
 export function buildOcspRequest(certIds: readonly Bytes[], nonce: Bytes | null = null): Bytes {
   const list = sequence(...certIds.map((certId) => sequence(certId)));
   if (nonce === null) return sequence(sequence(list));

@@ -3,19 +3,19 @@ import { context, lengthOctets, octetString, oid, sequence, tlv, writeHeader } f
 import type { OcspErrorStatus } from "./ocsp-request.ts";
 import { GENERALIZED_TIME_LENGTH, writeGeneralizedTime } from "./times.ts";
 
-/** OCSP responses (RFC 6960 section 4.2) on byte templates: what a responder repeats is encoded once. */
+/** OCSP responses (RFC 6960 section 4.2) from byte templates: what a responder's answers share is encoded once. */
 
-/** Who signs, and with which algorithm. */
+/** The signer of the answers and its algorithm. */
 export interface OcspResponder {
   /** `byKey`: SHA-1 of the content of the responder's subjectPublicKey BIT STRING, 20 octets. `byName`: its DER Name. */
   readonly id: { readonly byKey: Bytes } | { readonly byName: Bytes };
   /** DER AlgorithmIdentifier of the signature. */
   readonly algorithmIdentifier: Bytes;
-  /** DER certificates to embed: the delegated responder's; empty when the CA signs itself. */
+  /** DER certificates to embed: the delegated responder's; empty if the CA signs itself. */
   readonly certificates: readonly Bytes[];
 }
 
-/** What `compileOcspTemplate` made of a responder. Opaque; holds no secret; may be kept as long as the responder. */
+/** The result of `compileOcspTemplate`. Opaque, without secrets; may be kept as long as the responder. */
 export interface OcspTemplate {
   readonly responderId: Bytes;
   readonly algorithmIdentifier: Bytes;
@@ -25,11 +25,11 @@ export interface OcspTemplate {
 export type OcspCertStatus =
   | { readonly type: "good" }
   | { readonly type: "unknown" }
-  /** `reason` is the CRLReason number; 0 (unspecified) is left out of the answer. */
+  /** `reason` is the CRLReason number; 0 (unspecified) is omitted from the answer. */
   | { readonly type: "revoked"; readonly at: Date; readonly reason: number };
 
 export interface OcspSingleResponse {
-  /** DER CertID as it was asked. */
+  /** DER CertID as requested. */
   readonly certId: Bytes;
   readonly status: OcspCertStatus;
   readonly thisUpdate: Date;
@@ -41,7 +41,7 @@ export interface OcspResponseData {
   readonly responses: readonly OcspSingleResponse[];
   /** The request's nonce, echoed in responseExtensions (RFC 9654 section 2.1). */
   readonly nonce: Bytes | null;
-  /** Echoes the nonce without an OCTET STRING around it, as it came. */
+  /** Echoes the nonce without an OCTET STRING of its own, as received. */
   readonly bareNonce?: boolean;
 }
 
@@ -50,7 +50,7 @@ const NONCE_OID = oid("1.3.6.1.5.5.7.48.1.2");
 /** responseStatus successful (0). */
 const SUCCESSFUL = new Uint8Array([0x0a, 1, 0]);
 
-/** Prepares a responder's constant octets. */
+/** Encodes a responder's constant octets. */
 export function compileOcspTemplate(responder: OcspResponder): OcspTemplate {
   const { id, certificates } = responder;
   if ("byKey" in id && id.byKey.length !== 20) throw new RangeError("byKey is a SHA-1 hash of 20 octets");
@@ -61,12 +61,12 @@ export function compileOcspTemplate(responder: OcspResponder): OcspTemplate {
   };
 }
 
-/** Octets of an element with that many octets of content. */
+/** Total octets of an element with this many octets of content. */
 function sized(content: number): number {
   return 1 + lengthOctets(content) + content;
 }
 
-/** A revokedInfo is one time and, when there is a reason, `[0] ENUMERATED`. */
+/** A revokedInfo is one time and, with a reason, `[0] ENUMERATED`. */
 function revokedLength(reason: number): number {
   return GENERALIZED_TIME_LENGTH + (reason === 0 ? 0 : 5);
 }
@@ -122,8 +122,8 @@ function nonceExtension(value: Bytes): Bytes {
 }
 
 /**
- * DER ResponseData to be signed. Times are cut to seconds. Throws RangeError when there is no response, a nonce is not of 1 to
- * 128 octets, or a reason does not exist. RFC 6960 section 4.2.1.
+ * DER ResponseData to be signed. Times are rounded down to seconds. Throws RangeError without a response, on a nonce
+ * that is not 1 to 128 octets, or on an invalid reason. RFC 6960 section 4.2.1.
  */
 export function buildOcspTbs(template: OcspTemplate, data: OcspResponseData): Bytes {
   const { responses, nonce } = data;
@@ -144,7 +144,7 @@ export function buildOcspTbs(template: OcspTemplate, data: OcspResponseData): By
 }
 
 /**
- * DER OCSPResponse `successful` around ResponseData and the value of its signature BIT STRING, with the template's
+ * DER OCSPResponse `successful` from ResponseData and the value of its signature BIT STRING, with the template's
  * certificates. RFC 6960 section 4.2.1.
  */
 export function assembleOcspResponse(template: OcspTemplate, tbs: Bytes, signature: Bytes): Bytes {

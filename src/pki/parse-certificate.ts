@@ -24,16 +24,16 @@ import { type DistinguishedName, parseName } from "./names.ts";
 import { verify } from "./signing.ts";
 import { type PublicKeyInfo, spkiOf } from "./spki.ts";
 
-/** A certificate, parsed. All octets are views of `der`; an extension that is not there is null or an empty list. */
+/** A parsed certificate. All octets are views of `der`; an absent extension is null or an empty list. */
 export interface Certificate {
   readonly der: Bytes;
-  /** TBSCertificate, whole: what the signature is over. */
+  /** Whole TBSCertificate: the signed octets. */
   readonly tbs: Bytes;
   /** 1 or 3. */
   readonly version: number;
   /** Lower-case hex without a sign octet. */
   readonly serial: string;
-  /** The inner and the outer AlgorithmIdentifier, DER: equal in a valid certificate. */
+  /** DER of the inner and the outer AlgorithmIdentifier: equal in a valid certificate. */
   readonly tbsSignatureAlgorithm: Bytes;
   readonly signatureAlgorithm: Bytes;
   readonly signature: Bytes;
@@ -41,7 +41,7 @@ export interface Certificate {
   readonly subject: DistinguishedName;
   readonly notBefore: Date;
   readonly notAfter: Date;
-  /** The Validity, DER: for checks of how its times are encoded. */
+  /** DER Validity, for checking how its times are encoded. */
   readonly validity: Bytes;
   readonly publicKey: PublicKeyInfo;
   readonly extensions: readonly Extension[];
@@ -59,16 +59,17 @@ export interface Certificate {
   /** TLS extension numbers of RFC 7633, or null. */
   readonly tlsFeatures: readonly number[] | null;
   readonly ocspNoCheck: boolean;
-  /** Critical extensions that nothing here understands: such a certificate must not be relied on. */
+  /** Unsupported critical extensions: such a certificate must not be relied on. */
   readonly unknownCritical: readonly string[];
 }
 
-/** Largest certificate that is read, in octets. */
+/** Maximum size of a certificate, in octets. */
 export const MAX_CERTIFICATE_BYTES = 65_536;
 
 /**
- * A certificate of RFC 5280 section 4.1, strict DER, at most 64 KiB. Throws DerError, CertificateError and, for its public
- * key, UnsupportedError. Checks form alone: neither signature nor validity, nor what `lintCertificate` looks at.
+ * Parses a certificate of RFC 5280 section 4.1, strict DER, at most 64 KiB. Throws DerError, CertificateError and, for
+ * its public key, UnsupportedError. Checks only the form: not the signature, validity or anything that
+ * `lintCertificate` checks.
  */
 export function parseCertificate(der: Bytes): Certificate {
   const outer = new Reader(expectSequence(decode(der, { maxBytes: MAX_CERTIFICATE_BYTES })));
@@ -198,9 +199,9 @@ function parseNull(element: Element): true {
 }
 
 /**
- * Whether the parent issued the child as far as the two certificates show it (RFC 5280 section 6.1.3 a): names chain octet for
- * octet, key identifiers agree where both are there, both AlgorithmIdentifiers are equal, and the signature holds. Says
- * nothing of validity, CA flags or path length. Throws UnsupportedError for a signature algorithm that is not offered.
+ * Whether the parent issued the child (RFC 5280 section 6.1.3 a): names chain octet for octet, key identifiers agree if
+ * both are present, both AlgorithmIdentifiers are equal, and the signature is valid. Does not check validity periods,
+ * CA flags or path length. Throws UnsupportedError for an unsupported signature algorithm.
  */
 export async function verifyIssued(child: Certificate, parent: Certificate): Promise<boolean> {
   if (!equal(child.issuer.der, parent.subject.der)) return false;

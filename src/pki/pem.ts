@@ -4,12 +4,12 @@ import { pkcs8FromEc, pkcs8FromRsa } from "./spki.ts";
 
 /** One encapsulated message of RFC 7468. */
 export interface PemBlock {
-  /** As `CERTIFICATE`. */
+  /** Such as `CERTIFICATE`. */
   readonly label: string;
   readonly der: Bytes;
 }
 
-/** Largest text that is read, in characters, unless told. */
+/** Default maximum length of a text, in characters. */
 const MAX_PEM_CHARACTERS = 1_048_576;
 const MAX_BLOCKS = 1000;
 
@@ -22,9 +22,9 @@ export function encodePem(label: string, der: Uint8Array): string {
 }
 
 /**
- * All blocks of a PEM text in order; text around them is skipped (RFC 7468 section 2), white space inside is ignored, headers
- * of RFC 1421 (as `Proc-Type`, of encrypted keys) are refused. Time is linear in the text. Throws EncodingError: too long, a
- * block without its end, no block at all.
+ * All blocks of a PEM text in order; text around them is skipped (RFC 7468 section 2), white space inside is ignored,
+ * headers of RFC 1421 (such as `Proc-Type`, of encrypted keys) are refused. Takes linear time. Throws EncodingError:
+ * too long, an unterminated block, no block at all.
  */
 export function decodePem(text: string, maxCharacters = MAX_PEM_CHARACTERS): PemBlock[] {
   if (text.length > maxCharacters) throw new EncodingError(`PEM text is longer than ${maxCharacters} characters`);
@@ -63,7 +63,7 @@ function boundary(line: string, kind: "BEGIN" | "END"): string | null {
   return /^[\x21-\x2c\x2e-\x7e](?:[- ]?[\x21-\x2c\x2e-\x7e])*$/.test(label) ? label : null;
 }
 
-/** The certificates of a PEM text in order, DER. Throws EncodingError when another block stands between or there is none. */
+/** The certificates of a PEM text in order, DER. Throws EncodingError if it has none or any other block. */
 export function certificatesFromPem(text: string): Bytes[] {
   return decodePem(text).map(({ label, der }) => {
     if (label !== "CERTIFICATE" && label !== "X509 CERTIFICATE") {
@@ -74,8 +74,8 @@ export function certificatesFromPem(text: string): Bytes[] {
 }
 
 /**
- * The one private key of a PEM text as PKCS#8 DER: `PRIVATE KEY`, or `RSA PRIVATE KEY` and `EC PRIVATE KEY` wrapped up; `EC
- * PARAMETERS` are skipped. Throws EncodingError for an encrypted key, for none and for several.
+ * The only private key of a PEM text as PKCS#8 DER: `PRIVATE KEY`, or `RSA PRIVATE KEY` and `EC PRIVATE KEY`, which are
+ * wrapped; `EC PARAMETERS` are skipped. Throws EncodingError for an encrypted key, for none and for several.
  */
 export function privateKeyFromPem(text: string): Bytes {
   const blocks = decodePem(text).filter(({ label }) => label !== "EC PARAMETERS");

@@ -1,31 +1,33 @@
 import { type Bytes, utf8 } from "./bytes.ts";
 
-/** PKCS#12 stores that hold certificates and no key (RFC 7292), protected by PBES2 (RFC 8018) and an HMAC. */
+/** PKCS#12 stores with certificates and no key (RFC 7292), protected by PBES2 (RFC 8018) and an HMAC. */
 
 export interface TrustStoreOptions {
-  /** A name for each certificate, in their order; what is missing is `certificate-1`, `certificate-2`, ... */
+  /** A name for each certificate, in order; defaults are `certificate-1`, `certificate-2`, ... */
   readonly friendlyNames?: readonly string[];
-  /** PBKDF2 rounds, 1 to 100,000; 10,000 unless told. Certificates are public: the password only proves the store's origin. */
+  /**
+   * PBKDF2 rounds, 1 to 100,000; default 10,000. Certificates are public: the password only proves the store's origin.
+   */
   readonly iterations?: number;
 }
 
-/** Rounds of the key derivation of the MAC: what keytool writes. */
+/** Rounds of the MAC's key derivation, as keytool writes. */
 const MAC_ITERATIONS = 10_000;
-/** Cloudflare runs no more PBKDF2 rounds than this. */
+/** Cloudflare's maximum of PBKDF2 rounds. */
 const MAX_ITERATIONS = 100_000;
 
 const CERT_BAG = "1.2.840.113549.1.12.10.1.3";
 const X509_CERTIFICATE = "1.2.840.113549.1.9.22.1";
 const FRIENDLY_NAME = "1.2.840.113549.1.9.20";
-/** Oracle's mark of a trusted certificate: without it keytool shows none. */
+/** Oracle's attribute of a trusted certificate: keytool shows only certificates that have it. */
 const TRUSTED_KEY_USAGE = "2.16.840.1.113894.746875.1.1";
 const ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0";
 
-/** pkijs' names of RFC 7292: what is in the store is encrypted under a password, and the store has a MAC. */
+/** pkijs' names for RFC 7292: the content is encrypted with a password, and the store has a MAC. */
 const PASSWORD_PRIVACY = 1;
 const PASSWORD_INTEGRITY = 0;
 
-/** Names of which no two are the same to keytool, which ignores case and keeps one certificate a name. */
+/** Makes names distinct for keytool, which ignores case and keeps one certificate a name. */
 function distinctNames(count: number, given: readonly string[]): string[] {
   const taken = new Set<string>();
   return Array.from({ length: count }, (_, i) => {
@@ -37,7 +39,7 @@ function distinctNames(count: number, given: readonly string[]): string[] {
   });
 }
 
-/** Both are large, and a store is asked for rarely: they are evaluated with the first one. */
+/** Both libraries are large and stores are rarely requested: they are loaded with the first one. */
 async function libraries() {
   const [pkijs, asn1js] = await Promise.all([import("pkijs"), import("asn1js")]);
   return {
@@ -55,7 +57,7 @@ function certBag(from: Libraries, certificate: Bytes, name: string) {
   const { Attribute, BmpString, CertBag, ObjectIdentifier, OctetString, SafeBag } = from;
   return new SafeBag({
     bagId: CERT_BAG,
-    // As octets, not as a parsed certificate: that would be encoded again.
+    // As octets: a parsed certificate would be encoded again.
     bagValue: new CertBag({
       certId: X509_CERTIFICATE,
       certValue: new OctetString({ valueHex: certificate.slice().buffer }),
@@ -68,8 +70,8 @@ function certBag(from: Libraries, certificate: Bytes, name: string) {
 }
 
 /**
- * A DER PFX with these DER certificates, each of them a trusted certificate to keytool and visible to openssl. The password may
- * be empty; Java itself can use only ASCII ones. Names that are the same but for case get a number. Throws RangeError without
+ * A DER PFX of these DER certificates, each a trusted certificate for keytool and visible to openssl. The password may
+ * be empty; Java can use only ASCII ones. Names that differ only in case get a number. Throws RangeError without
  * certificates or with rounds out of range.
  */
 export async function buildTrustStore(

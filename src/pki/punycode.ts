@@ -19,8 +19,8 @@ function digit(code: number): number {
 }
 
 /**
- * Decodes a lower-case label without its `xn--` (RFC 3492 section 6.2); null where it encodes nothing. Runtimes differ in
- * whether their URL parser checks a label that is already encoded, so it is checked here. At most 63 characters are read.
+ * Decodes a lower-case label without its `xn--` (RFC 3492 section 6.2); null if it is invalid. URL parsers of different
+ * runtimes disagree on checking a label that is already encoded, so it is checked here. Reads at most 63 characters.
  */
 export function decodePunycode(label: string): string | null {
   if (label.length > 63) return null;

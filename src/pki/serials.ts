@@ -2,24 +2,24 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { type Bytes, concat, fromHex } from "./bytes.ts";
 
 /**
- * Serial numbers (RFC 5280 section 4.1.2.2). A CA's own serials end in a tag keyed by a secret of that CA: whoever has the key
- * can tell a serial of this CA from a made-up one without looking it up. To everybody else all octets look random.
+ * Serial numbers (RFC 5280 section 4.1.2.2). A CA's own serials end in a tag keyed by a secret of that CA: with the
+ * key, a serial of this CA can be told from a made-up one without a look-up. Without the key, all octets look random.
  */
 
-/** All serials have the same length, so that CRL entries have one length too. */
+/** All serials have the same length, so CRL entries do too. */
 const SERIAL_OCTETS = 17;
-/** A made-up serial passes for one of ours with probability 2^-32, and is then looked up. */
+/** A made-up serial passes the tag check with probability 2^-32 and is then looked up. */
 const TAG_OCTETS = 4;
 const RANDOM_OCTETS = SERIAL_OCTETS - TAG_OCTETS;
 
-/** A serial of 128 random bits behind a random octet 01..7F: positive, never with a sign octet, always 17 octets. */
+/** A serial of 128 random bits after a random octet 01..7F: positive, without a sign octet, always 17 octets. */
 export function randomSerial(random: (octets: number) => Uint8Array): Bytes {
   return positive(concat(random(SERIAL_OCTETS)));
 }
 
 /**
- * A serial of 17 octets whose last four are HMAC-SHA-256 of the others under `key`, truncated. The other 13 carry 102 random
- * bits: more than the 64 that the CA/Browser Forum asks for (Baseline Requirements section 7.1).
+ * A serial of 17 octets whose last four are HMAC-SHA-256 of the others under `key`, truncated. The other 13 carry 102
+ * random bits: more than the 64 that the CA/Browser Forum requires (Baseline Requirements section 7.1).
  */
 export function taggedSerial(random: (octets: number) => Uint8Array, key: Uint8Array): Bytes {
   const start = positive(concat(random(RANDOM_OCTETS)));
@@ -46,11 +46,11 @@ const BITS_AN_ENTRY = 16;
 const PROBES = 8;
 
 /**
- * A Bloom filter of serials, for those that carry no tag: it holds every serial that was added, and about one in 1,500 of
- * the others. The hash is keyed, so that nobody can search for serials that pass.
+ * A Bloom filter for serials without a tag: it matches every added serial, and about one in 1,500 of the others. The
+ * hash is keyed, so that serials that match cannot be searched for.
  */
 export class SerialFilter {
-  /** Its length is a power of two. */
+  /** The length is a power of two. */
   readonly bits: Bytes;
   private readonly key: Uint8Array;
 
@@ -65,7 +65,7 @@ export class SerialFilter {
     return new SerialFilter(key, new Uint8Array(2 ** Math.ceil(Math.log2(octets))));
   }
 
-  /** How many serials fit before more strangers pass than intended. */
+  /** Number of serials that fit before the rate of false matches exceeds the intended one. */
   get capacity(): number {
     return (this.bits.length * 8) / BITS_AN_ENTRY;
   }
@@ -86,7 +86,10 @@ export class SerialFilter {
   }
 }
 
-/** Hex in any case, colons and leading zeros allowed, as the ledger has it: lower-case hex, two digits an octet, no sign octet; null for more than 20 octets. */
+/**
+ * A serial in the ledger's form: lower-case hex, two digits an octet, no sign octet; null for more than 20 octets.
+ * Accepts hex in any case, colons and leading zeros.
+ */
 export function normalSerial(text: string): string | null {
   const digits = text
     .replaceAll(":", "")

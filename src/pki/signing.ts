@@ -22,9 +22,9 @@ import {
   parseRsaPublicKey,
 } from "./spki.ts";
 
-/** Signs with a private key that nobody can read back. */
+/** Signs with a private key that cannot be read back. */
 export interface Signer {
-  /** The AlgorithmIdentifier of its signatures, DER. */
+  /** DER AlgorithmIdentifier of its signatures. */
   readonly algorithmIdentifier: Bytes;
   /** The content of the X.509 signature BIT STRING over the data: ECDSA-Sig-Value DER, the RSA or the Ed25519 signature. */
   sign(data: Bytes): Promise<Bytes>;
@@ -32,7 +32,7 @@ export interface Signer {
 
 type Hash = "SHA-256" | "SHA-384" | "SHA-512";
 
-/** How a signature is made or checked: what an AlgorithmIdentifier says. */
+/** How a signature is made or checked, as its AlgorithmIdentifier says. */
 export type SignatureScheme =
   | { readonly kind: "ecdsa"; readonly hash: Hash }
   | { readonly kind: "rsa"; readonly hash: Hash }
@@ -79,9 +79,10 @@ export function encodeSignatureAlgorithm(scheme: SignatureScheme): Bytes {
 }
 
 /**
- * What an AlgorithmIdentifier of a signature says. Parameters must be exactly those of its RFC; RSA with PKCS#1 v1.5 may leave
- * the NULL out (RFC 4055 section 5). RSASSA-PSS: SHA-256, SHA-384 or SHA-512, MGF1 with the same hash, any salt length, NULL or
- * nothing behind the hash identifiers. Throws DerError, and UnsupportedError for every other algorithm (SHA-1 and MD5 among them).
+ * The scheme of a signature's AlgorithmIdentifier. Parameters must be exactly those of its RFC; RSA with PKCS#1 v1.5
+ * may omit the NULL (RFC 4055 section 5). RSASSA-PSS: SHA-256, SHA-384 or SHA-512, MGF1 with the same hash, any salt
+ * length, hash identifiers with NULL or no parameters. Throws DerError, and UnsupportedError for any other algorithm
+ * (including SHA-1 and MD5).
  */
 export function parseSignatureAlgorithm(algorithmIdentifier: Bytes): SignatureScheme {
   const element = decode(algorithmIdentifier);
@@ -138,7 +139,10 @@ function hashOf(reader: Reader): Hash {
   throw new UnsupportedError(`unsupported hash ${id}: use SHA-256, SHA-384 or SHA-512`);
 }
 
-/** The scheme a key of ours signs with: its curve's hash, SHA-256 for RSA (PSS with a salt of 32 octets when asked). */
+/**
+ * The scheme that a key of ours signs with: its curve's hash, SHA-256 for RSA (PSS, if requested, with a salt of 32
+ * octets).
+ */
 export function schemeFor(
   algorithm: "RSA" | "ECDSA" | "Ed25519",
   curve: CurveName | null,
@@ -176,13 +180,13 @@ function signParameters(scheme: SignatureScheme) {
   }
 }
 
-/** ECDSA-Sig-Value (RFC 3279 section 2.2.3) of WebCrypto's r || s. */
+/** Converts WebCrypto's r || s to ECDSA-Sig-Value (RFC 3279 section 2.2.3). */
 export function ecdsaToDer(raw: Uint8Array): Bytes {
   const half = raw.length / 2;
   return sequence(integer(raw.subarray(0, half)), integer(raw.subarray(half)));
 }
 
-/** WebCrypto's r || s, each `octets` long, of an ECDSA-Sig-Value; throws DerError. */
+/** Converts an ECDSA-Sig-Value to WebCrypto's r || s, each `octets` long; throws DerError. */
 export function ecdsaFromDer(der: Bytes, octets: number): Bytes {
   const reader = new Reader(decode(der));
   const raw = new Uint8Array(2 * octets);
@@ -223,9 +227,9 @@ export async function importSigner(pkcs8: Bytes, options: { pss?: boolean } = {}
 }
 
 /**
- * Whether the signature over the data is the key's, by that algorithm. A malformed signature and an algorithm that does not
- * fit the key are false; throws UnsupportedError for an algorithm or an RSA exponent that is not offered here, DerError for a
- * malformed algorithm.
+ * Whether the signature over the data is valid for this key and algorithm. False for a malformed signature and for an
+ * algorithm that does not fit the key; throws UnsupportedError for an unsupported algorithm or RSA exponent, DerError
+ * for a malformed algorithm.
  */
 export async function verify(
   key: PublicKeyInfo,
@@ -251,7 +255,7 @@ export async function verify(
   }
 }
 
-/** WebCrypto of workerd imports RSA keys with the public exponents 3 and 65537 alone. */
+/** workerd's WebCrypto imports only RSA keys with public exponent 3 or 65537. */
 function assertImportableExponent(key: PublicKeyInfo): void {
   const exponent = toHex(parseRsaPublicKey(key.keyBits).exponent);
   if (exponent === "03" || exponent === "010001") return;
@@ -261,7 +265,7 @@ function assertImportableExponent(key: PublicKeyInfo): void {
 
 const RSA_EXPONENT = new Uint8Array([1, 0, 1]);
 
-/** A new key pair: SubjectPublicKeyInfo and PKCS#8, both DER. The private half is in clear: seal it at once. */
+/** A new key pair: SubjectPublicKeyInfo and PKCS#8, both DER. The private key is in clear: seal it at once. */
 export async function generateKeyPair(algorithm: KeyAlgorithm): Promise<{ spki: Bytes; pkcs8: Bytes }> {
   const [kind, size] = algorithm.split("-");
   const parameters =
@@ -278,7 +282,7 @@ async function exported(format: "spki" | "pkcs8", key: CryptoKey): Promise<Bytes
   return new Uint8Array((await crypto.subtle.exportKey(format, key)) as ArrayBuffer);
 }
 
-/** The SubjectPublicKeyInfo that belongs to a PKCS#8 key. Throws DerError or UnsupportedError. */
+/** The SubjectPublicKeyInfo of a PKCS#8 key. Throws DerError or UnsupportedError. */
 export async function publicKeyOf(pkcs8: Bytes): Promise<Bytes> {
   const key = parsePrivateKey(pkcs8);
   const parameters = importParameters(schemeFor(key.algorithm, key.curve, false), key.curve);
@@ -290,7 +294,10 @@ export async function publicKeyOf(pkcs8: Bytes): Promise<Bytes> {
   return exported("spki", await crypto.subtle.importKey("jwk", publicJwk, parameters, true, ["verify"]));
 }
 
-/** Whether the PKCS#8 key is the private half of the public key: proven by a signature, not by what the file claims. */
+/**
+ * Whether the PKCS#8 key is the private half of the public key; proven by a signature, not by the file's own public
+ * key.
+ */
 export async function isKeyPair(key: PublicKeyInfo, pkcs8: Bytes): Promise<boolean> {
   if (!equal(await publicKeyOf(pkcs8), key.spki)) return false;
   const signer = await importSigner(pkcs8);

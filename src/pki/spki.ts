@@ -15,7 +15,7 @@ import {
 } from "./der.ts";
 import { DerError, UnsupportedError } from "./errors.ts";
 
-/** The key algorithms that are made and certified here, as the wire names them. */
+/** The key algorithms generated and certified here, by their names on the wire. */
 export type KeyAlgorithm =
   | "ECDSA-P256"
   | "ECDSA-P384"
@@ -25,7 +25,7 @@ export type KeyAlgorithm =
   | "RSA-4096"
   | "Ed25519";
 
-/** All of them, in the order in which they are offered. */
+/** All of them, in the order offered. */
 export const KEY_ALGORITHMS: readonly KeyAlgorithm[] = [
   "ECDSA-P256",
   "ECDSA-P384",
@@ -38,16 +38,16 @@ export const KEY_ALGORITHMS: readonly KeyAlgorithm[] = [
 
 export type CurveName = "P-256" | "P-384" | "P-521";
 
-/** A SubjectPublicKeyInfo that was parsed strictly. */
+/** A strictly parsed SubjectPublicKeyInfo. */
 export interface PublicKeyInfo {
   /** The whole SubjectPublicKeyInfo, DER. */
   readonly spki: Bytes;
   readonly algorithm: "RSA" | "ECDSA" | "Ed25519";
-  /** Bits: of the RSA modulus, of the curve's field (256, 384, 521), 256 for Ed25519. */
+  /** In bits: the RSA modulus, the curve's field (256, 384, 521), 256 for Ed25519. */
   readonly size: number;
-  /** Content of the subjectPublicKey BIT STRING: what key identifiers hash. */
+  /** Content of the subjectPublicKey BIT STRING, the input of key identifiers. */
   readonly keyBits: Bytes;
-  /** As KeyAlgorithm where it is one, else as `RSA-2056`. */
+  /** A KeyAlgorithm, or a name such as `RSA-2056` for other sizes. */
   readonly name: KeyAlgorithm | (string & {});
 }
 
@@ -74,7 +74,7 @@ export function bitLength(magnitude: Uint8Array): number {
   return first === 0 ? 0 : (magnitude.length - 1) * 8 + (32 - Math.clz32(first));
 }
 
-/** The key algorithm of an AlgorithmIdentifier of a public or private key (RFC 3279, 5480, 8410). */
+/** The key algorithm in the AlgorithmIdentifier of a public or private key (RFC 3279, 5480, 8410). */
 export function keyAlgorithmOf(algorithm: Element): {
   algorithm: "RSA" | "ECDSA" | "Ed25519";
   curve: CurveName | null;
@@ -124,15 +124,15 @@ export function parseRsaPublicKey(keyBits: Bytes): RsaPublicKey {
 }
 
 /**
- * A SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7): rsaEncryption with NULL, id-ecPublicKey with a named curve and an
- * uncompressed point, id-Ed25519. Throws DerError where it is malformed and UnsupportedError where the algorithm is another.
- * Says nothing of the key's strength: `assertStrongKey` does.
+ * Parses a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7): rsaEncryption with NULL, id-ecPublicKey with a named curve
+ * and an uncompressed point, id-Ed25519. Throws DerError if it is malformed and UnsupportedError for any other
+ * algorithm. Does not check the key's strength: see `assertStrongKey`.
  */
 export function parseSpki(der: Bytes): PublicKeyInfo {
   return spkiOf(decode(der));
 }
 
-/** The same of an element of an already decoded tree. */
+/** The same for an element of an already decoded tree. */
 export function spkiOf(element: Element): PublicKeyInfo {
   if (element.tag !== TAG.SEQUENCE) throw new DerError("SubjectPublicKeyInfo must be a SEQUENCE");
   const reader = new Reader(element);
@@ -162,14 +162,17 @@ export function curveOf(size: number): CurveName {
   return size === 256 ? "P-256" : size === 384 ? "P-384" : "P-521";
 }
 
-/** A PrivateKeyInfo of RFC 5958 reduced to version 0 without attributes: what every WebCrypto imports. */
+/** A PrivateKeyInfo of RFC 5958 reduced to version 0 without attributes: the form that every WebCrypto imports. */
 export interface PrivateKey {
   readonly pkcs8: Bytes;
   readonly algorithm: "RSA" | "ECDSA" | "Ed25519";
   readonly curve: CurveName | null;
 }
 
-/** Parses PKCS#8 (RFC 5958, version 0 or 1), strictly; throws DerError or UnsupportedError. The key's octets stay unread. */
+/**
+ * Strictly parses PKCS#8 (RFC 5958, version 0 or 1); throws DerError or UnsupportedError. Does not parse the key
+ * itself.
+ */
 export function parsePrivateKey(pkcs8: Bytes): PrivateKey {
   const reader = new Reader(decode(pkcs8));
   const version = reader.next(TAG.INTEGER);

@@ -3,14 +3,14 @@ import { type Bytes, concat } from "./bytes.ts";
 import { encodeSignatureAlgorithm, schemeFor } from "./signing.ts";
 import { parsePrivateKey } from "./spki.ts";
 
-/** Signs what arrives in pieces, for bodies that must not stand in memory whole. One signature each. */
+/** Signs a body in pieces, without keeping it in memory. One signature each. */
 export interface StreamSigner {
   /** The AlgorithmIdentifier of the signature, DER. */
   readonly algorithmIdentifier: Bytes;
-  /** False for Ed25519, which needs the whole body twice (RFC 8032): then the pieces are kept until `finish`. */
+  /** False for Ed25519, which reads the whole body twice (RFC 8032): the pieces are then kept until `finish`. */
   readonly streams: boolean;
   update(chunk: Uint8Array): void;
-  /** The content of the signature BIT STRING, as `Signer.sign` gives it. */
+  /** The content of the signature BIT STRING, as from `Signer.sign`. */
   finish(): Bytes;
 }
 
@@ -38,7 +38,7 @@ export function importStreamSigner(pkcs8: Bytes, options: { pss?: boolean } = {}
     finish: () =>
       new Uint8Array(
         scheme.kind === "pss"
-          ? // workerd takes no KeyObject beside a padding.
+          ? // workerd does not accept a KeyObject together with a padding.
             signature.sign({ ...der, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength })
           : signature.sign(key),
       ),

@@ -3,18 +3,19 @@ import { type Bytes, concat } from "./bytes.ts";
 import { parseSignatureAlgorithm } from "./signing.ts";
 import type { PublicKeyInfo } from "./spki.ts";
 
-/** Verifies a signature over what arrives in pieces. One signature each. */
+/** Verifies a signature over a body in pieces. One signature each. */
 export interface StreamVerifier {
   update(chunk: Uint8Array): void;
-  /** Whether this content of a signature BIT STRING is the key's over all that was given to `update`. */
+  /** Whether this signature BIT STRING content is valid for everything given to `update`. */
   finish(signature: Bytes): boolean;
 }
 
 const KINDS = { ecdsa: "ECDSA", rsa: "RSA", pss: "RSA", ed25519: "Ed25519" } as const;
 
 /**
- * The verifying counterpart of `importStreamSigner`. An algorithm that does not fit the key is false at the end; Ed25519 keeps
- * the pieces until then. Throws DerError or UnsupportedError for an AlgorithmIdentifier that is malformed or not offered.
+ * The verifying counterpart of `importStreamSigner`. `finish` returns false for an algorithm that does not fit the key;
+ * Ed25519 keeps the pieces until then. Throws DerError or UnsupportedError for a malformed or unsupported
+ * AlgorithmIdentifier.
  */
 export function importStreamVerifier(key: PublicKeyInfo, algorithmIdentifier: Bytes): StreamVerifier {
   const scheme = parseSignatureAlgorithm(algorithmIdentifier);
@@ -33,7 +34,7 @@ export function importStreamVerifier(key: PublicKeyInfo, algorithmIdentifier: By
     update: (chunk) => void verification.update(chunk),
     finish: (signature) =>
       scheme.kind === "pss"
-        ? // workerd takes no KeyObject beside a padding.
+        ? // workerd does not accept a KeyObject together with a padding.
           verification.verify(
             { ...der, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength },
             signature,

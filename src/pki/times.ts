@@ -2,12 +2,12 @@ import { TAG } from "./der-tags.ts";
 import { DerError } from "./errors.ts";
 
 /**
- * The two ASN.1 times in the form of RFC 5280 section 4.1.2.5 (UTC, seconds, no fraction), written into a buffer and read from
- * one as Unix milliseconds, without a `Date`: every revoked certificate and every OCSP answer has one.
+ * The two ASN.1 times in the form of RFC 5280 section 4.1.2.5 (UTC, seconds, no fraction), written to and read from a
+ * buffer as Unix milliseconds without a `Date`: every revoked certificate and every OCSP answer has one.
  */
 
 const DAY = 86_400;
-/** Days from 0000-03-01 to 1970-01-01, and in 400 years. Years are counted from March, so that a leap day is their last. */
+/** Days from 0000-03-01 to 1970-01-01, and in 400 years. Years start in March, so that a leap day is the last day. */
 const EPOCH = 719_468;
 const ERA = 146_097;
 
@@ -17,7 +17,7 @@ function two(out: Uint8Array, at: number, value: number): void {
   out[at + 1] = 0x30 + value - 10 * tens;
 }
 
-/** Year of an instant, and all that stands after the year ("MMDDHHMMSSZ", 11 octets) written at `at`. */
+/** Returns an instant's year and writes the rest ("MMDDHHMMSSZ", 11 octets) at `at`. */
 function writeAfterYear(out: Uint8Array, at: number, milliseconds: number): number {
   const seconds = Math.floor(milliseconds / 1000);
   const days = Math.floor(seconds / DAY);
@@ -45,8 +45,9 @@ function writeAfterYear(out: Uint8Array, at: number, milliseconds: number): numb
 export const GENERALIZED_TIME_LENGTH = 17;
 
 /**
- * Writes GeneralizedTime (tag, length, YYYYMMDDHHMMSSZ) of Unix milliseconds at `at`; parts of a second are dropped. Returns
- * where the next element goes. Throws RangeError outside the years 0 to 9999. RFC 5280 section 4.1.2.5.2.
+ * Writes the GeneralizedTime (tag, length, YYYYMMDDHHMMSSZ) of Unix milliseconds at `at`; fractions of a second are
+ * dropped. Returns the offset of the next element. Throws RangeError outside the years 0 to 9999. RFC 5280 section
+ * 4.1.2.5.2.
  */
 export function writeGeneralizedTime(out: Uint8Array, at: number, milliseconds: number): number {
   const year = writeAfterYear(out, at + 6, milliseconds);
@@ -59,7 +60,7 @@ export function writeGeneralizedTime(out: Uint8Array, at: number, milliseconds: 
   return at + GENERALIZED_TIME_LENGTH;
 }
 
-/** Unix milliseconds from which RFC 5280 wants UTCTime (1950) and from which GeneralizedTime (2050). */
+/** Unix milliseconds from which RFC 5280 requires UTCTime (1950), and GeneralizedTime (2050). */
 const UTC_TIME_FROM = Date.UTC(1950, 0, 1);
 const UTC_TIME_TO = Date.UTC(2050, 0, 1);
 
@@ -68,7 +69,7 @@ export function timeLength(milliseconds: number): number {
   return milliseconds >= UTC_TIME_FROM && milliseconds < UTC_TIME_TO ? 15 : GENERALIZED_TIME_LENGTH;
 }
 
-/** Writes the Time of RFC 5280 section 4.1.2.5: UTCTime from 1950 to 2049, else GeneralizedTime. Otherwise as above. */
+/** Writes a Time of RFC 5280 section 4.1.2.5: UTCTime from 1950 to 2049, else GeneralizedTime. Otherwise as above. */
 export function writeTime(out: Uint8Array, at: number, milliseconds: number): number {
   if (timeLength(milliseconds) === GENERALIZED_TIME_LENGTH) return writeGeneralizedTime(out, at, milliseconds);
   const year = writeAfterYear(out, at + 4, milliseconds);
@@ -78,14 +79,14 @@ export function writeTime(out: Uint8Array, at: number, milliseconds: number): nu
   return at + 15;
 }
 
-/** The number that two digits make; -1 where one of them is none. */
+/** The number of two digits; -1 if either is not a digit. */
 function twoDigits(bytes: Uint8Array, at: number): number {
   const tens = (bytes[at] as number) - 0x30;
   const ones = (bytes[at + 1] as number) - 0x30;
   return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : -1;
 }
 
-/** Whether the octets have the form of a time with that many digits and a Z; throws DerError where not. */
+/** Checks the form of a time: this many digits and a Z; throws DerError otherwise. */
 export function checkTime(bytes: Uint8Array, start: number, end: number, digits: number): void {
   if (end - start !== digits + 1 || bytes[end - 1] !== 0x5a) throw new DerError("time must end in seconds and Z");
   for (let at = start; at < end - 1; at += 2) if (twoDigits(bytes, at) < 0) throw notDigits();

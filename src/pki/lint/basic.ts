@@ -6,7 +6,7 @@ import { parseSignatureAlgorithm, type SignatureScheme } from "../signing.ts";
 import type { PublicKeyInfo } from "../spki.ts";
 import type { Rule, Subject } from "./rule.ts";
 
-/** Rules over the fields of TBSCertificate. */
+/** Rules for the fields of TBSCertificate. */
 
 function problemOf(check: () => void): string | null {
   try {
@@ -20,7 +20,7 @@ function problemOf(check: () => void): string | null {
 
 const HASH_OF_CURVE: Readonly<Record<number, string>> = { 256: "SHA-256", 384: "SHA-384", 521: "SHA-512" };
 
-/** CA/B BR 7.1.3.2: the scheme belongs to the key, an ECDSA hash to its curve. */
+/** CA/B BR 7.1.3.2: the scheme must fit the key, an ECDSA hash its curve. */
 function misfit(scheme: SignatureScheme, key: PublicKeyInfo): string | null {
   const algorithm = { ecdsa: "ECDSA", rsa: "RSA", pss: "RSA", ed25519: "Ed25519" }[scheme.kind];
   if (algorithm !== key.algorithm) return `${algorithm} signature of an issuer whose key is ${key.name}`;
@@ -118,7 +118,7 @@ export const BASIC_RULES: readonly Rule[] = [
     source: "CA/B BR 6.3.2",
     level: "error",
     check: ({ certificate, issuer, chain, kind }) => {
-      // A responder answers for as long as its CA does.
+      // A responder may last as long as its CA.
       const above = kind === "responder" ? [issuer] : [issuer, ...chain];
       const sooner = above.find(({ notAfter }) => certificate.notAfter > notAfter);
       return sooner ? `ends after a CA above it (${sooner.notAfter.toISOString()})` : null;

@@ -3,9 +3,9 @@ import { excludedEku } from "../ca-chain.ts";
 import { EXTENSION, type KeyUsage } from "../extensions.ts";
 import type { Rule, Subject } from "./rule.ts";
 
-/** Rules over the other extensions. */
+/** Rules for extensions other than names. */
 
-/** What RFC 5280 says of each extension's critical flag. */
+/** RFC 5280's requirement for each extension's critical flag. */
 const CRITICALITY: readonly {
   oid: string;
   name: string;
@@ -87,7 +87,7 @@ function pathLength({ certificate, chain }: Subject): string | null {
   for (const [below, authority] of chain.entries()) {
     const bound = authority.basicConstraints?.pathLen ?? null;
     if (bound === null) continue;
-    // RFC 5280 6.1.4 (l), (m): `below` CAs stand between the two, this one comes on top.
+    // RFC 5280 6.1.4 (l), (m): `below` CAs are between the two, plus this one.
     if (below + 1 > bound) return `a CA above allows ${bound} CAs below it`;
     if (own !== null && own > bound - below - 1) return `pathLen ${own} reaches beyond the ${bound} of a CA above`;
   }

@@ -16,9 +16,9 @@ export const RULES: readonly Rule[] = [...BASIC_RULES, ...NAME_RULES, ...EXTENSI
 const WELL_FORMED = { rule: "well_formed", source: "RFC 5280 4.1", level: "error" } as const;
 
 /**
- * Looks for what must not be in a certificate: RFC 5280, and the CA/B Baseline Requirements 7.1 where they apply to a private
- * CA. Octets that are no certificate are one finding, `well_formed`. What has a finding of level `error` must not be signed.
- * The signature is not looked at: what is linted is a copy that is signed by nobody.
+ * Checks a certificate against RFC 5280 and those CA/B Baseline Requirements of section 7.1 that apply to a private CA.
+ * Octets that are not a certificate are one finding, `well_formed`. A certificate with a finding of level `error` must
+ * not be signed. The signature is ignored: the linted copy has a throw-away one.
  */
 export function lintCertificate(der: Bytes, context: LintContext): Finding[] {
   let certificate: Certificate;
@@ -46,8 +46,8 @@ export function lintCertificate(der: Bytes, context: LintContext): Finding[] {
 }
 
 /**
- * Lints a TBSCertificate that is about to be signed, in a copy under a signature that is thrown away: one by a key that nobody
- * trusts. The outer AlgorithmIdentifier is the inner one.
+ * Lints a TBSCertificate before it is signed, as a copy with a throw-away signature by an untrusted key. The outer
+ * AlgorithmIdentifier equals the inner one.
  */
 export function lintTbsCertificate(tbs: Bytes, throwAwaySignature: Bytes, context: LintContext): Finding[] {
   let algorithmIdentifier: Bytes;

@@ -4,7 +4,7 @@ import { canonicalName, type GeneralName, parseSan, sameName } from "../general-
 import { violationOf } from "../name-constraints.ts";
 import type { Rule, Subject } from "./rule.ts";
 
-/** Rules over the subject and the subject alternative names. */
+/** Rules for the subject and the subject alternative names. */
 
 const COMMON_NAME = "2.5.4.3";
 

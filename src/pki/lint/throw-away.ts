@@ -3,10 +3,10 @@ import type { Certificate } from "../parse-certificate.ts";
 import { generateKeyPair, importSigner, type Signer } from "../signing.ts";
 import { type CertificateKind, lintErrors, lintTbsCertificate } from "./index.ts";
 
-/** A key that signs only what is thrown away after the lint: one in an isolate, never stored. */
+/** A key that signs only copies discarded after the lint: one an isolate, never stored. */
 let throwAway: Signer | null = null;
 
-/** The value is shared in an isolate, its making is not: two that begin at once make a key each. */
+/** The key is shared within an isolate, its generation is not: two concurrent first calls each generate one. */
 async function throwAwaySigner(): Promise<Signer> {
   if (throwAway === null) {
     const { pkcs8 } = await generateKeyPair("ECDSA-P256");
@@ -15,7 +15,10 @@ async function throwAwaySigner(): Promise<Signer> {
   return throwAway;
 }
 
-/** What forbids to sign these octets; null when nothing does. Warnings do not. `chain`: the issuer and those above it. */
+/**
+ * The reason these octets must not be signed; null if they may be. Warnings do not count. `chain`: the issuer and those
+ * above it.
+ */
 export async function lintTbs(
   tbs: Bytes,
   kind: CertificateKind,
