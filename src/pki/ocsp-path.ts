@@ -2,32 +2,35 @@ import { type Bytes, fromBase64 } from "./bytes.ts";
 import { EncodingError, PkiError } from "./errors.ts";
 import { MAX_OCSP_REQUEST, OcspError, type OcspRequest, readOcspRequest } from "./ocsp-request.ts";
 
-/** The GET form of an OCSP request (RFC 6960 appendix A.1, RFC 9919), as clients and the proxies before us really send it. */
+/**
+ * The GET form of an OCSP request (RFC 6960 appendix A.1, RFC 9919), as real clients, and proxies in front of us, send
+ * it.
+ */
 
-/** No request of 10 KB is longer, even when every character is percent-encoded. */
+/** Maximum path of a 10 KB request, even with every character percent-encoded. */
 const MAX_PATH = Math.ceil(MAX_OCSP_REQUEST / 3) * 4 * 3 + 64;
-/** Most characters that are taken for merged away; most ways of putting them back that are tried, and octets in all of them. */
+/** Limits on restoring merged characters: their number, the attempts, and the octets of all attempts. */
 const MAX_MISSING = 8;
 const MAX_TRIES = 256;
 const MAX_TRIED_OCTETS = 65_536;
 
-/** The standard base64 in a raw path, without what stands around and between its characters, and how much padding it has. */
+/** The standard base64 in a raw path without surrounding and embedded extras, and the amount of its padding. */
 function base64In(rawTail: string): { text: string; padding: number } {
   const decoded = rawTail.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)));
   const standard = decoded
-    // Some encoders break their base64 into lines (RFC 2045 section 6.8).
+    // Some encoders break base64 into lines (RFC 2045 section 6.8).
     .replace(/[\r\n]/g, "")
     // A space is a `+` that was form-decoded.
     .replace(/[ -]/g, "+")
     .replaceAll("_", "/");
-  // Base64 of a SEQUENCE begins with M, so a slash before it belongs to the path.
+  // Base64 of a SEQUENCE starts with M, so any slash before it belongs to the path.
   const parts = /^\/*([A-Za-z0-9+/]*)((?:=[=/]*)?)$/.exec(standard);
   if (!parts) throw new OcspError("path is not the base64 form of a request");
   const [, text = "", end = ""] = parts;
   return { text, padding: end.replaceAll("/", "").length };
 }
 
-/** Length of the whole element that the first octets announce, or 0 when they announce none that is a request. */
+/** Length of the whole element according to its first octets, or 0 if they do not start a request. */
 function announcedLength(text: string): number {
   if (text.length < 6) return 0;
   const [tag, length = 0, next = 0, last = 0] = fromBase64(text.slice(0, 8).padEnd(8, "A"));
@@ -37,7 +40,7 @@ function announcedLength(text: string): number {
   return length === 0x82 ? 4 + next * 256 + last : 0;
 }
 
-/** Throws OcspError for bits that are left over and not zero. */
+/** Throws OcspError for non-zero unused bits. */
 function octetsOf(text: string): Bytes {
   try {
     return fromBase64(text);
@@ -47,12 +50,12 @@ function octetsOf(text: string): Bytes {
   }
 }
 
-/** The text with one slash more at each of the places (ascending, a place may stand several times). */
+/** The text with a slash added at each of the places (ascending, repeats allowed). */
 function withSlashes(text: string, places: readonly number[]): string {
   return [0, ...places].map((from, i) => text.slice(from, places[i])).join("/");
 }
 
-/** All ways to choose `count` of the places, each as often as wanted, in ascending order. */
+/** All ways to choose `count` of the places in ascending order, with repeats. */
 function* choices(places: readonly number[], count: number, from = 0): Generator<number[]> {
   if (count === 0) {
     yield [];
@@ -63,7 +66,7 @@ function* choices(places: readonly number[], count: number, from = 0): Generator
   }
 }
 
-/** The octets of a text that reads as a request, with the request; null for any other. */
+/** The octets of a text that parses as a request, with the request; else null. */
 function parsed(text: string): { der: Bytes; request: OcspRequest } | null {
   try {
     const der = fromBase64(text);
@@ -95,13 +98,13 @@ function restoreSlashes(
 }
 
 /**
- * The DER request in what stands after the responder's URL in a GET: the raw path, neither decoded nor normalised, without
- * query. Taken: any number of leading slashes; standard base64 with its padding or none; any character percent-encoded, in
- * upper or lower case; line breaks, percent-encoded; slashes at the end; a space for `+`; the URL-safe `-` and `_`, which standard base64 never has. When characters are missing
- * because something on the way merged `//` into `/`, they are put back: the way that reads as a request is taken, preferably
- * one that `accept` says yes to (for instance: the issuer hashes are ours), for two slashes near each other can allow more
- * than one. That work is bounded. Throws OcspError `malformedRequest`; the result itself may still be malformed unless slashes
- * were put back: `parseOcspRequest` says.
+ * The DER request in the path after the responder's URL in a GET: the raw path, neither decoded nor normalised, without
+ * query. Accepts any number of leading slashes; standard base64 with or without padding; percent-encoding of any
+ * character, in upper or lower case; percent-encoded line breaks; trailing slashes; a space for `+`; and the URL-safe
+ * `-` and `_`, which standard base64 never has. If characters are missing because a proxy merged `//` into `/`, they
+ * are restored: the result must parse as a request, preferably one that `accept` approves (for instance: the issuer
+ * hashes are ours), because slashes near each other can allow several results. The effort is bounded. Throws OcspError
+ * `malformedRequest`. Unless slashes were restored, the result may still be malformed; `parseOcspRequest` decides.
  */
 export function decodeOcspPath(rawTail: string, accept: (request: OcspRequest) => boolean = () => true): Bytes {
   if (rawTail.length > MAX_PATH) throw new OcspError("path is longer than the base64 form of 10 KB");

@@ -2,8 +2,8 @@ import { z } from "@hono/zod-openapi";
 import { type Route, type RouteAnswer, route } from "../../../platform/route.ts";
 
 /**
- * The public PKI endpoints as the OpenAPI document tells them. They are served before the API (worker/public-pki.ts): from
- * the raw path, by the cached entrypoint, without credential and without a default rate limit.
+ * The public PKI endpoints for the OpenAPI document. They are served before the API (worker/public-pki.ts): by raw
+ * path, from the cached entrypoint, without credentials and without a default rate limit.
  */
 const binary = z.string().openapi({ format: "binary" });
 const tag = "Public PKI";

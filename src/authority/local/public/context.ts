@@ -1,9 +1,9 @@
 import type { Context } from "../../../platform/context.ts";
 
-/** What answering relying parties needs of a context: nobody is authenticated, nothing is written. */
+/** The part of a context that relying parties' requests need: nothing is authenticated or written. */
 export type PublicContext = Pick<Context, "clock" | "db" | "bindings" | "settings" | "sealer" | "defer" | "log">;
 
-/** A map that forgets its oldest key beyond `limit`. */
+/** A map that drops its oldest key beyond `limit`. */
 export class BoundedMap<V> {
   private readonly map = new Map<string, V>();
   private readonly limit: number;

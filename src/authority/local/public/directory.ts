@@ -8,48 +8,48 @@ import { type CaAuthorityRow, certificateAuthorities } from "../table.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 import { serialKeyOf } from "./serials.ts";
 
-/** A CA as relying parties find it. */
+/** A CA for relying parties' requests. */
 export interface PublicCa {
   readonly ca_id: string;
   readonly ledger_id: string;
-  /** Tells each of its serials from made-up ones; null: `mayHaveIssued` asks the ledger how. */
+  /** Key of the tag that tells the CA's serials from made-up ones; null: `mayHaveIssued` asks the ledger. */
   readonly serialKey: Bytes | null;
   /** DER. */
   readonly certificate: Bytes;
   readonly hashes: (hash: CertIdHash) => IssuerHashes;
 }
 
-/** What a CertID says of the CA: hashes of its name and of its key. */
+/** The CertID fields of the CA: hashes of its name and of its key. */
 interface IssuerHashes {
   readonly name: Bytes;
   readonly key: Bytes;
 }
 
-/** What one `{ca_id}` of a public URL stands for. */
+/** The CAs behind one `{ca_id}` of a public URL. */
 export interface PublicAuthority {
-  /** The CA of that name. */
+  /** The CA with that name. */
   readonly own: PublicCa;
   /** That CA and, under an issuer's id, every intermediate of the issuer. */
   readonly all: readonly PublicCa[];
 }
 
 const KNOWN_MS = 30_000;
-/** How often an isolate looks whether there are new CAs. */
+/** How often an isolate checks for new CAs. */
 const NAMES_MS = 2_000;
-/** An unknown issuer hash may belong to an intermediate that is newer than what is known here. */
+/** Minimum time between reloads for an unknown issuer hash, which may belong to an intermediate not loaded yet. */
 const RELOAD_AFTER_MS = 1_000;
 
 /** How long a CA without a certificate is not looked up again. */
 const ABSENT_MS = 2_000;
 
-/** One isolate's view; bounded, and thrown away after the times above. Null: a CA that waits for its certificate. */
+/** This isolate's view; bounded, and discarded after the times above. Null: a CA that waits for its certificate. */
 const known = new BoundedMap<{ authority: PublicAuthority | null; until: number; reloadAt: number }>(512);
-/** Every `{ca_id}` that there is, so that a flood of made-up ones never reaches the database; null: not read yet. */
+/** Every existing `{ca_id}`, so that a flood of made-up ones never reaches the database; null: not read yet. */
 let names: { readonly all: ReadonlySet<string>; refreshAt: number } | null = null;
-/** Rises with each change in this isolate: names that were read before it are not kept. */
+/** Incremented with each change in this isolate: names that were read before a change are not stored. */
 let changes = 0;
 
-/** The CAs behind a `{ca_id}`, or null when there is none that has a certificate. */
+/** The CAs behind a `{ca_id}`, or null if it has none with a certificate. */
 export async function findAuthority(ctx: PublicContext, caId: string): Promise<PublicAuthority | null> {
   const now = ctx.clock.now().getTime();
   const before = known.get(caId);
@@ -64,8 +64,8 @@ async function load(ctx: PublicContext, caId: string, now: number): Promise<Publ
 }
 
 /**
- * Whether a CA may have that name. One request at a time reads the names again, with I/O of its own; the others go by those
- * that are there.
+ * Whether a CA may have that name. One request at a time re-reads the names, with its own I/O; the others use the
+ * present ones.
  */
 async function isNamed(ctx: PublicContext, caId: string, now: number): Promise<boolean> {
   if (names?.all.has(caId)) return true;
@@ -87,14 +87,14 @@ export async function findByCertId(ctx: PublicContext, authority: PublicAuthorit
   return fresh && matching(fresh, id);
 }
 
-/** What the database says now; null when `authority` was read just before, or another request is about to read it. */
+/** Re-reads the database; null if `authority` was read just before, or another request is about to read it. */
 export async function reloaded(
   ctx: PublicContext,
   authority: PublicAuthority,
   caId: string,
 ): Promise<PublicAuthority | null> {
   const entry = known.get(caId);
-  // Others may have read it again meanwhile.
+  // Another request may have re-read it meanwhile.
   if (entry?.authority && entry.authority !== authority) return entry.authority;
   const now = ctx.clock.now().getTime();
   if (entry && entry.reloadAt > now && entry.reloadAt <= now + RELOAD_AFTER_MS) return null;
@@ -102,14 +102,14 @@ export async function reloaded(
   return load(ctx, caId, now);
 }
 
-/** After a change in this isolate: the next question reads what is so now. */
+/** Call after a change in this isolate: the next request re-reads the CA. */
 export function forgetAuthority(caId: string): void {
   known.delete(caId);
   names = null;
   changes++;
 }
 
-/** The CA of those already known that a CertID names, or null. */
+/** The loaded CA that a CertID names, or null. */
 export function matching(authority: PublicAuthority, id: CertId): PublicCa | null {
   for (const ca of authority.all) {
     const hashes = ca.hashes(id.hash);
@@ -155,7 +155,7 @@ function publicCa(row: CaAuthorityRow): PublicCa {
   };
 }
 
-/** The usual hashes are in the row; the others are made when somebody asks by them. */
+/** The row has the usual hashes; others are computed when a request uses them. */
 function hashesOf(row: CaAuthorityRow, certificate: Bytes): PublicCa["hashes"] {
   const made = new Map<CertIdHash, IssuerHashes>([
     ["sha1", { name: fromHex(row.name_hash_sha1), key: fromHex(row.key_hash_sha1) }],

@@ -5,26 +5,26 @@ import { publicationsHere } from "../../ledger-publications.ts";
 import { type Asked, askedAt, REPEAT_MS } from "./answers.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 
-/** A published list, with what HTTP says of it. Times are Unix milliseconds. */
+/** A published list with its HTTP metadata. Times are Unix milliseconds. */
 export interface List {
   readonly etag: string;
-  /** `listModified`: may lie ahead for a moment. */
+  /** From `listModified`: may be briefly in the future. */
   readonly modified: number;
-  /** Null where the stored list does not tell. */
+  /** Null if the stored list lacks it. */
   readonly nextUpdate: number | null;
   /** Bytes. */
   readonly size: number;
-  /** DER; null where it was not asked for. */
+  /** DER; null if not requested. */
   readonly body: Bytes | ReadableStream | null;
 }
 
 interface Kept {
   readonly list: List;
-  /** When storage was asked: the list was the published one then. */
+  /** When storage was read: this was then the published list. */
   readonly asked: Asked;
-  /** `publicationsHere` when storage was asked: with another one since, storage is asked again. */
+  /** `publicationsHere` when storage was read; if it has changed since, storage is read again. */
   readonly publications: number;
-  /** From then on one request has the list looked for again, while the others still go by this one; Infinity while one does. */
+  /** From then on one request reads the list again while the others use this one; Infinity while that request runs. */
   renewFrom: number;
 }
 
@@ -33,9 +33,9 @@ const MAX_BYTES = 256 * 1024;
 const MAX_LISTS = 64;
 const RENEW_MS = REPEAT_MS / 2;
 
-/** The lists that an isolate repeats, by where they lie: values, at most 64 of 256 KiB, each for two seconds. */
+/** The lists that an isolate repeats, by key: values only, at most 64 of 256 KiB, each for two seconds. */
 const lists = new BoundedMap<Kept>(MAX_LISTS);
-/** The published list at `key`; null while there is none. `bodiless`: what is said of it is enough. */
+/** The published list at `key`; null if there is none. `bodiless`: only the metadata is needed. */
 export async function readList(ctx: PublicContext, key: string, bodiless: boolean): Promise<List | null> {
   const kept = recall(ctx, key);
   if (kept) return kept;
@@ -57,7 +57,7 @@ function recall(ctx: PublicContext, key: string): List | null {
   return kept.list;
 }
 
-/** Reads the list, and keeps it where it is small. Octets that are here already are not read again. */
+/** Reads the list and stores it if it is small. Octets that are already in memory are not read again. */
 async function fetchList(ctx: PublicContext, key: string): Promise<List | null> {
   const { BYTES } = ctx.bindings;
   const asked = askedAt(ctx.clock.now().getTime());
@@ -71,7 +71,7 @@ async function fetchList(ctx: PublicContext, key: string): Promise<List | null> 
     return object && listOf(object, opened?.body ?? null);
   }
   const list = listOf(object, opened ? new Uint8Array(await opened.arrayBuffer()) : (before?.body ?? null));
-  // Of two that read, the first may be the last to have read: what was shown is not taken back.
+  // Of two concurrent readers the first may finish last: a newer list is never replaced by an older one.
   if ((lists.get(key)?.asked.order ?? 0) < asked.order)
     lists.set(key, { list, asked, publications, renewFrom: asked.at + RENEW_MS });
   return list;

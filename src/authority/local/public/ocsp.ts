@@ -22,14 +22,14 @@ import { findByCertId, type PublicAuthority, type PublicCa, reloaded } from "./d
 import { NoResponder, responderOf } from "./responders.ts";
 import { statusOf } from "./statuses.ts";
 
-/** How long an answer stands for itself, and how long a cache may keep it: the bound on how late a revocation shows there. */
+/** Validity of an answer, and how long a cache may keep it: the limit on how late a revocation shows there. */
 const VALIDITY_MS = 3_600_000;
 const MAX_AGE_SECONDS = 300;
 
-/** Answers to single questions without a nonce, by CA and CertID: GET and POST share them. */
+/** Answers to single questions without a nonce, by CA and CertID, shared by GET and POST. */
 const answers = new AnswerMemory();
 
-/** What a client asks. `read` is the status of its one serial where finding the CA has read that already, else null. */
+/** A client's question. `read`: the status of its only serial if finding the CA already read it, else null. */
 export interface Question {
   readonly request: OcspRequest;
   readonly read: { readonly status: SerialStatus; readonly asked: Asked } | null;
@@ -37,7 +37,7 @@ export interface Question {
 
 export const OCSP_TYPE = "application/ocsp-response";
 
-/** Of errors, and of answers to one request alone: never cached (RFC 9919 section 6). */
+/** For errors and answers to a single request: never cached (RFC 9919 section 6). */
 const UNCACHED = { "Content-Type": OCSP_TYPE, "Cache-Control": "no-store, no-cache, max-age=0" };
 
 /** The unsigned answer of an error status. */
@@ -45,7 +45,7 @@ export function errorAnswer(status: OcspErrorStatus): Response {
   return new Response(ocspError(status), { headers: UNCACHED });
 }
 
-/** The error status that tells a client what happened; what is ours and unexpected is logged. */
+/** The error status for the client; our own unexpected errors are logged. */
 export function errorStatusOf(ctx: PublicContext, error: unknown): OcspErrorStatus {
   if (error instanceof OcspError) return error.status;
   if (error instanceof NoResponder) return "unauthorized";
@@ -54,13 +54,13 @@ export function errorStatusOf(ctx: PublicContext, error: unknown): OcspErrorStat
   return "tryLater";
 }
 
-/** The key under which an answer may be repeated, or null where it must be signed for itself. */
+/** The key under which an answer may be repeated, or null if it must be signed for this request. */
 export function repeatableKey(request: OcspRequest): string | null {
   const [only] = request.certIds;
   return request.nonce === null && request.certIds.length === 1 && only ? canonicalCertId(only) : null;
 }
 
-/** Answers a question. Throws OcspError, NoResponder. */
+/** Answers a question. Throws OcspError or NoResponder. */
 export async function answerOcsp(
   ctx: PublicContext,
   caId: string,
@@ -73,7 +73,7 @@ export async function answerOcsp(
   if (repeated) return repeated;
   const cas = await Promise.all(request.certIds.map((id) => findByCertId(ctx, authority, caId, id)));
   const signing = cas.find((ca) => ca !== null);
-  // Not our certificates at all: nobody here could sign for them.
+  // None of the certificates is ours: no CA here could sign for them.
   if (!signing) throw new OcspError("no CertID names a CA of this responder", "unauthorized");
   const asked = read?.asked ?? askedAt(ctx.clock.now().getTime());
   const ask = ({ serial }: CertId, i: number) => (cas[i] ? statusOf(ctx, cas[i], serial) : "unknown");
@@ -83,14 +83,14 @@ export async function answerOcsp(
   return answer;
 }
 
-/** The question that a canonical CertID (hex of its DER) stands for. */
+/** The question of a canonical CertID (hex of its DER). */
 export function questionOfCertId(der: Bytes): Question {
   return { request: { certIds: [parseCertId(der)], nonce: null, bareNonce: false }, read: null };
 }
 
 /**
- * The question for a serial without issuer hashes (the contract's GET form): the CA of that name, or the intermediate of
- * the issuer that issued it.
+ * The question for a serial without issuer hashes (the contract's GET form): from the CA with that name, or from the
+ * issuer's intermediate that issued it.
  */
 export async function questionOfSerial(
   ctx: PublicContext,
@@ -109,7 +109,7 @@ interface Holder {
   readonly status: SerialStatus;
 }
 
-/** A serial that nobody here knows may be of an intermediate that is newer than what is known of the issuer. */
+/** An unknown serial may belong to an intermediate that is newer than the loaded CAs of the issuer. */
 async function issuerOf(ctx: PublicContext, authority: PublicAuthority, caId: string, serial: string): Promise<Holder> {
   const found = await holderOf(ctx, authority, serial);
   if (found) return found;
@@ -117,7 +117,7 @@ async function issuerOf(ctx: PublicContext, authority: PublicAuthority, caId: st
   return (fresh && (await holderOf(ctx, fresh, serial))) ?? { ca: authority.own, status: "unknown" };
 }
 
-/** The CA whose ledger has the serial, the one of that name first; null when none has. */
+/** The CA whose ledger has the serial, trying the CA with that name first; null if none has. */
 async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, serial: string): Promise<Holder | null> {
   const ask = async (ca: PublicCa): Promise<Holder> => ({ ca, status: await statusOf(ctx, ca, serial) });
   const first = await ask(own);
@@ -127,8 +127,9 @@ async function holderOf(ctx: PublicContext, { own, all }: PublicAuthority, seria
 }
 
 /**
- * Signs what was true when the ledger was asked: thisUpdate, producedAt and Last-Modified are that second, for RFC 9919
- * (sections 5 and 6.2) has one value for all three. Nothing is backdated: a cache would take a newer answer for an older one.
+ * Signs the status at the time when the ledger was asked: thisUpdate, producedAt and Last-Modified are that second,
+ * because RFC 9919 (sections 5 and 6.2) has one value for all three. Nothing is backdated: a cache would take a newer
+ * answer for an older one.
  */
 async function sign(
   ctx: PublicContext,
@@ -138,7 +139,7 @@ async function sign(
   { asked, repeatable }: { asked: Asked; repeatable: boolean },
 ): Promise<OcspAnswer> {
   const { template, signer, notAfter } = await responderOf(ctx, ca.ledger_id);
-  // An answer that knows of a revocation cannot be older than it.
+  // An answer that shows a revocation cannot be older than the revocation.
   const revoked = statuses.map((status) => (typeof status === "object" ? Date.parse(status.revoked_at) : 0));
   const thisUpdate = wholeSecond(Math.max(asked.at, ...revoked));
   const nextUpdate = Math.min(thisUpdate + VALIDITY_MS, wholeSecond(notAfter));
@@ -168,14 +169,14 @@ function single({ der: certId }: CertId, status: SerialStatus, thisUpdate: Date,
   return { certId, status: { type: "revoked", at: new Date(status.revoked_at), reason }, thisUpdate, nextUpdate };
 }
 
-/** The tag under which the edge cache holds the answers about a certificate. */
+/** The edge cache's tag of the answers about a certificate. */
 export function ocspTag(ledgerId: string, serial: string): string {
   return `ocsp-${ledgerId}-${serial}`;
 }
 
 /**
- * What a cache may do with a signed object (RFC 9919 section 6): keep it shorter than it is valid, and ask again after.
- * `lastModified`: Unix milliseconds; null: nothing that could be said would tell it from another one.
+ * Cache headers of a signed object (RFC 9919 section 6): a cache keeps it for less than its validity, then asks again.
+ * `lastModified`: Unix milliseconds; null: no date distinguishes it from another answer.
  */
 export function cacheHeaders(object: {
   etag: string;

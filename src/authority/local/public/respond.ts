@@ -21,20 +21,20 @@ import {
 
 export const PUBLIC_PKI_PREFIX = "/.well-known/pki/";
 
-/** Hands a canonical GET to the cached entrypoint; null where there is no edge cache. */
+/** Passes a canonical GET to the cached entrypoint; null without an edge cache. */
 export type Edge = ((canonicalPath: string) => Promise<Response>) | null;
 
 const CRL_MAX_AGE_SECONDS = 300;
 const CA_MAX_AGE_SECONDS = 3_600;
-/** A path of the canonical form only: the hex of a CertID cannot be a serial, it is longer. */
+/** A path of the canonical form only: a CertID in hex is too long to be a serial. */
 const CANONICAL = /^certid\/([0-9a-f]{50,2048})$/;
 
-/** Answers by raw path, so that the same GET is not even parsed again; the same bound in time as the answers themselves. */
+/** Answers by raw path, so that a repeated GET is not even parsed; kept no longer than the answers themselves. */
 const byPath = new AnswerMemory();
 
 /**
- * Answers what relying parties ask (wire.md "Public PKI endpoints"). `path` is the raw pathname, neither decoded nor
- * normalised, and begins with PUBLIC_PKI_PREFIX. Throws AppError for what is answered in the envelope.
+ * Answers relying parties (wire.md "Public PKI endpoints"). `path` is the raw pathname, neither decoded nor normalised,
+ * and starts with PUBLIC_PKI_PREFIX. Throws AppError for errors that use the API's envelope.
  */
 export async function answerPublicPki(
   ctx: PublicContext,
@@ -64,7 +64,7 @@ export async function answerPublicPki(
   );
 }
 
-/** First segment and what follows its slash. */
+/** The first segment, and the rest after its slash. */
 function split(path: string): [string, string] {
   const slash = path.indexOf("/");
   return slash < 0 ? [path, ""] : [path.slice(0, slash), path.slice(slash + 1)];
@@ -134,7 +134,7 @@ async function askedByPath(
   return { request: parseOcspRequest(decodeOcspPath(tail, ours)), read: null };
 }
 
-/** As the ledger has it. */
+/** The serial in the ledger's form. */
 function serialOf(text: string): string {
   const serial = normalSerial(text);
   if (serial === null) throw invalid("path", "a serial number has at most 40 hex digits", "invalid_ocsp_path");
@@ -150,8 +150,8 @@ async function askedByBody(request: Request): Promise<Question> {
 }
 
 /**
- * If-Modified-Since is not evaluated: two answers of one second, signed in different places, may differ, and the date of a
- * fetch says nothing of an answer that a cache had kept until then.
+ * If-Modified-Since is ignored: two answers signed in the same second in different places may differ, and the date of a
+ * fetch says nothing about an answer that a cache had kept until then.
  */
 function respond(ctx: PublicContext, request: Request, answer: OcspAnswer): Response {
   if (answer.repeatable && notModified(ctx, request, answer.repeatable.etag, null)) {
@@ -168,7 +168,7 @@ async function crl(ctx: PublicContext, request: Request, caId: string, tail: str
   const shard = tail === "" ? 0 : Number(tail);
   const key = crlKey(own.ledger_id, shard);
   const tags = [`ledger-${own.ledger_id}`, crlTag(own.ledger_id, shard)];
-  // What may end without a body is looked at without opening one.
+  // A request that may end without a body is first answered from metadata, without opening one.
   if (request.method === "HEAD" || isConditional(request)) {
     const list = await readList(ctx, key, true);
     if (list && notModified(ctx, request, list.etag, shownModified(ctx, list))) {
@@ -197,12 +197,14 @@ function listHeaders(ctx: PublicContext, list: List, tags: readonly string[]): R
   return headers;
 }
 
-/** Last-Modified, or null while that second has not come: until then a date cannot tell the list from its predecessor. */
+/**
+ * Last-Modified, or null until that second has passed: before that, a date cannot tell the list from its predecessor.
+ */
 function shownModified(ctx: PublicContext, { modified }: List): number | null {
   return modified <= ctx.clock.now().getTime() ? modified : null;
 }
 
-/** The tag under which the edge cache holds a list. */
+/** The edge cache's tag of a list. */
 export function crlTag(ledgerId: string, shard: number): string {
   return `crl-${ledgerId}-${shard}`;
 }
@@ -230,7 +232,7 @@ function throughEdge(ctx: PublicContext, request: Request, edge: Edge, path: str
   });
 }
 
-/** The cached entrypoint answers an unconditional GET; what the client asked on top of that is decided here. */
+/** The cached entrypoint answers an unconditional GET; the client's conditions are evaluated here. */
 async function conditional(
   ctx: PublicContext,
   request: Request,
@@ -252,8 +254,8 @@ function isConditional(request: Request): boolean {
 }
 
 /**
- * RFC 9110 section 13: If-None-Match decides, If-Modified-Since only where that is absent. Only for GET and HEAD. A date that
- * lies ahead comes from a clock that is wrong: it decides nothing. `lastModified` null: no date does.
+ * RFC 9110 section 13: If-None-Match takes precedence; If-Modified-Since counts only without it. For GET and HEAD. A
+ * date in the future comes from a wrong clock and is ignored. `lastModified` null: every date is ignored.
  */
 function notModified(ctx: PublicContext, request: Request, etag: string, lastModified: number | null): boolean {
   if (request.method !== "GET" && request.method !== "HEAD") return false;

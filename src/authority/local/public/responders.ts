@@ -6,36 +6,36 @@ import { describeError } from "../../../platform/log.ts";
 import { ledgerOf } from "../../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 
-/** What signs OCSP responses for one CA in this isolate. The key is not extractable and lives in this memory only. */
+/** Signs OCSP responses for one CA in this isolate. The key is not extractable and only in this isolate's memory. */
 export interface Responder {
   readonly template: OcspTemplate;
   readonly signer: Signer;
-  /** End of its certificate, Unix milliseconds. */
+  /** notAfter of its certificate, Unix milliseconds. */
   readonly notAfter: number;
 }
 
-/** The CA cannot answer: it has no certificate yet, or its own has ended. */
+/** The CA cannot answer: it has no certificate yet, or its certificate has expired. */
 export class NoResponder extends Error {
   readonly code = "no_responder";
 }
 
 interface Known {
   readonly responder: Responder;
-  /** The next request after this fetches the successor, Unix milliseconds. */
+  /** Unix milliseconds; the next request after this fetches the successor. */
   refreshAt: number;
 }
 
-/** Values only: what fetches one belongs to a single request, and no other waits for it. */
+/** Values only: a fetch belongs to a single request, and no other request waits for it. */
 const known = new BoundedMap<Known>(256);
-/** So long after a request began to fetch the successor the next one may, whatever became of the first. */
+/** Minimum time from the start of one fetch of the successor to the next, whatever its result. */
 const REFRESH_RETRY_MS = 10_000;
-/** A responder that ends within this is not used any more where the ledger has a later one. */
+/** A responder that ends within this time is replaced if the ledger has a later one. */
 const LAST_MOMENT_MS = 60_000;
 
 /**
- * The responder of a CA. An isolate that has none, or one about to end, fetches it from the ledger; requests that come
- * meanwhile do the same. From `refresh_at` on one request fetches the successor beside its own answer, and the others sign
- * with the one that is still valid. Throws NoResponder.
+ * The responder of a CA. If the isolate has none, or one about to end, the request fetches it from the ledger;
+ * concurrent requests do the same. From `refresh_at` on one request fetches the successor in addition to its own
+ * answer, while the others sign with the present, still valid one. Throws NoResponder.
  */
 export async function responderOf(ctx: PublicContext, ledgerId: string): Promise<Responder> {
   const now = ctx.clock.now().getTime();

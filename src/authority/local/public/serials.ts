@@ -3,25 +3,25 @@ import { hasTag, SerialFilter } from "../../../pki/certificate.ts";
 import { ledgerOf } from "../../ledger.ts";
 import { BoundedMap, type PublicContext } from "./context.ts";
 
-/** What tells a CA's own serials without asking its ledger. */
+/** Tells a CA's own serials without asking its ledger. */
 interface Known {
   readonly key: Bytes;
-  /** Null: there are too many serials without a tag for a filter. */
+  /** Null: too many serials without a tag for a filter. */
   readonly filter: SerialFilter | null;
   readonly upTo: number | null;
-  /** Serials that were brought in later are told from then on; Unix milliseconds. */
+  /** Unix milliseconds; serials imported later are recognized after this. */
   readonly until: number;
 }
 
-/** How long serials that were brought in meanwhile may still be taken for made-up ones. */
+/** How long newly imported serials may be taken for made-up ones. */
 const KNOWN_MS = 30_000;
 
-/** A filter may have megabytes: few CAs are brought in, and fewer with many certificates. */
+/** A filter may take megabytes, but few CAs are imported, and fewer with many certificates. */
 const known = new BoundedMap<Known>(16);
 
 /**
- * Whether the CA may have issued the serial (lower-case hex): false is certain, true is to be looked up. Random serials are
- * turned away here, so that whoever sends a flood of them never reaches a ledger.
+ * Whether the CA may have issued the serial (lower-case hex): false is certain, true needs a look-up. Random serials
+ * are rejected here, so that a flood of them never reaches a ledger.
  */
 export async function mayHaveIssued(
   ctx: PublicContext,
@@ -33,12 +33,12 @@ export async function mayHaveIssued(
   return hasTag(serial, key) || filter === null || filter.has(serial);
 }
 
-/** After serials were brought in, in this isolate: the next question asks the ledger which there are. */
+/** Call after an import of serials in this isolate: the next request asks the ledger again. */
 export function forgetSerials(ledgerId: string): void {
   known.delete(ledgerId);
 }
 
-/** The serials of a CA that may have some without a tag: from its ledger, once in half a minute. */
+/** What the ledger knows of serials that may lack a tag, read at most every half minute. */
 async function knownOf(ctx: PublicContext, ledgerId: string): Promise<Known> {
   const now = ctx.clock.now().getTime();
   const before = known.get(ledgerId);

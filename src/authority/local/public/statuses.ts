@@ -5,9 +5,9 @@ import type { PublicCa } from "./directory.ts";
 import { mayHaveIssued } from "./serials.ts";
 
 /**
- * The status of a serial from the ledger of the CA that would have issued it. A serial that the CA cannot have issued is `unknown`
- * without asking. Every request asks with a call of its own: a call that several requests await belongs to one of them, and
- * ends with it.
+ * The status of a serial from the ledger of the CA that would have issued it. A serial that the CA cannot have issued
+ * is `unknown` without a call. Every request makes its own call: a call shared by several requests would belong to one
+ * of them and end with it.
  */
 export async function statusOf(ctx: PublicContext, ca: PublicCa, serial: string): Promise<SerialStatus> {
   if (!(await mayHaveIssued(ctx, ca, serial))) return "unknown";
