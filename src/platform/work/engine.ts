@@ -34,6 +34,12 @@ interface Ended extends Ending {
   readonly outcome: Outcome;
 }
 
+/** A run that has not ended. */
+interface Run {
+  readonly kind: string;
+  readonly done: Promise<void>;
+}
+
 interface Ran {
   /** Whether the budget or the time ran out before all due work was done. */
   readonly more: boolean;
@@ -67,27 +73,27 @@ async function runAll(
   const budget = withoutReserve(ctx);
   const isOver = () => meterOf(ctx)?.isLow() || ctx.clock.now().getTime() - began >= CLAIM_MS;
   const outcomes = new Map<string, Outcome>();
-  const running = new Map<WorkRow, Promise<void>>();
+  const running: Run[] = [];
   const ended: Ended[] = [];
   /** Kinds that may have more due rows than were claimed. */
   const open = new Set(Object.keys(kinds));
 
   for (;;) {
-    const shares = isOver() ? new Map<string, number>() : freeShares(kinds, open, running.keys());
+    const shares = isOver() ? new Map<string, number>() : freeShares(kinds, open, running);
     if (shares.size > 0) {
       const rows = await claim(shares);
       for (const kind of leftUnfilled(kinds, shares, rows)) open.delete(kind);
       const contexts = sharedBudget(budget, rows);
-      for (const row of rows)
-        running.set(
-          row,
-          run(contexts.get(row.kind) ?? ctx, kinds[row.kind], row).then((end) => {
-            running.delete(row);
-            ended.push(end);
-          }),
-        );
+      for (const row of rows) {
+        const done = run(contexts.get(row.kind) ?? ctx, kinds[row.kind], row).then((end) => {
+          running.splice(running.indexOf(started), 1);
+          ended.push(end);
+        });
+        const started: Run = { kind: row.kind, done };
+        running.push(started);
+      }
     }
-    if (running.size === 0 && ended.length === 0) break;
+    if (running.length === 0 && ended.length === 0) break;
     await someEnd(running);
     const now = ended.splice(0);
     await endClaims(ctx, now);
@@ -104,7 +110,7 @@ async function runAll(
 }
 
 /** How many rows of each open kind may be claimed now. */
-function freeShares(kinds: WorkKinds, open: ReadonlySet<string>, running: Iterable<WorkRow>): Shares {
+function freeShares(kinds: WorkKinds, open: ReadonlySet<string>, running: readonly Run[]): Shares {
   const busy = countByKind(running);
   const shares = new Map<string, number>();
   for (const kind of open) {
@@ -122,7 +128,7 @@ function leftUnfilled(kinds: WorkKinds, shares: Shares, rows: readonly WorkRow[]
   );
 }
 
-function countByKind(rows: Iterable<WorkRow>): Map<string, number> {
+function countByKind(rows: readonly { readonly kind: string }[]): Map<string, number> {
   const counts = new Map<string, number>();
   for (const { kind } of rows) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   return counts;
@@ -144,13 +150,14 @@ function sharedBudget(ctx: Context, rows: readonly WorkRow[]): ReadonlyMap<strin
 }
 
 /** Waits until one run has ended, and then for as long as others end in quick succession. */
-async function someEnd(running: ReadonlyMap<WorkRow, Promise<void>>): Promise<void> {
-  if (running.size === 0) return;
-  await Promise.race(running.values());
-  for (let before = running.size + 1; running.size > 0 && running.size < before; ) {
-    before = running.size;
+async function someEnd(running: readonly Run[]): Promise<void> {
+  const done = () => running.map((one) => one.done);
+  if (running.length === 0) return;
+  await Promise.race(done());
+  for (let before = running.length + 1; running.length > 0 && running.length < before; ) {
+    before = running.length;
     const quiet = after(QUIET_MS);
-    await Promise.race([Promise.all(running.values()), quiet.passed]);
+    await Promise.race([Promise.all(done()), quiet.passed]);
     quiet.cancel();
   }
 }
