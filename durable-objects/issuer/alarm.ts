@@ -39,7 +39,7 @@ function responderDue(core: Core): number | null {
   return due === null ? null : Math.max(due, retryAt(core, "ocsp_responder") ?? 0);
 }
 
-/** Reports stuck tasks, longest first, to the inventory when they changed. */
+/** Reports stuck tasks, longest first, to the inventory if they have changed. */
 async function reportProblems(core: Core): Promise<void> {
   const found = core.sql
     .exec<{ task: Task; since: number; error: string }>(

@@ -186,8 +186,8 @@ function endOf(core: Core): number {
 }
 
 /**
- * In whole seconds, from the CA's own start at the earliest to `end` at the latest. notAfter - notBefore, both
- * inclusive, is the requested lifetime.
+ * A validity in whole seconds, within the CA's own start and `end`. From notBefore to notAfter, both inclusive, is the
+ * requested lifetime.
  */
 export function validityOf(core: Core, ca: Pick<CaRow, "not_before">, ttlSeconds: number, end: number) {
   const now = wholeSecond(nowOf(core));

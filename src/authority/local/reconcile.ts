@@ -127,8 +127,8 @@ async function settleOther(ctx: Context, issued: Issued): Promise<void> {
 }
 
 /**
- * Brings the inventory to a ledger's status of a certificate: revoked, released or unchanged. `there`: the ledger's
- * status.
+ * Settles a difference in a certificate's status: the inventory follows the ledger's revocation or lifted hold; a final
+ * revocation that only the inventory has is made at the ledger. `there`: the inventory's reason.
  */
 async function settleDifference(
   ctx: Context,
