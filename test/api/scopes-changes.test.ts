@@ -2,6 +2,8 @@ import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { updateCertificate } from "../../src/inventory/certificates/certificates.ts";
 import { archiveCertificate, triggerRenewal } from "../../src/lifecycle/renewal.ts";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { certificatesFromPem } from "../../src/pki/pem.ts";
 import { actorWith, newActor, ofIssuer, ofProfile, roleWith, ungrant } from "../support/actors.ts";
 import { auditCount, type Client } from "../support/api.ts";
 import { newUser } from "../support/browser.ts";
@@ -181,10 +183,9 @@ describe("a certificate that lists no profile, or a policy that does", () => {
     const { job_id } = (await actor.post(`${CERTIFICATES}/${made.id}/renew`)).body;
     const csr = { csr_pem: await makeCsr(), job_id };
     expect((await fleet.agent.post(`/api/v1/agents/${fleet.agentId}/csr`, csr)).status).toBe(202);
-    const signed = await env.DB.prepare("select json_extract(approved, '$.ekus') as ekus from jobs where id = ?")
-      .bind(job_id)
-      .first<{ ekus: string }>();
-    expect(signed?.ekus).toBe('["serverAuth"]');
+    const { cert_pem } = (await places.admin.get(`${CERTIFICATES}/${made.id}/export/pem`)).body;
+    const [leaf] = certificatesFromPem(cert_pem).map(parseCertificate);
+    expect(leaf?.extendedKeyUsage).toEqual(["serverAuth"]);
     expect((await (await adminOf(ofProfile(wide))).get(`${CERTIFICATES}/${made.id}`)).status).toBe(403);
   });
 });
