@@ -6,8 +6,9 @@ import { PROJECT, StartError } from "./local/settings.ts";
 import { wranglerScript } from "./local/wrangler.ts";
 
 /**
- * `npm run deploy [-- --dry-run]`: the same for Cloudflare. Assets, bundle, migrations of the remote database, then the
- * Worker, so that no code runs before its tables are there. `--dry-run` does what needs no account and stops.
+ * `npm run deploy [-- --dry-run]`: deploys to Cloudflare. Builds assets and bundle, migrates the remote database, then
+ * deploys the Worker, so that no code runs before its tables exist. `--dry-run` runs only the steps that need no
+ * account.
  */
 async function deploy(dryRun: boolean): Promise<void> {
   note(`assets in ${buildAssets().directory}`);

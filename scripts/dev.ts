@@ -19,9 +19,8 @@ import { workerdPath } from "./local/workerd.ts";
 import { wranglerScript } from "./local/wrangler.ts";
 
 /**
- * `npm run dev`: `wrangler dev` with reload, on the same state, secrets and lock as `npm start`. Its requests out of the
- * Worker are not held at connect time (that is `npm start`'s), and schedules fire only when asked for at
- * /cdn-cgi/handler/scheduled.
+ * `npm run dev`: `wrangler dev` with reload, on the same state, secrets and lock as `npm start`. Unlike `npm start`, it
+ * does not check outgoing requests at connect time, and schedules fire only on request at /cdn-cgi/handler/scheduled.
  */
 async function dev(): Promise<void> {
   process.umask(0o077);
@@ -65,7 +64,7 @@ async function dev(): Promise<void> {
   });
 }
 
-/** A line of an env file as wrangler reads it: quoted, with nothing of it expanded. */
+/** A line of an env file that wrangler reads literally: quoted, without expansion. */
 function envLine([name, value]: [string, string]): string {
   if (/['\r\n]/.test(value)) throw new StartError(`${name}: \`npm run dev\` takes no quote or line break in a setting`);
   return `${name}='${value.replaceAll("$", "\\$")}'\n`;

@@ -8,7 +8,7 @@ const PAGE = path.join(PROJECT, "docs/identity.md");
 const BEGIN = "<!-- roles: written by scripts/roles-table.ts -->\n";
 const END = "<!-- end of roles -->";
 
-/** The page with its table of roles as the catalogue has it now. Throws when the page has no place for it. */
+/** The page with its roles table rebuilt from the catalogue. Throws if the page has no markers for it. */
 export function withRolesTable(page: string): string {
   const from = page.indexOf(BEGIN);
   const to = page.indexOf(END);
@@ -16,7 +16,7 @@ export function withRolesTable(page: string): string {
   return `${page.slice(0, from)}${BEGIN}\n${rolesTable()}\n${page.slice(to)}`;
 }
 
-/** Markdown: what each built-in role is for, then a row for each namespace with the actions that each role has of it. */
+/** Markdown: the purpose of each built-in role, then a row per namespace with each role's actions. */
 function rolesTable(): string {
   const namespaces = [...new Set(PERMISSION_LIST.map(({ namespace }) => namespace))];
   const purposes = BUILTIN_ROLES.map(({ id, name, description }) => row([`\`${id}\``, name, description]));
@@ -35,7 +35,7 @@ function rolesTable(): string {
   ].join("\n");
 }
 
-/** The actions of a namespace that a role has. */
+/** The actions of a namespace that a role permits. */
 function actionsOf(namespace: string, held: readonly string[]): string {
   const all = PERMISSION_LIST.filter((permission) => permission.namespace === namespace);
   const has = all.filter(({ name }) => held.includes(name)).map(({ name }) => name.slice(namespace.length + 1));

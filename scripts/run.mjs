@@ -1,4 +1,4 @@
-// Plain JavaScript on purpose: an older Node cannot even read the TypeScript beside it, and should be told so in words.
+// Plain JavaScript on purpose: an older Node cannot parse the TypeScript beside it, and should print a readable error.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
@@ -25,7 +25,7 @@ if (major < 22 || (major === 22 && minor < 18)) {
     `needs Node.js 22.18 or newer, and this is ${process.version}; \`npm run ${command}\` uses the one that npm ci installed`,
   );
 }
-// Node's notes that node:sqlite and type stripping are young say nothing to who runs this.
+// Node's experimental warnings about node:sqlite and type stripping are of no use to the operator.
 const warn = process.emitWarning;
 process.emitWarning = (warning, ...rest) => {
   if (rest[0] !== "ExperimentalWarning" && rest[0]?.type !== "ExperimentalWarning")
@@ -35,9 +35,13 @@ const own = process.argv[1];
 process.argv.splice(1, 2, fileURLToPath(script));
 await import(command === "start" ? builtStart() : script.href);
 
-/** The start as it was built, in one JavaScript file. Whatever builds it ends before it begins, and leaves no memory behind. */
+/**
+ * The built start script, one JavaScript file. A missing build is made in a child process, so its memory is released
+ * first.
+ */
 function builtStart() {
-  // What a start does once is not worth compiling: the compilers' own pages would stay. `scripts/start.ts` turns them on again.
+  // Compiling code that runs once is not worth it: the compilers' own pages would stay. `scripts/start.ts` turns them
+  // on again.
   setFlagsFromString("--no-opt");
   setFlagsFromString("--no-maglev");
   setFlagsFromString("--no-sparkplug");

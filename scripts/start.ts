@@ -24,17 +24,22 @@ import { relieve, watchStorage } from "./local/storage.ts";
 import { type Server, supervise } from "./local/supervise.ts";
 import { type Plan, type Runtime, runWorkerd } from "./local/workerd.ts";
 
-/** sysexits.h, as init systems name it: the runtime died or did not start so often that this process does not try again. */
+/**
+ * sysexits.h, the name that init systems use: the runtime crashed or failed to start so often that this process gives
+ * up.
+ */
 const EX_SOFTWARE = 70;
 
-/** So long the ready line waits for the first tick. */
+/** How long the ready line waits for the first tick. */
 const FIRST_TICK_MS = 15_000;
 
-/** `npm start`: the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr. */
+/**
+ * `npm start`: runs the built Worker in workerd on this machine. One ready line on stdout; everything else on stderr.
+ */
 async function start(): Promise<void> {
-  // Of this process and all that it starts: what they write is their owner's alone.
+  // Files written by this process and its children are readable only by their owner.
   process.umask(0o077);
-  // Whatever else writes there (Node's own warnings): a full disk or a closed pipe ends nothing.
+  // Other code writes there too, such as Node's own warnings: a full disk or a closed pipe must not end the process.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const places = placesOf(process.env);
   const ending = makeEnding();
@@ -62,7 +67,7 @@ async function start(): Promise<void> {
 
   const supervisor = await supervise({
     async start() {
-      // Another program may have taken the port while nothing ran.
+      // Another program may have taken the port while workerd was down.
       await chooseSockets({ hosts: early.hosts, port: sockets[0]?.port ?? 0 });
       const runtime = await runWorkerd(await plan(), { outbound, isStorageFull: storage.isFull });
       lock.update({ url, workerd: runtime.workerd });
@@ -82,7 +87,7 @@ async function start(): Promise<void> {
   sayReady(`certctl-edge ready on ${url} - ${next}`);
 }
 
-/** The one way out: whatever comes first ends the process, in order, and what comes after changes nothing. */
+/** The only way out: the first reason ends the process in order, later ones change nothing. */
 function makeEnding() {
   const ending = {
     begun: false,
@@ -104,14 +109,14 @@ function makeEnding() {
   return ending;
 }
 
-/** The build that this file belongs to: `scripts/run.mjs` has it made where there is none. */
+/** The build that this file belongs to; `scripts/run.mjs` builds it if it is missing. */
 function ownBuild(): Build {
   const build = readBuild(path.dirname(fileURLToPath(import.meta.url)));
   if (!build) throw new StartError("this start has no build: run `npm start`");
   return build;
 }
 
-/** All that a plan is made of, and the lock that tells who works on the state meanwhile. */
+/** The inputs of a plan, and the lock that records which processes work on the state. */
 interface Planned {
   readonly places: Places;
   readonly assets: Assets;
@@ -122,8 +127,8 @@ interface Planned {
 }
 
 /**
- * Gives the plan that was written before, where it still holds and the database is migrated, otherwise a new one. It is read for
- * each start of workerd: kept in memory it would be 4 MB.
+ * Returns the stored plan if it still applies and the database is migrated, otherwise a new one. The plan is read for
+ * each start of workerd, because keeping it in memory would take 4 MB.
  */
 function planner({ places, assets, build, settings, vars, lock }: Planned): () => Promise<Plan> {
   const file = path.join(places.stateDir, "plan");
@@ -152,7 +157,7 @@ function workerVars(settings: LocalSettings, build: Build, sockets: readonly Lis
   };
 }
 
-/** The runtime with the front that makes it reachable, and which is open no longer than it lives. */
+/** The runtime together with its front, which closes when the runtime ends. */
 async function withFront(runtime: Runtime, sockets: readonly Listen[]): Promise<Runtime> {
   const front = await openFront(sockets, { host: "127.0.0.1", port: runtime.port }).catch(async (error: unknown) => {
     await runtime.stop();
@@ -165,7 +170,7 @@ async function withFront(runtime: Runtime, sockets: readonly Listen[]): Promise<
   return { ...runtime, stop };
 }
 
-/** The runtime with the schedules of wrangler.toml, which stop with it. */
+/** The runtime together with the schedules of wrangler.toml, which stop with it. */
 async function withSchedules(runtime: Runtime, crons: readonly string[]): Promise<Server> {
   let ended = false;
   const schedules = startSchedules(
@@ -178,7 +183,7 @@ async function withSchedules(runtime: Runtime, crons: readonly string[]): Promis
       if (!ended) note(`schedule ${cron}: ${error instanceof Error ? error.message : String(error)}`);
     },
   );
-  // The first tick notices a database that was restored to an earlier state: before anybody is told that all is ready.
+  // The first tick detects a database that was restored to an earlier state, so it runs before the ready line.
   await Promise.race([schedules.begun, new Promise((resolve) => setTimeout(resolve, FIRST_TICK_MS).unref())]);
   return {
     onDeath: (callback) => runtime.onDeath(callback),
@@ -190,16 +195,20 @@ async function withSchedules(runtime: Runtime, crons: readonly string[]): Promis
   };
 }
 
-/** Gives back what the start allocated: this process then does so little that the engine would not for hours. */
+/**
+ * Releases the memory that the start allocated: this process is so idle afterwards that V8 would not do it for hours.
+ */
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   const collect: unknown = runInNewContext("gc");
   if (typeof collect === "function") collect({ type: "major", flavor: "last-resort" });
-  // `scripts/run.mjs` turned them off for the start.
+  // `scripts/run.mjs` turned these off for the start.
   for (const flag of ["--opt", "--maglev", "--sparkplug"]) setFlagsFromString(flag);
 }
 
-/** What to do next: make the first admin key as long as there is none, without the token in the line. */
+/**
+ * The next step to print: create the first admin key while there is none. The line does not contain the token itself.
+ */
 async function nextStep(url: string, places: Places): Promise<string> {
   if (!(await bootstrapOpen(url))) return `next: curl -s ${url}/health`;
   const token = `$(sed -n 's/^CERTCTL_BOOTSTRAP_TOKEN=//p' ${shellWord(places.secretsFile)})`;

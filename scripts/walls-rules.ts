@@ -1,11 +1,11 @@
 /**
- * Who may know whom: the walls of docs/architecture.md as rules for dependency-cruiser, and for every rule the
- * smallest trees that must break it.
+ * The import rules of docs/architecture.md for dependency-cruiser, and for every rule the smallest trees that must
+ * break it.
  */
 import type { IForbiddenRuleType } from "dependency-cruiser";
 import { TABLE_PLANTS } from "./walls-tables.ts";
 
-/** The wings in their order: each may import the ones before it and none behind it. */
+/** The wings in order: each may import only the ones before it. */
 export const WINGS = [
   "identity",
   "record",
@@ -18,7 +18,7 @@ export const WINGS = [
   "watch",
 ] as const;
 
-/** Folders of the Worker itself, and all that the walls look at. */
+/** The folders of the Worker itself, and all folders that the walls cover. */
 export const PRODUCT = "^(src|worker|durable-objects)/";
 export const ROOTS = ["src", "worker", "durable-objects", "scripts", "bench", "agent", "cli", "web", "test"] as const;
 
@@ -138,7 +138,7 @@ export interface Plant {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** One file that imports another, both planted. */
+/** One planted file that imports another. */
 const edge = (rule: string, from: string, to: string, kind: "value" | "type" = "value"): Plant => {
   const path = `${"../".repeat(from.split("/").length - 1)}${to}`;
   const line = kind === "type" ? `import type { T } from "${path}";` : `import { v } from "${path}";`;
@@ -187,7 +187,7 @@ export const PLANTS: Plant[] = [
   ...TABLE_PLANTS,
 ];
 
-/** A tree that breaks nothing: the rules must let it pass. */
+/** A tree that breaks nothing: every rule must pass it. */
 export const CLEAN: Readonly<Record<string, string>> = {
   "src/pki/a.ts": 'import { createSign } from "node:crypto";\nexport const a = createSign;\n',
   "src/platform/b.ts": 'import { a } from "../pki/a.ts";\nexport const b = a;\n',

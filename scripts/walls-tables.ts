@@ -1,38 +1,38 @@
 /**
- * A table belongs to the wing whose table file declares it: no other wing names it, not in SQL text either. The owners are found
- * from the `sqliteTable(...)` calls, never listed. A foreign key (`rowOf("certificates")`) is the one exception: the schema is one,
- * and a table file says what its columns point to.
+ * A table belongs to the wing whose table file declares it; no other wing may name it, not even in SQL text. The owners
+ * are read from the `sqliteTable(...)` calls, never listed. The one exception is a foreign key
+ * (`rowOf("certificates")`): the schema is shared, and a table file declares what its columns reference.
  */
 import ts from "typescript";
 
 export interface Violation {
   readonly rule: string;
   readonly from: string;
-  /** Of the rules here: the table that is named, with the line. */
+  /** For table rules: the table that is named, with the line. */
   readonly to: string;
 }
 
 export const TABLE_RULES = ["tables-stay-in-their-wing", "tables-live-in-table-files"] as const;
 
-/** Path below the project to text. */
+/** Source text by path relative to the project. */
 export type Sources = Readonly<Record<string, string>>;
 
 const TABLE_FILE = /\/tables?\.ts$/;
-/** What is called with the name of a table. */
+/** Functions that take a table's name as their argument. */
 const NAMES_TABLE = /^(sqliteTable|rowOf|rowExists|noRow|sql\.identifier|sql\.raw)$/;
 const CLAUSE = /\b(?:from|join|into|update|table|exists)\s+["`]?([a-z_]+)/gi;
 
-/** `src/identity/oidc/api.ts` is in identity; what is not in src is in its first folder. */
+/** The wing of a path: `src/identity/oidc/api.ts` is in identity; outside src it is the first folder. */
 const wingOf = (path: string): string => /^src\/([^/]+)\//.exec(path)?.[1] ?? path.split("/")[0] ?? "";
 
 const calls = (node: ts.CallExpression, name: string): boolean => node.expression.getText() === name;
 
-/** Every node below `node` and itself; `each` answers false where it has seen all that is below. */
+/** Visits `node` and every node below it; `each` returns false to skip the children. */
 function visit(node: ts.Node, each: (node: ts.Node) => unknown): void {
   if (each(node) !== false) ts.forEachChild(node, (child) => visit(child, each));
 }
 
-/** The wing of each table, by the table's name. */
+/** The wing of each table, by table name. */
 function ownersIn(files: readonly ts.SourceFile[], violations: Violation[]): Map<string, string> {
   const owners = new Map<string, string>();
   for (const file of files) {
@@ -48,20 +48,20 @@ function ownersIn(files: readonly ts.SourceFile[], violations: Violation[]): Map
   return owners;
 }
 
-/** The words of an SQL text that may be a table's name: not those in quotes. */
+/** The words of an SQL text that may be table names: those outside quotes. */
 const wordsOf = (text: string): string[] => text.replaceAll(/'[^']*'/g, "''").match(/[a-z_][a-z0-9_]*/gi) ?? [];
 
 const isTemplatePart = (node: ts.Node): node is ts.TemplateLiteralLikeNode =>
   ts.isNoSubstitutionTemplateLiteral(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node);
 
-/** Whether a part of a template belongs to one that `sql` tags. */
+/** Whether a node is a part of a template tagged with `sql`. */
 function isSql(part: ts.Node): boolean {
   let node: ts.Node = part;
   while (ts.isTemplateSpan(node) || ts.isTemplateExpression(node) || isTemplatePart(node)) node = node.parent;
   return ts.isTaggedTemplateExpression(node) && /^sql\b/.test(node.tag.getText());
 }
 
-/** The tables that a node names, whoever owns them. */
+/** The tables that a node names, regardless of owner. */
 function namedBy(node: ts.Node): string[] {
   if (isTemplatePart(node) && isSql(node)) return wordsOf(node.text);
   if (ts.isPropertyAssignment(node) && node.name.getText() === "table" && ts.isStringLiteralLike(node.initializer))
@@ -76,7 +76,10 @@ function namedBy(node: ts.Node): string[] {
   return [];
 }
 
-/** A rules file that hands a table on makes it everybody's: `export { certificates } from "./table.ts"`. */
+/**
+ * A rules file must not re-export a table, which would open it to every wing: `export { certificates } from
+ * "./table.ts"`.
+ */
 function handsOnTable(node: ts.Node, owned: ReadonlySet<string>): string[] {
   if (!ts.isExportDeclaration(node) || node.isTypeOnly) return [];
   const from = node.moduleSpecifier && ts.isStringLiteral(node.moduleSpecifier) ? node.moduleSpecifier.text : "";
@@ -87,7 +90,7 @@ function handsOnTable(node: ts.Node, owned: ReadonlySet<string>): string[] {
     .filter((name) => owned.has(name));
 }
 
-/** The names under which the table files of a wing export its tables. */
+/** The names under which a wing's table files export its tables. */
 function tableNamesOf(files: readonly ts.SourceFile[], wing: string): Set<string> {
   const names = new Set<string>();
   for (const file of files.filter((one) => wingOf(one.fileName) === wing)) {
@@ -99,7 +102,7 @@ function tableNamesOf(files: readonly ts.SourceFile[], wing: string): Set<string
   return names;
 }
 
-/** What the product's sources break, and how many tables were found in them. */
+/** The violations in the product's sources, and the number of tables found. */
 export function tableViolations(sources: Sources): { tables: number; violations: Violation[] } {
   const files = Object.entries(sources).map(([path, text]) =>
     ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true),
@@ -133,7 +136,7 @@ const planted = (path: string, text: string) => ({
   },
 });
 
-/** Each way to name another wing's table. */
+/** One plant for each way to name another wing's table. */
 export const TABLE_PLANTS = [
   planted("src/lifecycle/jobs.ts", "sql`select 1 from certificates where id = 1`"),
   planted(

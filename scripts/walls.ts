@@ -1,7 +1,7 @@
 /**
- * `npm run walls`: checks the walls of docs/architecture.md, after proving that the check works. First every rule is shown
- * a planted violation, which it must name, and a clean tree, which must pass; then the project is read, and every TypeScript
- * file on disk must be among the modules that were seen.
+ * `npm run walls`: checks the walls of docs/architecture.md, after testing the check itself. First every rule must
+ * report a planted violation and pass a clean tree. Then the project is checked, and every TypeScript file on disk must
+ * be among the modules that were read.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -10,7 +10,7 @@ import { CLEAN, PLANTS, PRODUCT, ROOTS, RULES } from "./walls-rules.ts";
 import { TABLE_RULES, tableViolations, type Violation } from "./walls-tables.ts";
 
 const PROJECT = resolve(import.meta.dirname, "..");
-/** Fewer modules than this are not this project: the reader has gone blind. */
+/** With fewer modules than this, the reader has missed part of the project. */
 const FEWEST_MODULES = 150;
 const FEWEST_TABLES = 30;
 
@@ -21,7 +21,7 @@ interface Reading {
   readonly violations: readonly Violation[];
 }
 
-/** Reads every TypeScript module below `base` with type-only imports counted, and judges it by the rules. */
+/** Reads every TypeScript module below `base`, type-only imports included, and applies the rules. */
 async function read(base: string): Promise<Reading> {
   const roots = ROOTS.filter((root) => filesBelow(join(base, root)).length > 0);
   const options: ICruiseOptions = {
@@ -34,7 +34,7 @@ async function read(base: string): Promise<Reading> {
     exclude: { path: "^\\.build/" },
     outputType: "json",
   };
-  // A package says in `exports` where `hono/cookie` is.
+  // Needed to resolve `hono/cookie`, which is declared in the package's `exports`.
   const { output } = await cruise([...roots], options, {
     exportsFields: ["exports"],
     conditionNames: ["import", "types"],
@@ -57,7 +57,7 @@ async function read(base: string): Promise<Reading> {
   };
 }
 
-/** The TypeScript sources below a folder, declarations apart; none when the folder is not there. */
+/** The TypeScript sources below a folder, without declaration files; empty if the folder does not exist. */
 function filesBelow(folder: string): string[] {
   try {
     return readdirSync(folder, { recursive: true, encoding: "utf8" })
@@ -68,7 +68,7 @@ function filesBelow(folder: string): string[] {
   }
 }
 
-/** Lays `files` out in a tree of their own, with this project's packages beside them, and reads it. */
+/** Writes `files` into a temporary tree, with this project's packages beside them, and reads it. */
 async function readPlanted(files: Readonly<Record<string, string>>): Promise<Reading> {
   mkdirSync(join(PROJECT, ".build"), { recursive: true });
   const base = mkdtempSync(join(PROJECT, ".build/walls-"));
@@ -113,7 +113,7 @@ async function proveRules(): Promise<string[]> {
   return failures;
 }
 
-/** The project itself: nothing unseen, nothing broken. */
+/** Checks the project itself: every file read, no rule broken. */
 async function holdProject(): Promise<{ failures: string[]; reading: Reading }> {
   const reading = await read(PROJECT);
   const failures = reading.violations.map(describe);

@@ -10,13 +10,13 @@ const require = createRequire(import.meta.url);
 /** Files of swagger-ui-dist that the API reference page uses. */
 const SWAGGER_FILES = ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt"];
 
-/** The static assets, and what tells them from others. */
+/** The static assets and the digest that identifies them. */
 export interface Assets {
   readonly directory: string;
   readonly digest: string;
 }
 
-/** Makes `.build/assets` of web/, openapi.json and the API reference's files. Each file is replaced at once; who reads sees no half. */
+/** Builds `.build/assets` from web/, openapi.json and the API reference's files. Each file is replaced atomically. */
 export function buildAssets(project = PROJECT): Assets {
   const target = path.join(project, ".build/assets");
   const files = new Map<string, Buffer>();

@@ -13,16 +13,16 @@ import { wranglerScript } from "./wrangler.ts";
 const run = promisify(execFile);
 
 /**
- * The bundle of the sources as they are, made by `wrangler deploy --dry-run` unless it is there already. A bundle lies in
- * a directory named by the digest of its sources, moved there whole, so that builds side by side cannot spoil each other;
- * `.build/worker` points to the newest. Throws StartError with the bundler's own words.
+ * The bundle of the current sources, built by `wrangler deploy --dry-run` unless it exists already. A bundle's
+ * directory is named by the digest of its sources and moved into place whole, so that concurrent builds cannot corrupt
+ * each other; `.build/worker` points to the newest. Throws StartError with the bundler's output.
  */
 export async function buildWorker(project = PROJECT): Promise<Build> {
   const buildDir = path.join(project, ".build");
   for (;;) {
     const home = buildHome(project);
     const made = readBuild(home) ?? (await make(project, buildDir, home));
-    // Null: the sources changed while they were read; the digest would name another bundle than the one made.
+    // Null: the sources changed during the build, so the digest does not match the bundle.
     if (!made) continue;
     pointTo(buildDir, home);
     prune(buildDir, home);
@@ -40,7 +40,7 @@ async function make(project: string, buildDir: string, home: string): Promise<Bu
     if (buildHome(project) !== home) return null;
     renameSync(draft, home);
   } catch (error) {
-    // Another build of the same sources may have been faster.
+    // Another build of the same sources may have finished first.
     if (!readBuild(home)) throw error;
   } finally {
     rmSync(draft, { recursive: true, force: true });
@@ -67,8 +67,8 @@ async function bundle(project: string, outdir: string): Promise<void> {
 }
 
 /**
- * `scripts/start.ts` as one JavaScript file: the process that stays takes no memory to read TypeScript, nor for what it only
- * would import.
+ * `scripts/start.ts` as one JavaScript file, so that the long-running process spends no memory on reading TypeScript or
+ * on modules that it only imports.
  */
 async function bundleStart(project: string, outdir: string): Promise<void> {
   await esbuild({
@@ -102,12 +102,12 @@ function pointTo(buildDir: string, home: string): void {
   try {
     renameSync(next, link);
   } catch {
-    // Only a convenience: a real directory may stand in its place.
+    // The link is only a convenience: a real directory may be in its place.
     rmSync(next, { force: true });
   }
 }
 
-/** Old bundles go after a day: a start that chose one reads it within seconds. */
+/** Deletes bundles older than a day: a start reads its bundle within seconds. */
 function prune(buildDir: string, keep: string): void {
   const limit = Date.now() - 24 * 60 * 60 * 1000;
   for (const name of readdirSync(buildDir)) {
@@ -118,7 +118,7 @@ function prune(buildDir: string, keep: string): void {
   }
 }
 
-/** The commit that is checked out, "unknown" outside a repository. */
+/** The checked-out commit, or "unknown" outside a repository. */
 export async function commitOf(project = PROJECT): Promise<string> {
   try {
     return (await run("git", ["rev-parse", "HEAD"], { cwd: project })).stdout.trim();

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { Project } from "./project.ts";
 
-/** The Worker's one module. */
+/** File name of the Worker's one module. */
 export const SCRIPT = "index.js";
 
 export interface Build {
@@ -14,7 +14,7 @@ export interface Build {
   readonly project: Project;
 }
 
-/** The build in a directory; null when it is not there, or not whole. */
+/** The build in a directory; null if it is missing or incomplete. */
 export function readBuild(home: string): Build | null {
   const script = path.join(home, SCRIPT);
   if (!existsSync(script)) return null;

@@ -7,21 +7,24 @@ export interface Tick {
   readonly scheduledTime: Date;
 }
 
-/** The wall clock is looked at this often at least: a machine that slept wakes up late for nothing longer than this. */
+/**
+ * The longest time between two looks at the wall clock, which bounds how late a schedule fires after the machine has
+ * slept.
+ */
 const LONGEST_WAIT_MS = 30_000;
 
 export interface Schedules {
-  /** Resolves when what was fired right away has ended, well or badly. */
+  /** Resolves when the runs fired at once have ended, successfully or not. */
   readonly begun: Promise<unknown>;
-  /** Fires no more; resolves when what was running has ended. */
+  /** Stops firing; resolves when the current runs have ended. */
   stop(): Promise<void>;
 }
 
 /**
- * Fires each schedule (five fields, UTC) on its minute, and those of every minute once right away. Each next time is
- * computed from the wall clock, so nothing drifts. A schedule never overlaps itself: a time that comes while its last run
- * goes on is left out, as are the times that a sleeping machine missed but for the last one. What fails is told to
- * `onError` and changes nothing. Throws TypeError for an expression that cannot be read.
+ * Fires each schedule (five fields, UTC) on its minute, and every-minute schedules once immediately. Each next time is
+ * computed from the wall clock, so nothing drifts. A schedule never overlaps itself: times that pass during a run are
+ * skipped, and of the times missed while the machine slept only the last one fires. Failures go to `onError` and change
+ * nothing. Throws TypeError for an invalid expression.
  */
 export function startSchedules(
   crons: readonly string[],
@@ -57,7 +60,7 @@ export function startSchedules(
         run(schedule, latest(schedule.times, schedule.next, now));
         schedule.next = null;
       }
-      // A clock set back would otherwise keep a time that is far off.
+      // Recomputed each time: after the clock is set back, the old value would be far in the future.
       schedule.next = schedule.times.nextRun(new Date(now));
     }
     const soonest = Math.min(...schedules.map((schedule) => schedule.next?.getTime() ?? Number.POSITIVE_INFINITY));
@@ -78,7 +81,7 @@ export function startSchedules(
   };
 }
 
-/** The last time of a schedule that is due at `now`, when `first` already is. */
+/** The latest time of a schedule that is due at `now`; `first` is already due. */
 function latest(times: Cron, first: Date, now: number): Date {
   const [previous] = times.previousRuns(1, new Date(now + 1));
   return previous && previous.getTime() <= now && previous > first ? previous : first;

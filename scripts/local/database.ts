@@ -7,8 +7,8 @@ import { checkSealingKeys, type SealedBy } from "./secrets.ts";
 import { type LocalSettings, type Places, PROJECT } from "./settings.ts";
 
 /**
- * The sealing keys checked against what they sealed, the database migrated, before the Worker itself can be reached. Throws
- * StartError with what the operator has to do.
+ * Checks the sealing keys against the sealed data and migrates the database, before the Worker itself is reachable.
+ * Throws StartError with what the operator has to do.
  */
 export async function prepareDatabase(project: Project, places: Places, settings: LocalSettings): Promise<void> {
   const simulator = await startDatabaseOnly(project, places);
@@ -22,7 +22,7 @@ export async function prepareDatabase(project: Project, places: Places, settings
   }
 }
 
-/** The keys on record; none before the first migration. */
+/** The recorded keys; none before the first migration. */
 async function sealedBy(db: Sql): Promise<SealedBy[]> {
   const { results } = await db
     .prepare("select 1 from sqlite_master where type = 'table' and name = 'sealing_keys'")

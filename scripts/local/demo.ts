@@ -2,8 +2,8 @@ import { demoAcknowledged, isLoopback } from "../../src/platform/demo.ts";
 import type { AuthSettings } from "../../src/platform/settings.ts";
 
 /**
- * Why a server must not start in the demo mode on these addresses; null where it may. Elsewhere than on loopback everybody on
- * the network would be an administrator: that takes an acknowledgement, which holds for a day.
+ * The reason why a server must not start in demo mode on these addresses; null if it may. On an address other than
+ * loopback everybody on the network would be an administrator: that needs an acknowledgement, which holds for a day.
  */
 export function demoRefusal(auth: AuthSettings, addresses: readonly string[], now: number): string | null {
   if (auth.type !== "none" || demoAcknowledged(auth, now)) return null;
@@ -17,12 +17,12 @@ export function demoRefusal(auth: AuthSettings, addresses: readonly string[], no
 on loopback, or set CERTCTL_DEMO_MODE_ACK=true and CERTCTL_DEMO_MODE_ACK_TS=$(date +%s)`;
 }
 
-/** Those of the addresses that others than this machine's own users can reach. */
+/** The addresses that are reachable from other machines. */
 export function openAddresses(addresses: readonly string[]): string[] {
   return addresses.filter((address) => !isLoopback(address.includes(":") ? `[${address}]` : address));
 }
 
-/** What the operator is told, loudly, at each start in the demo mode; null in any other. */
+/** The warning to print at each start in demo mode; null in any other mode. */
 export function demoWarning(auth: AuthSettings, now: number): string | null {
   if (auth.type !== "none") return null;
   const reach =

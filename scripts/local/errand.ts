@@ -6,19 +6,20 @@ import type { WorkerStart } from "./runtime.ts";
 import { type LocalSettings, type Places, PROJECT, StartError } from "./settings.ts";
 import type { Plan } from "./workerd.ts";
 
-/** What is to be done with Miniflare before workerd runs. */
+/** Input for the Miniflare process that runs before workerd. */
 export interface Work {
   readonly project: Project;
   readonly places: Places;
   readonly settings: LocalSettings;
-  /** Whether the database is migrated already. */
+  /** Whether the database is already migrated. */
   readonly isMigrated: boolean;
   readonly start: WorkerStart;
 }
 
 /**
- * Migrates the database and plans workerd's start, in a process of its own that ends with it: Miniflare's 250 MB do not stay.
- * `begun` is told which process that is; it works on the state's files. Throws StartError with what it says.
+ * Migrates the database and plans workerd's start in a separate process, so that Miniflare's 250 MB are released when
+ * it ends. `begun` receives the id of that process, which works on the state's files. Throws StartError with its
+ * message.
  */
 export async function runErrand(work: Work, begun: (process: ProcessId | null) => void): Promise<Plan> {
   const child = fork(path.join(PROJECT, "scripts/local/workshop.ts"), [], {

@@ -4,16 +4,16 @@ import { systemRandom } from "../../src/platform/context.ts";
 import { randomId } from "../../src/platform/ids.ts";
 import type { Listen } from "./listen.ts";
 
-/** What listens where the server is to be reached. */
+/** The listening side of the server. */
 export interface Front {
-  /** Listens no more and ends every connection. */
+  /** Stops listening and ends every connection. */
   close(): Promise<void>;
 }
 
 /**
- * Listens and relays every byte to workerd and back as it is, but for one thing: what workerd answers by itself, because it could
- * make no request of what it read, becomes an error of ours, in the envelope and with a Date. Requests are not looked at, so
- * that nothing is read in two ways. Throws what `listen` throws.
+ * Listens and relays every byte to workerd and back unchanged, with one exception: an answer that workerd itself gives
+ * because it could not parse the request is replaced by our error envelope, with a Date. Requests are not parsed here,
+ * so that the relay and workerd cannot disagree about them. Throws what `listen` throws.
  */
 export async function openFront(listen: readonly Listen[], workerd: Listen): Promise<Front> {
   const connections = new Set<net.Socket>();
@@ -58,20 +58,20 @@ function relay(client: net.Socket, workerd: net.Socket): void {
   client.on("end", () => workerd.end());
   workerd.on("end", () => client.end());
   client.on("close", () => workerd.destroy());
-  // In order, a client that reads slowly still gets the rest.
+  // After a normal close a slow client still gets the rest.
   workerd.on("close", (broken) => broken && client.destroy());
   for (const socket of [client, workerd]) socket.on("error", () => {});
 }
 
 /**
- * An answer of workerd's own at the end of what it has written: short, without the headers that each of our Worker's answers has,
+ * An answer of workerd itself at the end of its output: short, without the headers that every answer of our Worker has,
  * and the last of its connection.
  */
 const OWN =
   /HTTP\/1\.([01]) ([45]\d\d) [^\r\n]*\r\n((?:(?:Content-Type|Connection|Content-Length): [^\r\n]*\r\n)*)\r\n([ -~]*)$/;
 const LONGEST_OWN = 256;
 
-/** The chunk, with workerd's own answer at its end in our form. `connects`: the client has asked for CONNECT. */
+/** Returns the chunk with workerd's own answer at its end rewritten. `connects`: the client sent CONNECT. */
 function translated(chunk: Buffer, connects: boolean): Buffer {
   const from = Math.max(0, chunk.length - LONGEST_OWN);
   const end = chunk.toString("latin1", from);
@@ -79,7 +79,7 @@ function translated(chunk: Buffer, connects: boolean): Buffer {
   const [all, minor = "1", status = "", headers = "", text = ""] = OWN.exec(end) ?? [];
   if (all === undefined) return chunk;
   const error = errorOf(Number(status), text, connects);
-  // The answer to a HEAD tells of a text and has none.
+  // The answer to a HEAD has a Content-Length but no body.
   const hasBody = text !== "" || headers.includes("Content-Length: 0\r");
   return Buffer.concat([chunk.subarray(0, chunk.length - all.length), answerOf(error, minor, hasBody)]);
 }
@@ -93,7 +93,7 @@ interface HttpError {
 
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/** workerd knows no CONNECT here and fails; methods that it has never heard of are a 501. */
+/** workerd does not support CONNECT and fails on it; unknown methods are a 501. */
 function errorOf(status: number, text: string, connects: boolean): HttpError {
   if (status === 501 || (status === 500 && connects)) {
     const message = `the request's method is none of ${METHODS}`;
