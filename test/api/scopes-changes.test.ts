@@ -184,7 +184,7 @@ describe("a certificate that lists no profile, or a policy that does", () => {
     const csr = { csr_pem: await makeCsr(), job_id };
     expect((await fleet.agent.post(`/api/v1/agents/${fleet.agentId}/csr`, csr)).status).toBe(202);
     const { cert_pem } = (await places.admin.get(`${CERTIFICATES}/${made.id}/export/pem`)).body;
-    const [leaf] = certificatesFromPem(cert_pem).map(parseCertificate);
+    const [leaf] = certificatesFromPem(String(cert_pem)).map(parseCertificate);
     expect(leaf?.extendedKeyUsage).toEqual(["serverAuth"]);
     expect((await (await adminOf(ofProfile(wide))).get(`${CERTIFICATES}/${made.id}`)).status).toBe(403);
   });
