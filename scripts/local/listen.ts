@@ -7,8 +7,8 @@ export interface Listen {
 }
 
 /**
- * The sockets to listen on, each free a moment ago, all on one port. An optional address that this machine does not have
- * is left out. Throws StartError naming the address and port that are taken.
+ * The sockets to listen on, all on one port that was just free on each address. An optional address that this machine
+ * does not have is left out. Throws StartError naming the address and port that are taken.
  */
 export async function chooseSockets(settings: Pick<LocalSettings, "hosts" | "port">): Promise<Listen[]> {
   for (let attempt = 0; ; attempt++) {
@@ -27,12 +27,12 @@ export async function chooseSockets(settings: Pick<LocalSettings, "hosts" | "por
       }
     }
     if (!taken) return sockets;
-    // A free port of one address may be taken on the next: another one then.
+    // A port that is free on one address may be taken on the next: try another.
     if (settings.port !== 0 || attempt >= 20) throw taken;
   }
 }
 
-/** The port that `address` could be listened on just now. */
+/** A port that was just free on `address`. */
 function tryListen(address: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
@@ -58,7 +58,7 @@ function explain(address: string, port: number, code: unknown, cause: unknown): 
   );
 }
 
-/** The base URL by which a browser on this machine reaches one of the sockets. */
+/** The base URL at which a browser on this machine reaches one of the sockets. */
 export function urlOf(sockets: readonly Listen[]): string {
   const first = sockets[0];
   if (!first) throw new StartError("HOST names no address");

@@ -6,7 +6,7 @@ import { isAlive, type ProcessId, poll, processId } from "./process.ts";
 import { StartError } from "./settings.ts";
 import { openStateDir, unusable } from "./state.ts";
 
-/** What the holder of a state says about itself; the lock itself is not in this file. */
+/** The holder's own description in lock.json; the lock itself is a different file. */
 export interface Holder {
   readonly command: string;
   readonly process: ProcessId;
@@ -24,11 +24,11 @@ export interface StateLock {
 export class StateLockedError extends StartError {}
 
 /**
- * Takes a state directory for this process. The lock is the kernel's: SQLite's exclusive lock on the file `lock`, which
- * ends with the process that holds it however that ends, so that nothing stale can be left, a reboot or a reused process
- * number misleads nobody, and two that start at once cannot both get it. `lock.json` beside it only says who holds it.
- * A workerd that a killed holder left behind is waited for, then killed: it writes the same files.
- * Throws StateLockedError naming the holder.
+ * Takes a state directory for this process. The lock is SQLite's exclusive lock on the file `lock`. The kernel holds it
+ * and releases it when the process ends for any reason, so it is never stale, neither a reboot nor a reused process id
+ * can mislead, and of two concurrent starts only one gets it. `lock.json` beside it only names the holder. A workerd
+ * left behind by a killed holder writes the same files: it gets time to exit, then is killed. Throws StateLockedError
+ * naming the holder.
  */
 export async function lockState(stateDir: string, command: string, now = new Date()): Promise<StateLock> {
   openStateDir(stateDir);
@@ -73,7 +73,7 @@ function tryLock(file: string): DatabaseSync | null {
 }
 
 async function lockedError(stateDir: string, told: string): Promise<StateLockedError> {
-  // Who has just taken it may not have said so yet.
+  // The new holder may not have written lock.json yet.
   let holder: Holder | null = null;
   await poll(() => {
     holder = readHolder(told);
@@ -122,7 +122,7 @@ function isProcessId(value: unknown): value is ProcessId {
   );
 }
 
-/** It only tells others: the lock holds without it, on a full disk for instance. */
+/** Informational only: the lock holds without this file, for instance on a full disk. */
 function writeHolder(file: string, holder: Holder): void {
   const next = `${file}.${process.pid}`;
   try {

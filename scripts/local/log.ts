@@ -3,30 +3,30 @@ import { unusable } from "./state.ts";
 
 const STDOUT = 1;
 const STDERR = 2;
-/** A reader of a pipe that is so long behind is not waited for. */
+/** How long to wait for a slow reader of a pipe. */
 const PATIENCE_MS = 50;
 
 let lost = 0;
 
-/** One line to stderr; stdout carries nothing but the ready line. */
+/** Writes one line to stderr; stdout carries only the ready line. */
 export function note(message: string): void {
   logLine(`certctl-edge: ${message}`);
 }
 
-/** A line of the log as it is. */
+/** Writes a log line unchanged. */
 export function logLine(line: string): void {
   if (lost > 0 && writeLine(STDERR, `\ncertctl-edge: ${lost} lines of the log could not be written`)) lost = 0;
   if (!writeLine(STDERR, line)) lost++;
 }
 
-/** The ready line. */
+/** Writes the ready line. */
 export function sayReady(line: string): void {
   if (!writeLine(STDOUT, line)) note(`stdout takes nothing: ${line}`);
 }
 
 /**
- * Writes a line and says whether it is written whole. A full disk, a closed pipe or a terminal that has gone ends nothing: Node's
- * own streams would throw, and take nothing more when there is space again.
+ * Writes a line; returns whether all of it was written. A full disk, a closed pipe or a closed terminal is not fatal
+ * here: Node's own streams would throw, and would not resume when there is space again.
  */
 function writeLine(fd: number, line: string): boolean {
   const bytes = Buffer.from(`${line}\n`);
@@ -43,15 +43,14 @@ function writeLine(fd: number, line: string): boolean {
 }
 
 /**
- * Ends the process with the reason: an operator's error as one line, and so a file that cannot be used; anything else with
- * its stack.
+ * Ends the process with the reason: one line for an operator's error or an unusable file, anything else with its stack.
  */
 export function fail(error: unknown): never {
   note(reasonOf(error));
   process.exit(1);
 }
 
-/** What the operator is told of an error. */
+/** The message for the operator. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if ("code" in error && error.code === "start_failed") return error.message;

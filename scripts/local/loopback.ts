@@ -4,11 +4,11 @@ import { Readable } from "node:stream";
 import { logLine, note } from "./log.ts";
 import type { OutboundAnswer, OutboundRequest } from "./outbound.ts";
 
-/** What workerd asks the process that started it. */
+/** Handlers for workerd's calls to the process that started it. */
 export interface LoopbackHandlers {
-  /** What the Worker and its objects fetch. */
+  /** Answers fetches of the Worker and its objects. */
   readonly outbound: (request: OutboundRequest) => Promise<OutboundAnswer>;
-  /** What the binding STORAGE answers: whether the disk is nearly full. */
+  /** Answers the binding STORAGE: whether the disk is nearly full. */
   readonly isStorageFull: (() => boolean) | null;
 }
 
@@ -22,8 +22,9 @@ export interface Loopback {
 const LOGGED_LEVEL = 2;
 
 /**
- * The server that Miniflare's Workers inside workerd call "loopback", without Miniflare: each call carries the secret of the
- * configuration; `MF-Custom-Fetch-Service` names what is asked for, the rest are log lines of the simulated D1, R2 and queues.
+ * Stands in for the "loopback" server that Miniflare's Workers inside workerd call. Each call carries the secret of the
+ * configuration; `MF-Custom-Fetch-Service` names the service, calls without it are log lines of the simulated D1, R2
+ * and queues.
  */
 export async function startLoopback(secret: string, handlers: LoopbackHandlers): Promise<Loopback> {
   const server = http.createServer((request, response) => {
@@ -33,7 +34,7 @@ export async function startLoopback(secret: string, handlers: LoopbackHandlers):
       else response.writeHead(500).end();
     });
   });
-  // workerd keeps its connections; one that closes under a call would fail it.
+  // workerd keeps its connections open; closing one during a call would fail that call.
   server.keepAliveTimeout = 0;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -3,7 +3,7 @@ import path from "node:path";
 import { unstable_splitSqlQuery as splitSql } from "wrangler";
 import { StartError } from "./settings.ts";
 
-/** What of a D1 binding is used here. */
+/** The part of a D1 binding used here. */
 export interface Sql {
   prepare(query: string): SqlStatement;
   batch(statements: SqlStatement[]): Promise<unknown>;
@@ -14,7 +14,7 @@ export interface SqlStatement {
   all<T = Record<string, unknown>>(): Promise<{ results: T[] }>;
 }
 
-/** The bookkeeping table of `wrangler d1 migrations apply`, word for word. */
+/** The bookkeeping table of `wrangler d1 migrations apply`, verbatim. */
 const BOOKKEEPING = `CREATE TABLE IF NOT EXISTS "d1_migrations"(
 		id         INTEGER PRIMARY KEY AUTOINCREMENT,
 		name       TEXT UNIQUE,
@@ -22,9 +22,9 @@ const BOOKKEEPING = `CREATE TABLE IF NOT EXISTS "d1_migrations"(
 )`;
 
 /**
- * Applies the files of `directory` that are not applied yet, in the order of their names, each in one batch with its
- * bookkeeping row: a file is applied whole or not at all, and wrangler's own apply agrees. The names applied now.
- * Throws StartError naming the file that failed.
+ * Applies the unapplied files of `directory`, ordered by name, each in one batch with its bookkeeping row: a file is
+ * applied whole or not at all, in a form that wrangler's own apply recognizes. Returns the names applied now. Throws
+ * StartError naming the file that failed.
  */
 export async function applyMigrations(db: Sql, directory: string): Promise<string[]> {
   await db.prepare(BOOKKEEPING).all();
@@ -54,7 +54,10 @@ export async function applyMigrations(db: Sql, directory: string): Promise<strin
   return now;
 }
 
-/** The statements of a migration file: between drizzle's breakpoints, and wherever one ends (a trigger's body is one). */
+/**
+ * The statements of a migration file, split at drizzle's breakpoints and at the end of each statement (a trigger's body
+ * is part of one).
+ */
 export function splitStatements(sql: string): string[] {
   return sql
     .split(/^--> statement-breakpoint\s*$|--> statement-breakpoint/m)

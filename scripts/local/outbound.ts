@@ -7,7 +7,7 @@ import ipaddr from "ipaddr.js";
 import { isAllowedAddress } from "../../src/platform/outbound.ts";
 import type { IpRange } from "../../src/platform/settings.ts";
 
-/** What of a request is used here: Miniflare's and Node's own both fit. */
+/** The part of a request used here: both Miniflare's and Node's fit. */
 export interface OutboundRequest {
   readonly url: string;
   readonly method: string;
@@ -17,15 +17,15 @@ export interface OutboundRequest {
 
 export interface OutboundOptions {
   readonly allow: readonly IpRange[];
-  /** Every address of a name; the operating system's resolver by default. */
+  /** Resolves every address of a name; by default the operating system's resolver. */
   readonly resolve?: (host: string) => Promise<readonly LookupAddress[]>;
-  /** For the whole exchange, body included. */
+  /** Limit for the whole exchange, body included. */
   readonly timeoutMs?: number;
   readonly maxRequestBytes?: number;
   readonly maxResponseBytes?: number;
 }
 
-/** What the Worker gets for a request. `body` is null where the status has none. */
+/** The answer for the Worker. `body` is null for a status without a body. */
 export interface OutboundAnswer {
   readonly status: number;
   readonly headers: [string, string][];
@@ -37,16 +37,16 @@ class Refused extends Error {}
 const MEBIBYTE = 1024 * 1024;
 const DEFAULTS = { timeoutMs: 60_000, maxRequestBytes: 32 * MEBIBYTE, maxResponseBytes: 64 * MEBIBYTE };
 
-/** Of one connection only (RFC 9110 section 7.6.1), or added on the way out of the runtime. */
+/** Headers of a single connection (RFC 9110 section 7.6.1), or added by the runtime on the way out. */
 const DROPPED =
   /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|host|content-length|cf-.*|mf-.*|x-miniflare-.*)$/i;
 
 /**
- * Makes the handler of every request that leaves the Worker in local mode (invariant 9). A name is resolved once; every
- * address it has must be public or inside `allow`, and the connection goes to a checked address and nowhere else, so
- * that an answer that changes between check and use (DNS rebinding) changes nothing. Redirects are handed back, never
- * followed. It sees what is fetched; a socket (`connect()`) does not come this way: who opens one connects to an address
- * that it has checked itself. A refusal is a 403 with `x-certctl-outbound: refused`; a target that fails, a 502 with `failed`.
+ * Makes the handler of every request that leaves the Worker in local mode (invariant 9). A name is resolved once; each
+ * of its addresses must be public or inside `allow`, and the connection goes only to a checked address, so DNS
+ * rebinding between check and use has no effect. Redirects are returned, never followed. Only fetches pass through
+ * here, not sockets: a caller of `connect()` must connect to an address that it has checked itself. A refusal is a 403
+ * with `x-certctl-outbound: refused`; a failed target is a 502 with `failed`.
  */
 export function makeOutbound(options: OutboundOptions): (request: OutboundRequest) => Promise<OutboundAnswer> {
   const limits = { ...DEFAULTS, ...options };
@@ -87,7 +87,7 @@ async function checkedAddresses(
   return addresses;
 }
 
-/** The whole body: its length goes out with it, because some servers take no chunked request (Entra ID answers 404). */
+/** Reads the whole body to send its length, because some servers reject chunked requests (Entra ID answers 404). */
 async function bodyOf(
   { body }: OutboundRequest,
   maxBytes: number,
@@ -123,7 +123,7 @@ function exchange(
       headers,
       signal,
       agent: false,
-      // Only what was checked: called for names; an address literal is what was checked itself.
+      // Returns only checked addresses. Called for names only; an address literal was checked itself.
       lookup: (_host, lookup, callback) => {
         const [first] = addresses;
         if (lookup.all || !first) callback(null, [...addresses]);

@@ -2,8 +2,8 @@ import { isAlive, type ProcessId, parentOf, processId } from "./process.ts";
 import type { Environment } from "./settings.ts";
 
 /**
- * Calls back when a process that this one must not outlive has ended: npm and the shell it runs scripts in, when it was
- * npm that started this; the direct parent, when EXIT_WITH_PARENT=1 asks for it. Otherwise a parent may come and go.
+ * Calls back when a process that this one must not outlive has ended: npm and its script shell if npm started this
+ * process, or the direct parent if EXIT_WITH_PARENT=1. Other parents may come and go.
  */
 export function watchParents(env: Environment, command: string, gone: (pid: number) => void): { stop(): void } {
   const watched = [...parentsToWatch(env, command)];

@@ -8,14 +8,14 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
 /**
- * A key that only who knows all that a plan was made from can compute. The sealing key is among that, 32 random bytes, so
- * that the file tells nobody a secret that the environment alone has; and a plan made from anything else does not open.
+ * A key derived from all inputs of a plan, so that a plan made from other inputs does not decrypt. The inputs include
+ * the sealing key, 32 random bytes, so that the file reveals no secret that is set only in the environment.
  */
 export function planKey(madeFrom: unknown): Buffer {
   return Buffer.from(hkdfSync("sha256", JSON.stringify(madeFrom), "", "certctl-edge plan 1", 32));
 }
 
-/** The plan of an earlier start; null when there is none that was made from the same. */
+/** The plan of an earlier start; null if there is none made from the same inputs. */
 export function readPlan(file: string, key: Buffer): Plan | null {
   try {
     const bytes = readFileSync(file);
@@ -27,7 +27,7 @@ export function readPlan(file: string, key: Buffer): Plan | null {
   }
 }
 
-/** Writes a plan for the next start. Without it that start is slower, so that a failure is only told. */
+/** Writes a plan for the next start. A failure is only logged: the next start is just slower. */
 export function writePlan(file: string, key: Buffer, plan: Plan, note: (message: string) => void): void {
   try {
     const iv = randomBytes(IV_BYTES);

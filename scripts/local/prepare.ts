@@ -5,15 +5,15 @@ import { type Environment, type LocalSettings, localSettings, type Places } from
 import type { Inventory } from "./state.ts";
 
 /**
- * What `start` and `dev` do alike once they hold the state's lock: secrets made where there is nothing yet, what an earlier
- * process left removed. The settings with those secrets.
+ * Common to `start` and `dev`, once they hold the state's lock: creates secrets for a new state and removes temporary
+ * files of an earlier process. Returns the settings with those secrets.
  */
 export function prepareSecrets(
   vars: Readonly<Record<string, string>>,
   places: Places,
   env: Environment,
 ): LocalSettings {
-  // Whatever ended here hard left its temporary files; nobody else has this state now.
+  // A killed process leaves its temporary files; the lock rules out another user of this state.
   rmSync(path.join(places.stateDir, "tmp"), { recursive: true, force: true });
   const stateExists = existsSync(places.persistDir) && readdirSync(places.persistDir).length > 0;
   writeFirstSecrets(places.secretsFile, env, stateExists);
@@ -21,8 +21,8 @@ export function prepareSecrets(
 }
 
 /**
- * Whether the database can be served as it is: every migration of `directory` is applied, and no other. Throws StartError for
- * sealing keys that do not open it.
+ * Whether the database can be served as it is: every migration of `directory` is applied, and no other. Throws
+ * StartError if the sealing keys do not match.
  */
 export async function isMigrated(
   inventory: Inventory | null,

@@ -1,30 +1,30 @@
 import { readFileSync } from "node:fs";
 
-/** A process as it cannot be mistaken for a later one of the same number. */
+/** Identifies a process even if its pid is reused later. */
 export interface ProcessId {
   readonly pid: number;
-  /** Boot id and start time in clock ticks, where /proc tells them; else null. */
+  /** Boot id and start time in clock ticks, from /proc; null without /proc. */
   readonly started: string | null;
 }
 
-/** Null when there is no such process. */
+/** Null if there is no such process. */
 export function processId(pid: number): ProcessId | null {
   return isAlive({ pid, started: null }) ? { pid, started: startOf(pid) } : null;
 }
 
-/** Whether that very process still runs (a zombie does not). */
+/** Whether this same process still runs (a zombie does not). */
 export function isAlive({ pid, started }: ProcessId): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {
-    // EPERM: it is there, and somebody else's.
+    // EPERM: the process exists but belongs to another user.
     if (!(error instanceof Error && "code" in error && error.code === "EPERM")) return false;
   }
   if (statOf(pid)?.state === "Z") return false;
   return started === null || startOf(pid) === started;
 }
 
-/** The parent of a process, where /proc tells it. */
+/** The parent of a process, from /proc; null without it. */
 export function parentOf(pid: number): { readonly pid: number; readonly name: string } | null {
   const stat = statOf(pid);
   return stat ? { pid: stat.parent, name: statOf(stat.parent)?.name ?? "" } : null;
@@ -57,7 +57,7 @@ function statOf(pid: number): { name: string; state: string; parent: number; sta
   }
 }
 
-/** Waits until `done` holds; false when `timeoutMs` passed before. */
+/** Waits until `done` returns true; false after `timeoutMs`. */
 export async function poll(done: () => boolean | Promise<boolean>, timeoutMs: number, everyMs = 50): Promise<boolean> {
   for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; ) {
     if (await done()) return true;

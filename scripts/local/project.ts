@@ -3,18 +3,18 @@ import type { V4WorkerOptions } from "miniflare";
 import { unstable_readConfig as readConfig, unstable_getMiniflareWorkerOptions as workerOptionsOf } from "wrangler";
 import { PROJECT } from "./settings.ts";
 
-/** What the local mode reads of wrangler.toml. */
+/** The settings from wrangler.toml that local mode uses. */
 export interface Project {
   readonly vars: Readonly<Record<string, string>>;
   readonly crons: readonly string[];
-  /** The bindings as Miniflare wants them; no variables and secrets in it. */
+  /** The bindings in Miniflare's format, without variables and secrets. */
   readonly worker: V4WorkerOptions;
 }
 
-/** Reads wrangler.toml alone: of the project's `.dev.vars`, which wrangler would load along with it, nothing is read. */
+/** Reads only wrangler.toml, not the project's `.dev.vars`, which wrangler would load as well. */
 export function readProject(project = PROJECT): Project {
   const config = readConfig({ config: path.join(project, "wrangler.toml") });
-  // A named env file takes the place of .dev.vars; this one is none.
+  // A named env file replaces .dev.vars; this one does not exist.
   const options = { overrides: {}, envFiles: [path.join(project, ".build/no-such-env-file")] };
   const { workerOptions } = workerOptionsOf(config, undefined, options);
   const { modulesRules: _rules, rootPath: _root, bindings: _bindings, ...worker } = workerOptions;

@@ -13,13 +13,13 @@ import { type Plan, workerdPath, workerdWrapper } from "./workerd.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** A running workerd with the Miniflare that speaks to it. */
+/** A running workerd and the Miniflare that controls it. */
 interface Simulator {
   readonly miniflare: Miniflare;
   stop(): Promise<void>;
 }
 
-/** A workerd with the state's D1 database only: migrations and checks happen before the Worker itself can be reached. */
+/** A workerd with only the state's D1 database: migrations and checks run before the Worker itself is reachable. */
 export async function startDatabaseOnly(project: Project, places: Places): Promise<Simulator> {
   const { name, compatibilityDate, d1Databases } = project.worker;
   const databaseOnly = {
@@ -34,24 +34,24 @@ export async function startDatabaseOnly(project: Project, places: Places): Promi
 
 const ANY_PORT = { host: "127.0.0.1", port: 0 };
 
-/** What the Worker is started with. */
+/** Parameters of the Worker's start. */
 export interface WorkerStart {
   readonly script: string;
   readonly vars: Readonly<Record<string, string>>;
   /**
-   * The Worker sees the request target as the client sent it. Otherwise workerd makes a URL of Host and target without looking
-   * at either, so that a Host may hold a path.
+   * The Worker sees the request target as the client sent it. Otherwise workerd builds a URL from Host and target
+   * without checking either, so a Host could contain a path.
    */
   readonly targetsAsSent: boolean;
-  /** Whether there is a binding STORAGE. */
+  /** Whether to add the binding STORAGE. */
   readonly storage: boolean;
 }
 
-/** Miniflare's configuration of the built Worker, for `runWorkerd`. Nothing is run. */
+/** Miniflare's configuration of the built Worker, for `runWorkerd`. Starts nothing. */
 export async function planWorker(project: Project, places: Places, start: WorkerStart): Promise<Plan> {
   const { assets, ...worker } = project.worker;
   const { targetsAsSent, storage } = start;
-  // `runWorkerd` answers what goes to a function here.
+  // Placeholder: at run time `runWorkerd` answers calls to such a function.
   const elsewhere = () => new Response(null, { status: 404 });
   const serviceBindings = {
     ...worker.serviceBindings,
@@ -85,12 +85,12 @@ export async function planWorker(project: Project, places: Places, start: Worker
   };
 }
 
-/** Miniflare's name for the direct socket of its worker number `at`. */
+/** Miniflare's name for the direct socket of worker number `at`. */
 function socketName(at: number): string {
   return `direct:${at}:default`;
 }
 
-/** Runs the scheduled handler of the main Worker for whoever shows the secret. */
+/** A Worker that runs the main Worker's scheduled handler for callers with the secret. */
 function scheduleWorker(main: string, secret: string, compatibilityDate: string | undefined): V4WorkerOptions {
   return {
     name: "schedules",
@@ -115,8 +115,8 @@ function scheduleWorker(main: string, secret: string, compatibilityDate: string 
 const ASSETS_WORKER = "assets";
 
 /**
- * The static assets as a Worker of their own. Beside the main Worker they would put a router in front of it, which costs
- * every request, OCSP too, a third of its throughput; our Worker runs first anyway.
+ * Serves the static assets from a separate Worker. As assets of the main Worker they would add a router in front of it
+ * that costs every request, OCSP included, a third of its throughput; our Worker runs first anyway.
  */
 function assetsWorker(
   assets: NonNullable<V4WorkerOptions["assets"]>,
@@ -166,14 +166,14 @@ function makeMiniflare(
       logRequests: false,
       log: new StderrLog(LogLevel.WARN),
       handleStructuredLogs: ({ message }: { message: string }) => {
-        // What workerd tells its own makers only.
+        // Messages meant only for workerd's developers.
         if (!message.startsWith("NOSENTRY")) logLine(message);
       },
       cf: false,
       unsafeRuntimeEnv: runtimeEnv,
     } as Parameters<typeof convertV4MiniflareOptions>[0]),
   );
-  // Miniflare ends the process on a signal, at once and with an error; who started it decides that.
+  // Miniflare's signal handlers end the process at once with an error; our own handlers decide how to stop.
   SIGNALS.forEach((signal, at) => {
     for (const listener of process.listeners(signal)) {
       if (!before[at]?.includes(listener)) process.removeListener(signal, listener);
@@ -188,7 +188,10 @@ function temporaryOf({ stateDir }: Places): string {
   return temporary;
 }
 
-/** What Miniflare would write to workerd's standard input: a stand-in takes it in place of a workerd, and ends. */
+/**
+ * Captures what Miniflare would write to workerd's standard input: a stand-in process receives it instead of workerd,
+ * and ends.
+ */
 async function captureConfig(places: Places, workers: readonly V4WorkerOptions[]): Promise<Buffer> {
   Object.assign(process.env, workerdEnvironment());
   const { spawn } = childProcess;
@@ -224,7 +227,7 @@ function standIn(chunks: Buffer[]): EventEmitter {
   return Object.assign(child, { stdin, stdout, stderr, stdio: [stdin, stdout, stderr, control], kill: () => true });
 }
 
-/** Texts of a Cap'n Proto message end with a NUL, and are aligned by more of them. */
+/** Texts in a Cap'n Proto message end with a NUL and are padded with more of them. */
 function loopbackSecretIn(config: Buffer): string {
   const secret = /MF-Loopback-Secret\0+([0-9a-f]{64})\0/.exec(config.toString("latin1"))?.[1];
   if (secret === undefined) throw new StartError("Miniflare's configuration names no secret of its loopback server");
@@ -234,31 +237,34 @@ function loopbackSecretIn(config: Buffer): string {
 function directoriesIn(config: Buffer, places: Places): string[] {
   const text = config.toString("latin1");
   const roots = [places.persistDir, path.join(places.stateDir, "tmp")].map((root) => escaped(`${root}/`));
-  // A text begins at a whole word of eight bytes.
+  // A text starts at an eight-byte boundary.
   const found = [...text.matchAll(new RegExp(`(?:${roots.join("|")})[^\\0]+`, "g"))]
     .filter(({ index }) => index % 8 === 0)
     .map(([directory]) => Buffer.from(directory, "latin1").toString());
   return [...new Set(found)];
 }
 
-/** A path as it stands in a message read as Latin-1, for a regular expression. */
+/** A path as it appears in a message read as Latin-1, escaped for a regular expression. */
 function escaped(text: string): string {
   return Buffer.from(text)
     .toString("latin1")
     .replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
-/** Miniflare tries to bring a dead workerd back itself; workerd.sh does not let it. */
+/** Miniflare tries to restart a dead workerd itself; workerd.sh prevents that. */
 const OWN_RESTART = /The Workers runtime (?:crashed unexpectedly and is|failed to restart after)/;
 
-/** What Miniflare has to say goes to stderr. */
+/** Sends Miniflare's messages to stderr. */
 class StderrLog extends Log {
   protected override log(message: string): void {
     if (!OWN_RESTART.test(message)) logLine(message);
   }
 }
 
-/** The environment that makes Miniflare run workerd by workerd.sh, which ties it to the process that starts it. */
+/**
+ * The environment that makes Miniflare run workerd through workerd.sh, which ties workerd to the process that starts
+ * it.
+ */
 export function workerdEnvironment(): Record<"MINIFLARE_WORKERD_PATH", string> {
   return { MINIFLARE_WORKERD_PATH: workerdWrapper() };
 }

@@ -6,7 +6,7 @@ import { checkValue } from "../../src/platform/sealing.ts";
 import { parseSealingKeys } from "../../src/platform/settings.ts";
 import { type Environment, StartError } from "./settings.ts";
 
-/** The variables of a `.dev.vars`; none where there is no such file. */
+/** The variables of a `.dev.vars`; empty if the file does not exist. */
 export function readSecrets(file: string): Readonly<Record<string, string>> {
   try {
     return parseEnv(readFileSync(file, "utf8")) as Record<string, string>;
@@ -21,8 +21,8 @@ const HEADER = `# Secrets of this certctl-edge, made at its first start. Whoever
 `;
 
 /**
- * Writes the secrets that neither the file nor the environment has, and only beside a state that does not exist yet, so
- * never a new sealing key beside what another one sealed. The caller holds the state's lock. Whether it wrote anything.
+ * Writes the secrets that neither the file nor the environment has, but only for a state that does not exist yet: an
+ * existing state never gets a new sealing key. The caller holds the state's lock. Returns whether it wrote anything.
  */
 export function writeFirstSecrets(file: string, env: Environment, stateExists: boolean, random = randomBytes): boolean {
   if (stateExists) return false;
@@ -33,11 +33,11 @@ export function writeFirstSecrets(file: string, env: Environment, stateExists: b
   };
   const missing = Object.keys(made).filter((name) => env[name] === undefined && !known[name]);
   if (missing.length === 0) return false;
-  // A copy of .dev.vars.example has them, but empty.
+  // A copy of .dev.vars.example has the names with empty values.
   const empty = new RegExp(`^(?:${missing.join("|")})=.*\\n?`, "gm");
   const before = existsSync(file) ? readFileSync(file, "utf8").replace(empty, "").replace(/\n?$/, "\n") : HEADER;
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-  // Whole or not at all.
+  // Atomic: whole or not at all.
   const next = `${file}.new.${process.pid}`;
   writeFileSync(next, `${before}${missing.map((name) => `${name}=${made[name]}\n`).join("")}`, {
     mode: 0o600,
@@ -47,15 +47,15 @@ export function writeFirstSecrets(file: string, env: Environment, stateExists: b
   return true;
 }
 
-/** A row of `sealing_keys`: the id of a key that sealed something in this state, and what tells that key from another. */
+/** A row of `sealing_keys`: the id of a key that sealed something in this state, and its check value. */
 export interface SealedBy {
   readonly id: string;
   readonly check_value: string;
 }
 
 /**
- * Refuses to start over a state that the configured keys do not open. Throws StartError naming each missing or wrong key
- * id and where it has to be restored.
+ * Refuses to start on a state that the configured keys do not unseal. Throws StartError naming each missing or wrong
+ * key id and where to restore it.
  */
 export async function checkSealingKeys(configured: string, sealedBy: readonly SealedBy[], file: string): Promise<void> {
   const keys = parseSealingKeys(configured);

@@ -3,22 +3,22 @@ import { fileURLToPath } from "node:url";
 import { type AuthSettings, parseSettings } from "../../src/platform/settings.ts";
 import { demoRefusal, openAddresses } from "./demo.ts";
 
-/** What an operator did wrong, or has to do: printed as it is, without a stack. */
+/** An operator's mistake, or something the operator has to do: printed as it is, without a stack. */
 export class StartError extends Error {
   readonly code = "start_failed";
 }
 
-/** The project's root: where wrangler.toml is. */
+/** The project's root, which has wrangler.toml. */
 export const PROJECT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where a state lives; known before any file is read. */
+/** The paths of a state, known before any file is read. */
 export interface Places {
   readonly stateDir: string;
-  /** The one `.dev.vars` in use: the project's own for the default state, else the one inside STATE_DIR. */
+  /** The only `.dev.vars` in use: the project's own for the default state, otherwise the one inside STATE_DIR. */
   readonly secretsFile: string;
-  /** What Miniflare and `wrangler dev --persist-to STATE_DIR` share. */
+  /** The directory that Miniflare and `wrangler dev --persist-to STATE_DIR` share. */
   readonly persistDir: string;
 }
 
@@ -33,25 +33,25 @@ export function placesOf(env: Environment, project = PROJECT): Places {
 }
 
 export interface LocalSettings {
-  /** Addresses to listen on. `optional` ones are left out where the machine has no such address. */
+  /** Addresses to listen on. `optional` ones are skipped if the machine has no such address. */
   readonly hosts: readonly { readonly address: string; readonly optional: boolean }[];
   /** 0: any free port. */
   readonly port: number;
   /** CERTCTL_PUBLIC_URL as configured; null: it follows from the port. */
   readonly publicUrl: string | null;
-  /** Bytes of the disk that stay free; null: as many as watchStorage takes by itself. */
+  /** Bytes of the disk to keep free; null: watchStorage's default. */
   readonly storageReserve: number | null;
   readonly auth: AuthSettings;
-  /** Every setting that the Worker sees, as text. */
+  /** Every setting passed to the Worker, as text. */
   readonly vars: Readonly<Record<string, string>>;
 }
 
 const NAMES = ["HOST", "PORT", "TRUSTED_PROXY_SECRET", "OUTBOUND_ALLOW"];
 
 /**
- * The settings of a start: wrangler.toml's vars, over them the `.dev.vars` in use, over them the environment. An empty
- * variable of the environment counts as set. Throws StartError with the name of the setting that cannot be used, and for a
- * demo mode that strangers could reach.
+ * The settings of a start: the vars of wrangler.toml, overridden by the `.dev.vars` in use, overridden by the
+ * environment. An empty environment variable counts as set. Throws StartError naming an invalid setting, and for a demo
+ * mode that other machines could reach.
  */
 export function localSettings(
   configVars: Readonly<Record<string, string>>,
@@ -66,7 +66,8 @@ export function localSettings(
   const hosts = parseHosts(vars.HOST);
   const addresses = hosts.map(({ address }) => address);
   vars.CERTCTL_LOCAL = openAddresses(addresses).length > 0 ? "network" : "loopback";
-  // The Worker reads them itself; what it could not use ends the start and not each request.
+  // The Worker parses the settings itself; parsing them here too makes an invalid one fail the start instead of each
+  // request.
   const { auth } = checked(() => parseSettings(vars));
   const refusal = demoRefusal(auth, addresses, Date.now());
   if (refusal !== null) throw new StartError(refusal);

@@ -1,14 +1,14 @@
-// Plain JavaScript: `npm start` asks this before anything is built, and type stripping would keep 15 MB for good.
+// Plain JavaScript: `npm start` runs this before anything is built, and type stripping would cost 15 MB permanently.
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 
-/** What a build is made of; a change in any of them makes a new one. */
+/** The inputs of a build; a change in any of them makes a new build. */
 const SOURCES = ["worker", "src", "durable-objects", "scripts", "wrangler.toml", "package-lock.json", "tsconfig.json"];
 
-/** The directory of the build of a project's sources as they are now, whether or not it exists. */
+/** The build directory for a project's current sources; it may not exist yet. */
 export function buildHome(project) {
-  // The build holds absolute paths.
+  // Builds contain absolute paths, so the path is part of the digest.
   const digest = createHash("sha256").update(`${path.resolve(project)}\0`);
   for (const source of SOURCES) {
     const at = path.join(project, source);
@@ -21,7 +21,7 @@ export function buildHome(project) {
   return path.join(project, ".build", `worker-${digest.digest("hex").slice(0, 16)}`);
 }
 
-/** Paths of all files below, relative, with forward slashes, in order. */
+/** Relative paths of all files below, sorted, with forward slashes. */
 export function filesUnder(directory) {
   if (!existsSync(directory)) return [];
   return readdirSync(directory, { recursive: true, withFileTypes: true })

@@ -5,10 +5,10 @@ import type { SealedBy } from "./secrets.ts";
 import { type Places, StartError } from "./settings.ts";
 import { isSpent } from "./storage.ts";
 
-/** A database up to this size is read whole at each start; of a larger one only the schema. */
+/** A database up to this size is read in full at each start; of a larger one only the schema. */
 const CHECKED_BYTES = 256 * 1024 * 1024;
 
-/** Makes a state directory where there is none. Throws StartError when it cannot be read and written. */
+/** Creates a state directory if there is none. Throws StartError if it cannot be read and written. */
 export function openStateDir(stateDir: string): void {
   try {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
@@ -18,7 +18,10 @@ export function openStateDir(stateDir: string): void {
   }
 }
 
-/** Node says ENOENT of a directory that cannot be made on a read-only file system; the nearest directory above says why. */
+/**
+ * On a read-only file system Node reports ENOENT for a new directory; the nearest existing directory above gives the
+ * real reason.
+ */
 function whyNotMade(directory: string, otherwise: unknown): unknown {
   let above = path.dirname(directory);
   while (!existsSync(above)) above = path.dirname(above);
@@ -31,9 +34,8 @@ function whyNotMade(directory: string, otherwise: unknown): unknown {
 }
 
 /**
- * Looks at everything that a start is going to work with, and takes it away from everybody but its owner. The caller holds the
- * state's lock. Throws StartError with the file that cannot be read and written, the database that is damaged or the
- * inventory that is missing, and with what to do.
+ * Checks everything that a start will use, and restricts it to its owner. The caller holds the state's lock. Throws
+ * StartError naming the unusable file, the damaged database or the missing inventory, and the remedy.
  */
 export function checkState(places: Places): void {
   const { stateDir, persistDir } = places;
@@ -52,14 +54,14 @@ export function checkState(places: Places): void {
   }
 }
 
-/** What the database of the inventory says about itself. */
+/** Facts read from the inventory's database. */
 export interface Inventory {
   /** Names of the migrations. */
   readonly applied: readonly string[];
   readonly sealedBy: readonly SealedBy[];
 }
 
-/** Null when there is none, or more than one, or one that cannot be read just now. */
+/** Null if there is no inventory database, more than one, or one that cannot be read just now. */
 export function readInventory(places: Places): Inventory | null {
   try {
     return inventoryIn(path.join(places.persistDir, "d1"));
@@ -86,7 +88,7 @@ function inventoryIn(directory: string): Inventory | null {
   }));
 }
 
-/** A file or directory that this process cannot work with, and what to do about it. */
+/** The error for a file or directory that this process cannot use, with the remedy. */
 export function unusable(file: string, error: unknown): StartError {
   const why = REASONS[codeOf(error)] ?? (() => (error instanceof Error ? error.message : String(error)));
   return new StartError(`cannot use ${file}: ${why(file)}`, { cause: error });
@@ -118,7 +120,7 @@ function denied(file: string): string {
   }
 }
 
-/** Every file of a directory tree, each looked at as it comes; nothing where there is no such directory. */
+/** Every file of a directory tree, each checked on the way; none if the directory does not exist. */
 function* filesUnder(directory: string): Generator<string> {
   if (!ownFile(directory, constants.X_OK)) return;
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -128,7 +130,7 @@ function* filesUnder(directory: string): Generator<string> {
   }
 }
 
-/** Whether there is such a file; it can be read and written then, and by its owner alone. */
+/** Whether the file exists. If it does, it must be readable and writable; access is restricted to its owner. */
 function ownFile(file: string, more = 0): boolean {
   try {
     const mode = statSync(file, { throwIfNoEntry: false })?.mode;
@@ -144,7 +146,7 @@ function ownFile(file: string, more = 0): boolean {
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
-/** What SQLite finds wrong with a database; null when it is whole. Throws StartError when it cannot be looked at. */
+/** The damage that SQLite reports in a database; null if it is intact. Throws StartError if it cannot be checked. */
 function damageOf(file: string): string | null {
   try {
     return withDatabase(file, (database) => {
@@ -159,7 +161,7 @@ function damageOf(file: string): string | null {
     // The lower eight bits are the primary code (sqlite.org/rescode.html).
     const code = error instanceof Error && "errcode" in error ? Number(error.errcode) & 0xff : 0;
     if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) return String(error instanceof Error && error.message);
-    // Looking at a database takes a little room; without it SQLite says any of several things.
+    // Checking a database needs a little disk space; without it SQLite reports one of several errors.
     throw unusable(file, isSpent(path.dirname(file)) ? Object.assign(new Error(), { code: "ENOSPC" }) : error);
   }
 }
@@ -175,7 +177,7 @@ function hasTable(file: string, table: string): boolean {
 function withDatabase<T>(file: string, use: (database: DatabaseSync) => T): T {
   const database = new DatabaseSync(file, { readOnly: true });
   try {
-    // A value that a rule forbids is no damage to the file.
+    // A value that violates a CHECK constraint is not damage to the file.
     database.exec("PRAGMA ignore_check_constraints = ON");
     return use(database);
   } finally {
@@ -186,7 +188,7 @@ function withDatabase<T>(file: string, use: (database: DatabaseSync) => T): T {
 const INVENTORY = "the inventory";
 const LEDGER = "the ledger of a CA";
 
-/** What a database holds, by its place; null for what may be lost. */
+/** What a database holds, by its path; null for disposable data. */
 function partOf(file: string, { persistDir }: Places): string | null {
   const [kind = "", owner = ""] = path.relative(persistDir, file).split(path.sep);
   if (kind === "d1") return INVENTORY;

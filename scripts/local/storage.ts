@@ -4,17 +4,17 @@ import path from "node:path";
 import { SYSTEM_TIMERS, type Timers } from "./timers.ts";
 
 const MEBIBYTE = 1024 * 1024;
-/** What stays free unless CERTCTL_STORAGE_RESERVE_MB says otherwise: this, or 5 % of the disk where that is less. */
+/** The default of CERTCTL_STORAGE_RESERVE_MB: this, or 5 % of the disk if that is less. */
 const DEFAULT_RESERVE = 200 * MEBIBYTE;
 const DEFAULT_SHARE = 0.05;
-/** Beside it so much is held in a file, which others that fill the disk cannot take: this, or an eighth of the disk. */
+/** The size of the file that holds further space against other programs: this, or an eighth of the disk. */
 const MAX_HELD = 32 * MEBIBYTE;
 const HELD_SHARE = 1 / 8;
-/** Not before the disk is spent: whatever fills it would go on with what is held. */
+/** The file is released only below this: if it went earlier, whatever fills the disk would take its space too. */
 const SPENT = 256 * 1024;
 const EVERY_MS = 100;
 
-/** The disk under a state directory. Bytes; `free` is what this user may still take. */
+/** The disk under a state directory. Bytes; `free` is what this user may still allocate. */
 export interface Disk {
   readonly free: number;
   readonly total: number;
@@ -22,10 +22,10 @@ export interface Disk {
 
 export interface StorageOptions {
   readonly stateDir: string;
-  /** Bytes; null: the default. 0: nothing is watched. */
+  /** Bytes; null: the default. 0: watch nothing. */
   readonly reserve: number | null;
   note(message: string): void;
-  /** Whether the disk was spent before what was held back was given. */
+  /** Whether the disk was spent before the reserve file was deleted. */
   readonly spent?: boolean;
   readonly measure?: (stateDir: string) => Disk;
   readonly timers?: Timers;
@@ -38,10 +38,10 @@ export interface StorageWatch {
 }
 
 /**
- * Watches the disk of a state directory. With less than the reserve free it is full, and whoever asks `isFull` stores nothing
- * new. The file `reserve` is made while there is space. When the disk runs out all the same, because something else fills it,
- * the file goes, and what must still be written (revocations, lists, what the databases note even when they are read) has that
- * space. The disk is full then until there is room for reserve and file.
+ * Watches the disk of a state directory. The disk is full when less than the reserve is free; callers of `isFull` then
+ * store nothing new. The file `reserve` is created while there is space. If something else fills the disk anyway, the
+ * file is deleted, and its space goes to writes that must still happen (revocations, CRLs, the databases' own writes on
+ * reads). The disk then counts as full until there is room for reserve and file.
  */
 export function watchStorage(options: StorageOptions): StorageWatch {
   const { stateDir, note, measure = measureDisk, timers = SYSTEM_TIMERS } = options;
@@ -57,7 +57,7 @@ export function watchStorage(options: StorageOptions): StorageWatch {
     held = 0;
   };
 
-  /** Null when it cannot be told: what was known last goes on, and the log says it once. */
+  /** Null if the disk cannot be measured: the last result stays in force, and the log says so once. */
   const measured = () => {
     try {
       const disk = measure(stateDir);
@@ -76,7 +76,7 @@ export function watchStorage(options: StorageOptions): StorageWatch {
     const { free, total } = disk;
     const reserve = options.reserve ?? Math.min(DEFAULT_RESERVE, total * DEFAULT_SHARE);
     const wanted = Math.floor(Math.min(MAX_HELD, total * HELD_SHARE));
-    // A little more to come back than to go, so that nothing flutters at the edge.
+    // Hysteresis: recovering needs slightly more space than going full.
     const roomy = free >= 1.1 * reserve + wanted - held;
     if (full ? roomy : free < reserve) {
       full = !full;
@@ -110,12 +110,12 @@ export function watchStorage(options: StorageOptions): StorageWatch {
   };
 }
 
-/** Whether nothing can be written any more. */
+/** Whether the disk is so full that writes fail. */
 export function isSpent(directory: string): boolean {
   return measureDisk(directory).free < SPENT;
 }
 
-/** For a start on a disk that is spent: gives what an earlier one held back, and says whether the disk was. */
+/** For a start on a spent disk: deletes an earlier reserve file; returns whether the disk was spent. */
 export function relieve(stateDir: string): boolean {
   const spent = isSpent(stateDir);
   if (spent) rmSync(reserveOf(stateDir), { force: true });
@@ -131,7 +131,7 @@ function measureDisk(stateDir: string): Disk {
   return { free: bavail * bsize, total: blocks * bsize };
 }
 
-/** Makes a file of so many bytes, which no file system can make smaller; how many it has then, 0 when it cannot be made. */
+/** Makes a file of this many bytes that no file system can compress; returns its size, 0 on failure. */
 function fill(file: string, bytes: number): number {
   const chunk = randomFillSync(Buffer.alloc(Math.min(bytes, MEBIBYTE)));
   try {

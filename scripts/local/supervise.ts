@@ -1,35 +1,37 @@
 import { SYSTEM_TIMERS, type Timers } from "./timers.ts";
 
-/** A server that may end by itself. */
+/** A server that may exit unexpectedly. */
 export interface Server {
-  /** Calls back once when it ends without having been told to. */
+  /** Calls back once if the server ends without `stop`. */
   onDeath(callback: () => void): void;
-  /** Ends it, or clears up after it has died. */
+  /** Stops the server, or cleans up after its death. */
   stop(): Promise<void>;
 }
 
 export interface Supervised {
-  /** Starts: the first one's error is the caller's, later ones count as failures. */
+  /** Starts the server. The caller gets the error of the first start; later errors count as failures. */
   start(): Promise<Server>;
-  /** Each failure and each return is told here. */
+  /** Receives each failure and each recovery. */
   note(message: string): void;
-  /** Called once, after `FAILURES` failures in a row; nothing runs then. */
+  /** Called once, after `FAILURES` failures in a row, when nothing runs. */
   giveUp(reason: string): void;
 }
 
 export interface Supervisor {
-  /** Ends what runs, and starts nothing again. */
+  /** Stops the server and starts no other. */
   stop(): Promise<void>;
 }
 
-/** Deaths and starts that failed, in a row, after which it is somebody else's turn (an init system's, an operator's). */
+/**
+ * Deaths and failed starts in a row after which the supervisor gives up and leaves it to an init system or an operator.
+ */
 export const FAILURES = 10;
-/** A server that has run for so long was well: what failed before no longer counts. */
+/** A server that has run this long was healthy: earlier failures no longer count. */
 export const HEALTHY_MS = 60_000;
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 5_000;
 
-/** Starts a server and, whenever it ends by itself, starts it again: after 0.2 s, then twice as long each time, up to 5 s. */
+/** Starts a server and restarts it whenever it ends by itself: after 0.2 s, then twice as long each time, up to 5 s. */
 export async function supervise(
   { start, note, giveUp }: Supervised,
   timers: Timers = SYSTEM_TIMERS,
@@ -38,7 +40,7 @@ export async function supervise(
   let stopping = false;
   let handle: unknown = null;
   let server: Server | null = null;
-  // The latest change from one server to the next: `stop` waits for it.
+  // The latest transition from one server to the next; `stop` waits for it.
   let turn: Promise<void> = Promise.resolve();
 
   const watch = (started: Server) => {

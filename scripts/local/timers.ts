@@ -1,4 +1,4 @@
-/** The clock, as what waits for it is given it. */
+/** The clock, injected into code that waits. */
 export interface Timers {
   now(): number;
   setTimeout(run: () => void, milliseconds: number): unknown;

@@ -11,19 +11,19 @@ import { type LoopbackHandlers, startLoopback } from "./loopback.ts";
 import { type ProcessId, processId } from "./process.ts";
 import { PROJECT, StartError } from "./settings.ts";
 
-/** All that it takes to run workerd, without Miniflare: plain data. It holds every secret that the Worker is given. */
+/** All that is needed to run workerd without Miniflare, as plain data. Contains every secret of the Worker. */
 export interface Plan {
   /** workerd's configuration, a serialized Cap'n Proto message. */
   readonly config: Uint8Array;
   /** workerd's name for the socket of the Worker. */
   readonly socket: string;
-  /** The one that takes the schedules. */
+  /** The socket that takes the schedules. */
   readonly scheduleSocket: string;
-  /** What a call to that socket must show. */
+  /** The secret required by that socket. */
   readonly scheduleSecret: string;
-  /** What workerd shows to the loopback server. */
+  /** The secret that workerd sends to the loopback server. */
   readonly loopbackSecret: string;
-  /** Where workerd keeps its files: they must exist. */
+  /** Directories of workerd's files; they must exist. */
   readonly directories: readonly string[];
 }
 
@@ -32,9 +32,9 @@ export interface Runtime {
   readonly workerd: ProcessId;
   /** Where the Worker is served, on 127.0.0.1. */
   readonly port: number;
-  /** Runs the Worker's scheduled handler; the outcome that workerd tells. */
+  /** Runs the Worker's scheduled handler; returns the outcome that workerd reports. */
   scheduled(tick: Tick): Promise<string>;
-  /** Calls back once when workerd ends without having been told to, or has ended so already. */
+  /** Calls back once when workerd ends without `stop`, or at once if it has already ended. */
   onDeath(callback: () => void): void;
   stop(): Promise<void>;
 }
@@ -43,7 +43,7 @@ const require = createRequire(import.meta.url);
 
 const WRAPPER = path.join(PROJECT, "scripts/local/workerd.sh");
 
-/** The wrapper that ties workerd to the process that starts it. */
+/** The wrapper script that ties workerd to the process that starts it. */
 export function workerdWrapper(): string {
   try {
     accessSync(WRAPPER, constants.X_OK);
@@ -53,7 +53,7 @@ export function workerdWrapper(): string {
   return WRAPPER;
 }
 
-/** The workerd that Miniflare itself would take. */
+/** The workerd binary that Miniflare would use. */
 export function workerdPath(): string {
   const module: unknown = createRequire(require.resolve("miniflare"))("workerd");
   if (typeof module === "object" && module !== null && "default" in module && typeof module.default === "string")
@@ -61,7 +61,7 @@ export function workerdPath(): string {
   throw new StartError("no workerd for this machine is installed: run `npm ci`");
 }
 
-/** Runs workerd by its plan. Throws StartError with its own words when it does not start. */
+/** Runs workerd from its plan. Throws StartError with workerd's own output if it does not start. */
 export async function runWorkerd(plan: Plan, handlers: LoopbackHandlers): Promise<Runtime> {
   for (const directory of plan.directories) mkdirSync(directory, { recursive: true, mode: 0o700 });
   const loopback = await startLoopback(plan.loopbackSecret, handlers);
@@ -86,7 +86,7 @@ export async function runWorkerd(plan: Plan, handlers: LoopbackHandlers): Promis
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream as Readable }).on("line", (line) => {
       const message = messageOf(line);
-      // What workerd tells its own makers only.
+      // Messages meant only for workerd's developers.
       if (/^NOSENTRY|LLVM_SYMBOLIZER/.test(message)) return;
       if (ready) logLine(message);
       else said.push(message);
@@ -118,7 +118,7 @@ export async function runWorkerd(plan: Plan, handlers: LoopbackHandlers): Promis
   };
 }
 
-/** The port of each socket, once workerd has told of all. */
+/** The port of each socket, once workerd has reported all of them. */
 function listening(child: ChildProcess, sockets: readonly string[]): Promise<Map<string, number>> {
   const ports = new Map<string, number>();
   return new Promise((resolve) => {
@@ -139,7 +139,7 @@ function messageOf(line: string): string {
   }
 }
 
-/** One call to the Worker `schedules` of the plan. */
+/** One call to the plan's Worker `schedules`. */
 function schedule(port: number, secret: string, { cron, scheduledTime }: Tick): Promise<string> {
   return new Promise((resolve, reject) => {
     const headers = { "x-secret": secret, "x-cron": cron, "x-time": String(scheduledTime.getTime()) };

@@ -3,7 +3,7 @@ import type { Work } from "./errand.ts";
 import { reasonOf } from "./log.ts";
 import { planWorker } from "./runtime.ts";
 
-/** The process of `runErrand`: it has Miniflare in memory, does one thing and ends. */
+/** The process that `runErrand` starts: loads Miniflare, does one job and exits. */
 process.once("message", async ({ project, places, settings, isMigrated, start }: Work) => {
   try {
     if (!isMigrated) await prepareDatabase(project, places, settings);
