@@ -5,8 +5,8 @@ import { doorServer, type Shown, trivialCases } from "./door-server.ts";
 import { inTurns, printTurns } from "./turns.ts";
 
 /**
- * What the door asks for a credential: one trivial route with a warm API key and with a session, against the same route with
- * the check switched off, in one workerd and one run; once without rate limits and once with them. `seconds` is the length
+ * The cost of checking a credential: one trivial route with a warm API key and with a session, against the same route
+ * without the check, in one workerd and one run; once without rate limits and once with them. `seconds` is the length
  * of each measurement.
  */
 export async function benchAuth(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {

@@ -32,13 +32,13 @@ import {
 import { importStreamVerifier } from "../src/pki/stream-verifier.ts";
 
 /**
- * The Worker that bench/codec.ts times from outside: `/run?op=...&n=...` does one job n times, `/crl?n=...` answers with a CRL of
- * that many entries, `/crl-check` reads one.
+ * The Worker that bench/codec.ts times from outside: `/run?op=...&n=...` runs one job n times, `/crl?n=...` builds a
+ * CRL of that many entries and answers its length, with `&check` it also reads the CRL back.
  */
 
 type Job = () => { readonly length: number };
 
-/** Stands for a P-256 signature: what is timed does not sign. */
+/** Placeholder for a P-256 signature: the timed jobs do not sign. */
 const SIGNATURE = fromHex(`30450220${"5a".repeat(32)}022100${"a5".repeat(32)}`);
 const SERIAL = fromHex("5f0123456789abcdef0123456789abcdef");
 const CRL_URL = "http://pki.test/.well-known/pki/crl/iss-bench";
@@ -118,7 +118,7 @@ function pkijsExtension(extnID: string, critical: boolean, value: { toBER(): Arr
 
 const uri = (value: string): pkijs.GeneralName => new pkijs.GeneralName({ type: 6, value });
 
-/** The same leaf by the library, in the way that costs it least: the TBSCertificate is encoded once. */
+/** The same leaf built by pkijs in its cheapest way: the TBSCertificate is encoded once. */
 function pkijsLeaf(issuer: pkijs.Certificate, key: pkijs.PublicKeyInfo, aki: Bytes, ski: Bytes): Uint8Array {
   const commonName = new asn1js.Utf8String({ value: "www.example.com" });
   const access = (accessMethod: string, url: string): pkijs.AccessDescription =>
@@ -170,7 +170,7 @@ function pkijsLeaf(issuer: pkijs.Certificate, key: pkijs.PublicKeyInfo, aki: Byt
   return pkijsSigned(certificate.encodeTBS());
 }
 
-/** What is to be signed, its octets made as signing needs them, and the whole around it. */
+/** Encodes the TBS octets, as signing requires, then the whole structure with algorithm and signature. */
 function pkijsSigned(tbs: asn1js.Sequence, ...more: asn1js.BaseBlock[]): Uint8Array {
   if (tbs.toBER().byteLength === 0) throw new Error("nothing to sign");
   const algorithm = new pkijs.AlgorithmIdentifier({ algorithmId: "1.2.840.10045.4.3.2" });
@@ -238,7 +238,7 @@ function requestJobs(): Record<string, Job> {
   };
 }
 
-/** Both sides must have made what they are timed for. */
+/** Checks that the timed jobs of both sides produce the expected output. */
 function checkJobs(jobs: Record<string, Job>): void {
   const made = (name: string): Bytes => new Uint8Array(jobs[name]?.() as Uint8Array<ArrayBuffer>);
   const [leaf, other] = [parseCertificate(made("leaf.ours")), parseCertificate(made("leaf.pkijs"))];
@@ -248,7 +248,7 @@ function checkJobs(jobs: Record<string, Job>): void {
   }
 }
 
-/** As many entries of 51 octets as fit into 64 KB, one chunk after another, as a ledger would read them from its rows. */
+/** Chunks with as many entries of 51 octets as fit into 64 KB, as a ledger reads them from its rows. */
 function* crlEntries(count: number): Generator<Uint8Array> {
   const serial = SERIAL.slice();
   const each = crlEntryLength(serial, FROM.getTime(), 1);
@@ -267,7 +267,7 @@ function* crlEntries(count: number): Generator<Uint8Array> {
   }
 }
 
-/** Both passes over the entries; `use` gets the finished list piece by piece. */
+/** Makes both passes over the entries; `use` receives the finished list in chunks. */
 async function buildCrl(material: Material, count: number, use: (chunk: Uint8Array) => void): Promise<number> {
   const signer = importStreamSigner(material.caPkcs8);
   const issuer = parseCertificate(material.ca);

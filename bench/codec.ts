@@ -6,8 +6,9 @@ import { type Project, readProject } from "../scripts/local/project.ts";
 import { type BenchServer, bundle, memory, startBench, timed } from "./harness.ts";
 
 /**
- * What the codecs cost inside workerd, without signing, against pkijs doing the same job in the same run. Timed from outside
- * around many operations a request, in turn, best of several: a clock inside a Worker is not to be relied on.
+ * The cost of the codecs inside workerd, without signing, against pkijs doing the same job in the same run. Timed from
+ * outside, because a clock inside a Worker is unreliable: many operations per request, jobs in turn, best of several
+ * rounds.
  */
 
 const WORKER = fileURLToPath(new URL("codec-worker.ts", import.meta.url));
@@ -17,7 +18,7 @@ const ROUND_MS = 200;
 interface Measured {
   readonly what: string;
   readonly op: string;
-  /** Highest cost in microseconds that is promised, and how many times cheaper than pkijs at least. */
+  /** The promised maximum in microseconds (null: no promise); the cost must also be at most a twentieth of pkijs's. */
   readonly limit: number | null;
   readonly against: string | null;
 }
@@ -30,7 +31,7 @@ const MEASURED: readonly Measured[] = [
   { what: "OCSP GET path, decoded and parsed", op: "path.ours", limit: null, against: null },
 ];
 
-/** Microseconds an operation, for each of the jobs: the best of several rounds taken in turn. */
+/** Microseconds per operation for each job: the best of several rounds, taken in turn. */
 async function measure(server: BenchServer, ops: readonly string[]): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
   for (const op of ops) {
@@ -66,7 +67,10 @@ function print(best: ReadonlyMap<string, number>): void {
   }
 }
 
-/** One size in a process of its own: the first list counts, as it would in a Worker that was just started. */
+/**
+ * Measures one size in a separate process, so that the first list costs what it would in a Worker that has just
+ * started.
+ */
 async function measureCrl(directory: string, script: string, project: Project, count: number): Promise<void> {
   const server = await startBench(directory, script, project);
   try {
@@ -90,7 +94,7 @@ async function measureCrl(directory: string, script: string, project: Project, c
   }
 }
 
-/** Prints the table. Nothing of it is stored anywhere. */
+/** Prints the table; stores nothing. */
 export async function benchCodec(): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));
   try {

@@ -9,15 +9,15 @@ import type { Case } from "./turns.ts";
 const SEALING_KEYS = `bench:${Buffer.alloc(32, 7).toString("base64")}`;
 export const BOOTSTRAP_TOKEN = "bench-bootstrap-token";
 
-/** What `/prepare` of `door-worker.ts` answers. */
+/** The answer of `/prepare` of `door-worker.ts`. */
 export interface Shown {
   readonly key: string;
   readonly cookie: string;
 }
 
 /**
- * The product's door with the trivial routes of `door-worker.ts`, or another `worker`, in a workerd of its own. `limits`: requests are counted, with
- * limits so high that none is reached: what is measured is what counting costs.
+ * The product's door with the trivial routes of `door-worker.ts`, or another `worker`, in a separate workerd. `limits`:
+ * requests are counted against limits too high to reach, to measure the cost of counting.
  */
 export async function doorServer(directory: string, limits: boolean, worker = "door-worker.ts"): Promise<BenchServer> {
   const { assets: _assets, queueConsumers: _queues, ...bound } = readProject().worker;
@@ -35,7 +35,7 @@ export async function doorServer(directory: string, limits: boolean, worker = "d
   return startBench(directory, script, project, vars, true);
 }
 
-/** A Worker that only answers, in a workerd of its own. */
+/** A Worker that only answers, in a separate workerd. */
 export async function bareServer(directory: string): Promise<BenchServer> {
   mkdirSync(directory, { recursive: true });
   const script = await bundle(directory, workerFile("bare-worker.ts"), compatibilityDate());
@@ -43,7 +43,7 @@ export async function bareServer(directory: string): Promise<BenchServer> {
   return startBench(directory, script, { vars: {}, crons: [], worker }, {}, true);
 }
 
-/** A trivial route that needs a permission: without the check of credentials, with a warm API key, with a session. */
+/** A trivial route that needs a permission: without the credential check, with a warm API key, with a session. */
 export function trivialCases({ port, runtime }: BenchServer, { key, cookie }: Shown): Case[] {
   const of = (what: string, target: string, headers: Record<string, string>): Case => ({
     what,

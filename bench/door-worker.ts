@@ -23,7 +23,7 @@ export { Writer } from "../durable-objects/writer.ts";
 export { Inventory } from "../worker/inventory.ts";
 export { PublicPki } from "../worker/public-pki.ts";
 
-/** The product's door with two trivial routes more, one behind the check of credentials and one without it. */
+/** The product's door with two more trivial routes, one with the credential check and one without. */
 const trivial = (path: string) =>
   route({
     operationId: path.slice(1),
@@ -62,7 +62,7 @@ export default {
   scheduled: tick,
 };
 
-/** A user with a session and an API key, both with the rights of r-viewer; answers what shows them. */
+/** Creates a user with a session and an API key, both with the rights of r-viewer; answers both credentials. */
 async function prepare(env: Env, waiter: ExecutionContext): Promise<{ key: string; cookie: string }> {
   const ctx = makeContext(env, waiter, { actor: NOBODY, caller: NO_CALLER });
   const now = ctx.clock.now().toISOString();

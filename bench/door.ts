@@ -10,8 +10,8 @@ import { type Ask, exactly, shown as shownAnswer } from "./load.ts";
 import { type Case, inTurns, printTurns } from "./turns.ts";
 
 /**
- * What our door costs: `GET /health`, a small list and a trivial route that needs a permission, each against a bare Worker of
- * the same run, on workerd's direct socket; and `GET /health` through the relay of `npm start`.
+ * The cost of our door: `GET /health`, a small list and a trivial route that needs a permission, each against a bare
+ * Worker of the same run, on workerd's direct socket; and `GET /health` through the relay of `npm start`.
  */
 export async function benchDoor(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));
@@ -44,7 +44,7 @@ function at({ port, runtime }: BenchServer): { port: number; pid: number } {
   return { port, pid: runtime.workerd.pid };
 }
 
-/** The first list of a new CA, which every answer must be. */
+/** The first list of a new CA, the expected answer to each request. */
 async function smallList({ port }: BenchServer): Promise<Ask> {
   const url = `http://127.0.0.1:${port}`;
   const admin = await bootstrap(url, BOOTSTRAP_TOKEN);

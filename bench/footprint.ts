@@ -7,12 +7,12 @@ import { PROJECT } from "../scripts/local/settings.ts";
 import { environment, type RunningServer, startServer } from "../test/support/server.ts";
 
 const ROUNDS = 5;
-/** What a start allocated for a moment has gone back by then. */
+/** Wait until memory that the start used only briefly has been released. */
 const IDLE_MS = 10_000;
 
 /**
- * What one machine has to give to a server that nobody asks anything: memory of every process, and the time from the command to
- * the ready line. The build is there already, the state is new or is migrated.
+ * The cost of an idle server on one machine: memory of every process, and the time from the command to the ready line.
+ * The build exists already; the state is new or migrated.
  */
 export async function benchFootprint(): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));
@@ -69,7 +69,7 @@ async function ended(child: ChildProcess): Promise<void> {
   await closed;
 }
 
-/** Resident memory, and the share of it that no other process of the machine has too. */
+/** Resident memory, and the part of it that no other process shares. */
 function tellMemory(what: string, root: number, workerd: number): void {
   for (const line of ["Rss", "Pss"] as const) {
     const all = processTree(root).map((pid) => ({ name: nameOf(pid), pid, size: megabytes(pid, line) }));
@@ -80,7 +80,7 @@ function tellMemory(what: string, root: number, workerd: number): void {
   }
 }
 
-/** A process and all below it. */
+/** A process and all its descendants. */
 function processTree(root: number): number[] {
   const parents = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

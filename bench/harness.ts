@@ -10,7 +10,7 @@ import type { Runtime } from "../scripts/local/workerd.ts";
 import { wranglerScript } from "../scripts/local/wrangler.ts";
 import { startWorker } from "../test/support/local-worker.ts";
 
-/** A Worker of the benchmark in workerd, reached without wrangler's proxy. */
+/** A benchmark Worker in workerd, reached without wrangler's proxy. */
 export interface BenchServer {
   readonly runtime: Runtime;
   readonly port: number;
@@ -18,7 +18,7 @@ export interface BenchServer {
   get(query: string): Promise<string>;
 }
 
-/** Bundles `worker` into `directory` as wrangler deploys it; answers the script's path. */
+/** Bundles `worker` into `directory` as wrangler deploys it; returns the script's path. */
 export async function bundle(directory: string, worker: string, compatibilityDate: string): Promise<string> {
   const config = path.join(directory, "wrangler.json");
   writeFileSync(config, JSON.stringify({ name: "bench", main: worker, compatibility_date: compatibilityDate }));
@@ -29,7 +29,7 @@ export async function bundle(directory: string, worker: string, compatibilityDat
   return path.join(outdir, `${path.basename(worker, ".ts")}.js`);
 }
 
-/** The database of a state under `directory`, before a Worker runs on it. */
+/** Prepares the database of a state under `directory`, before a Worker runs on it. */
 export async function migrateBench(directory: string, project: Project): Promise<void> {
   const simulator = await startDatabaseOnly(project, placesIn(directory));
   const db = (await simulator.miniflare.getD1Database("DB")) as unknown as Sql;
@@ -41,7 +41,10 @@ function placesIn(directory: string): Places {
   return { stateDir: directory, secretsFile: "", persistDir: path.join(directory, "state") };
 }
 
-/** Starts a bundled Worker with its state under `directory`, on a free port. `asProduct`: it sees requests as under `npm start`. */
+/**
+ * Starts a bundled Worker with its state under `directory`, on a free port. `asProduct`: it sees requests as under `npm
+ * start`.
+ */
 export async function startBench(
   directory: string,
   script: string,
@@ -63,7 +66,7 @@ export async function startBench(
   };
 }
 
-/** Milliseconds that `run` takes. */
+/** The duration of `run` in milliseconds. */
 export async function timed(run: () => Promise<unknown>): Promise<number> {
   const from = performance.now();
   await run();
@@ -72,13 +75,16 @@ export async function timed(run: () => Promise<unknown>): Promise<number> {
 
 const CLOCK_TICKS_A_SECOND = 100;
 
-/** Microseconds of CPU that a process has used, all its threads (/proc/<pid>/stat: utime and stime): what else the machine does leaves it alone. */
+/**
+ * Microseconds of CPU used by all threads of a process (/proc/<pid>/stat: utime and stime), which other load hardly
+ * changes.
+ */
 export function cpuMicros(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
   return ((Number(fields[11]) + Number(fields[12])) * 1_000_000) / CLOCK_TICKS_A_SECOND;
 }
 
-/** A line of /proc/<pid>/status in megabytes: VmHWM is the peak, VmRSS what is resident now. */
+/** A line of /proc/<pid>/status in megabytes: VmHWM is the peak, VmRSS the current resident memory. */
 export function memory(pid: number, line: "VmHWM" | "VmRSS"): number {
   const found = new RegExp(`${line}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${pid}/status`, "utf8"));
   return Number(found?.[1] ?? Number.NaN) / 1024;

@@ -18,8 +18,8 @@ interface Row {
 }
 
 /**
- * The relying party's side over HTTP, against `npm start`'s own workerd: every figure is a ratio to GET /health of the same
- * run. `seconds` is the length of each measurement; best of three rounds, taken in turn so that noise meets all alike.
+ * Relying parties over HTTP, against `npm start`'s own workerd: every figure is a ratio to GET /health of the same run.
+ * `seconds` is the length of each measurement; best of three rounds, taken in turn so that noise affects all equally.
  */
 export async function benchHttp(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
   const server = await startServer();
@@ -97,7 +97,10 @@ export function questionOf(certId: Uint8Array<ArrayBuffer>, nonce: Uint8Array<Ar
   return { certId, nonce, der: buildOcspRequest([certId], nonce) };
 }
 
-/** The answer must be about that certificate, for that request, and `good`. That it is signed rightly is `npm run test:load`'s to check. */
+/**
+ * The answer must be about that certificate, match the request, and say `good`. `npm run test:load` verifies
+ * signatures.
+ */
 export function answered({ certId, nonce }: Question, message: Uint8Array): Ask {
   return {
     message,

@@ -2,7 +2,7 @@ import { Issuer as ProductIssuer } from "../durable-objects/issuer.ts";
 import { Writer as ProductWriter } from "../durable-objects/writer.ts";
 import worker from "../worker/index.ts";
 
-/** The product's Worker, whose database and objects are counted: what `npm run bench -- issuance` measures. */
+/** The product's Worker with its database and object calls counted, for `npm run bench -- issuance`. */
 
 export { Once } from "../durable-objects/once.ts";
 export { Purge } from "../durable-objects/purge.ts";
@@ -13,7 +13,7 @@ export { PublicPki } from "../worker/public-pki.ts";
 
 type Env = Readonly<Record<string, unknown>>;
 
-/** Since the last answer to /bench/counts. One isolate serves the Worker and its objects. */
+/** Counts since the last answer to /bench/counts. One isolate serves the Worker and its objects. */
 const counts = { reads: 0, writes: 0, statements: 0, objects: 0 };
 
 export class Issuer extends ProductIssuer {
@@ -21,7 +21,7 @@ export class Issuer extends ProductIssuer {
     super(state, counted(env));
   }
 
-  /** Bytes of this ledger's database. */
+  /** Size of this ledger's database in bytes. */
   async size(): Promise<number> {
     return this.core.sql.databaseSize;
   }
@@ -52,7 +52,7 @@ function counted(env: Env): Env {
 
 const inner = new WeakMap<object, { statement: D1PreparedStatement; query: string }>();
 
-/** What one call sends: a transaction of its own in D1. */
+/** Counts one D1 call, which is one transaction. */
 function note(queries: readonly string[]): void {
   counts.statements += queries.length;
   if (queries.every((query) => /^\s*(?:select|with)\b/i.test(query))) counts.reads++;
@@ -117,7 +117,7 @@ export default {
   scheduled: worker.scheduled,
 };
 
-/** Bytes of the database and of the only ledger. */
+/** Sizes of the database and of the only ledger, in bytes. */
 async function bytes(env: Env): Promise<{ database: number; ledger: number }> {
   const db = env.DB as D1Database;
   const { meta, results } = await db.prepare("select id from ledgers").all<{ id: string }>();

@@ -23,7 +23,7 @@ import { benchStep } from "./step-ca.ts";
 
 const WORKER = fileURLToPath(new URL("issuance-worker.ts", import.meta.url));
 const ROUNDS = 3;
-/** Records of each kind: each is renewed again and again, by one connection at a time. */
+/** Records of each kind. Each is renewed repeatedly, by one connection at a time. */
 const RECORDS = 8 * CONNECTIONS;
 const SEALING_KEYS = `bench:${Buffer.alloc(32, 7).toString("base64")}`;
 const TOKEN = "bench-bootstrap-token-0123456789abcdef";
@@ -36,9 +36,9 @@ interface Counts {
 }
 
 /**
- * Issuance over HTTP: an agent's three requests (renew, CSR, pick-up), and one request of whoever brings a CSR; beside them
- * step-ca's `/sign` on the same machine, where Go is there to build it. Every answer is looked at: a certificate with the
- * right key. `seconds` is the length of each round; best of three.
+ * Issuance over HTTP: an agent's three requests (renew, CSR, pick-up), one request that submits a CSR for a record
+ * without a target, and step-ca's `/sign` on the same machine if Go is installed to build it. Every answer is checked:
+ * a certificate with the right key. `seconds` is the length of each round; best of three.
  */
 export async function benchIssuance(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));

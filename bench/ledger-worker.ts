@@ -7,14 +7,14 @@ import { makeApp } from "../worker/app.ts";
 import type { Env } from "../worker/env.ts";
 import { systemRoutes } from "../worker/system.ts";
 
-/** The ledger itself, driven from inside workerd: what `npm run bench -- ledger` measures. */
+/** The ledger itself, driven from inside workerd, for `npm run bench -- ledger`. */
 export class Issuer extends Ledger {
   constructor(...args: ConstructorParameters<typeof Ledger>) {
     super(...args);
     this.core.inventory = NO_INVENTORY;
   }
 
-  /** Fills the list of revoked certificates with `count` entries, without issuing them. */
+  /** Fills the list of revoked certificates with `count` entries, without issuing certificates. */
   async fill(count: number): Promise<number> {
     const { sql } = this.core;
     const at = new Date(Date.now() - 1000);
@@ -46,7 +46,10 @@ export class Issuer extends Ledger {
     return count;
   }
 
-  /** Publishes the list now; answers milliseconds, and the longest time in which nothing else of this object ran. */
+  /**
+   * Publishes the list now; returns its duration in milliseconds, and the longest time for which it blocked this
+   * object's other work.
+   */
   async publish(): Promise<{ ms: number; longestBlockMs: number; entries: number }> {
     let last = performance.now();
     let longest = 0;
@@ -88,7 +91,7 @@ export default {
   async fetch(request: Request, env: BenchEnv, ctx: ExecutionContext): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
     const ledger = env.ISSUER.getByName("led-bench") as unknown as BenchLedger;
-    // The trivial route, through the same middleware as in the product.
+    // The trivial route, through the product's middleware.
     if (pathname === "/health") return app.fetch(request, env, ctx);
     if (pathname === "/create") {
       const made = await ledger.createRoot({

@@ -13,8 +13,9 @@ const ENTRIES = 1_000_000;
 const SEALING_KEYS = `bench:${Buffer.alloc(32, 7).toString("base64")}`;
 
 /**
- * The ledger by itself: what one P-256 issuer signs and stores in a second, as a ratio to a trivial request of the same
- * Worker in the same run; and a CRL of a million entries as it is published: time, peak memory, longest pause for others.
+ * The ledger alone: how many certificates per second one P-256 issuer signs and stores, as a ratio to a trivial request
+ * of the same Worker in the same run; and publishing a CRL of a million entries: time, peak memory, longest pause for
+ * other work.
  */
 export async function benchLedger(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));

@@ -1,19 +1,19 @@
 import { Connection, type HttpAnswer } from "../test/support/connection.ts";
 
-/** A whole HTTP/1.1 request, made beforehand, and what must come of it. */
+/** A complete HTTP/1.1 request, built in advance, and the check of its answer. */
 export interface Ask {
   readonly message: Uint8Array;
-  /** What is wrong with an answer; null when it is the expected one. Cheap: it runs beside the server. */
+  /** Returns what is wrong with an answer; null if it is the expected one. Must be cheap: it runs beside the server. */
   wrong(answer: HttpAnswer): string | null;
 }
 
-/** What a load run asks for, in turn. */
+/** The requests of a load run, sent in turn. */
 export interface Load {
   readonly port: number;
   readonly asks: readonly Ask[];
   readonly connections: number;
   readonly seconds: number;
-  /** A new connection for each request, as for servers that close after one answer. */
+  /** A new connection for each request, as clients need for servers that close after one answer. */
   readonly reconnect?: boolean;
 }
 
@@ -24,7 +24,7 @@ export interface LoadResult {
   readonly answers: number;
 }
 
-/** Measures, one request in flight on each connection. Throws at the first answer that is not the expected one, or does not come. */
+/** Measures with one request in flight on each connection. Throws at the first unexpected or missing answer. */
 export async function runLoad(load: Load): Promise<LoadResult> {
   const latencies: number[] = [];
   let turn = 0;
@@ -63,7 +63,7 @@ export async function runLoad(load: Load): Promise<LoadResult> {
   };
 }
 
-/** An answer that must be 200 and exactly that. */
+/** A request whose answer must be 200 with exactly this body. */
 export function exactly(message: Uint8Array, body: string): Ask {
   const expected = Buffer.from(body);
   return {
@@ -72,7 +72,7 @@ export function exactly(message: Uint8Array, body: string): Ask {
   };
 }
 
-/** An answer for a message to whoever reads the failure. */
+/** An answer in short form, for an error message. */
 export function shown({ status, body }: HttpAnswer): string {
   return `${status} ${body.subarray(0, 300).toString("latin1")}`;
 }

@@ -1,4 +1,4 @@
-/** `npm run bench [-- codec http ...]`: the suites named, all of them when none is. */
+/** `npm run bench [-- codec http ...]`: runs the named suites, or all of them. */
 const SUITES: Readonly<Record<string, () => Promise<void>>> = {
   codec: async () => (await import("./codec.ts")).benchCodec(),
   ledger: async () => (await import("./ledger.ts")).benchLedger(),

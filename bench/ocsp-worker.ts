@@ -13,8 +13,9 @@ export { Inventory } from "../worker/inventory.ts";
 export { PublicPki } from "../worker/public-pki.ts";
 
 /**
- * The product, with the parts of an OCSP answer left out that the header `X-Without` names: `ledger` and `signature`, or `answer`,
- * which leaves only what reading a request and writing a response of that size cost. One case runs at a time.
+ * The product without the parts of an OCSP answer that the header `X-Without` names: `ledger` and `signature`, or
+ * `answer`, which leaves only the cost of reading a request and writing a response of that size. One case runs at a
+ * time.
  */
 
 const door = makeDoor(makeApp());
@@ -27,7 +28,7 @@ const ANSWER_HEADERS = {
   "Cache-Control": "no-store, no-cache, max-age=0",
 };
 let without = "";
-/** The environment with a ledger that knows every serial and is not called. */
+/** The environment with a stub in place of the ledger that knows every serial. */
 let unasked: Env | null = null;
 
 Object.defineProperty(subtle, "sign", {

@@ -12,7 +12,7 @@ import { type Case, inTurns, printTurns } from "./turns.ts";
 const CERTIFICATES = 20;
 const NONCES = 2_000;
 
-/** The case of the worker's header `X-Without`, and whether what it answers is an OCSP response. */
+/** A value of the worker's header `X-Without`, and whether its answer is an OCSP response. */
 const CASES = [
   { what: "an answer, signed after its ledger look-up", without: "", real: true },
   { what: "without the ledger", without: "ledger", real: true },
@@ -20,7 +20,7 @@ const CASES = [
   { what: "a request read, a response of that size written", without: "answer", real: false },
 ];
 
-/** What the parts of a signed OCSP answer cost, each left out in turn, on workerd's direct socket. */
+/** The cost of each part of a signed OCSP answer, left out in turn, on workerd's direct socket. */
 export async function benchOcsp(seconds = Number(process.env.BENCH_SECONDS ?? 4)): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), "certctl-bench-"));
   const server = await doorServer(directory, false, "ocsp-worker.ts");

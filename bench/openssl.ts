@@ -29,14 +29,14 @@ export async function benchOpenssl(
   try {
     writeFileSync(file("ca.pem"), pemBlocks(chains[0] ?? "").at(-1) ?? "");
     const serials = chains.map((chain) => new X509Certificate(pemBlocks(chain)[0] ?? "").serialNumber);
-    // A subject each: openssl refuses an index in which one stands twice.
+    // Unique subjects: openssl refuses an index with a duplicate.
     const lines = serials.map((serial, i) => `V\t360101000000Z\t\t${serial}\tunknown\t/CN=bench ${i}\n`);
     writeFileSync(file("index.txt"), lines.join(""));
     const make = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=responder -days 9 -keyout ${file("r.key")} -out ${file("r.pem")}`;
     execFileSync("openssl", make.split(" "), { stdio: "ignore" });
     const port = await freePort();
     const serve = `ocsp -index ${file("index.txt")} -CA ${file("ca.pem")} -rsigner ${file("r.pem")} -rkey ${file("r.key")} -port ${port} -multi 2 -ignore_err`;
-    // It makes a process group of its own, and ends when it cannot: so it must not be the leader of a session.
+    // openssl creates its own process group and exits if it cannot, so it must not be a session leader.
     responder = spawn("openssl", serve.split(" "), { stdio: "ignore" });
     const asks = questions.map((body) => ({
       message: httpRequest("POST", "/", { type: "application/ocsp-request", body, close: true }),

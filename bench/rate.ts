@@ -1,6 +1,6 @@
 import { X509Certificate } from "node:crypto";
 
-/** How many certificates a second something issues, whatever it is. */
+/** Measures how many certificates per second an issuer of any kind issues. */
 
 export const CONNECTIONS = 32;
 
@@ -17,13 +17,13 @@ export interface Rate {
   readonly p99Ms: number;
 }
 
-/** Issues one certificate; throws unless it is a certificate for `request`'s key. `turn` counts from 0. */
+/** Issues one certificate; throws unless it is for `request`'s key. `turn` counts from 0. */
 export type Issue = (request: KeyRequest, turn: number) => Promise<void>;
 
-/** So many certificates until the code is compiled. */
+/** Certificates to issue first, until the code is compiled. */
 export const WARM_UP = 1_000;
 
-/** Runs `issue` on all connections at once, for so long and so often at least. */
+/** Runs `issue` on all connections at once, for at least `seconds` and at least `atLeast` times. */
 export async function measure(
   issue: Issue,
   requests: readonly KeyRequest[],
@@ -56,7 +56,7 @@ export function printRate(what: string, { perSecond, p50Ms, p99Ms }: Rate): void
   );
 }
 
-/** Throws unless the first certificate of a PEM text is for this key. */
+/** Throws unless the first certificate of a PEM text is for the requested key. */
 export function checkCertificate(pem: unknown, { spki }: KeyRequest): void {
   const found = new X509Certificate(String(pem)).publicKey.export({ format: "der", type: "spki" });
   if (!found.equals(spki)) throw new Error("the certificate is for another key");

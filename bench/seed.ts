@@ -1,15 +1,15 @@
 import { bareCsr, bootstrap, makeFleet, requestCertificate, submitCsr } from "../test/support/client.ts";
 
-/** What the HTTP benchmark needs to exist: an issuer and certificates that it issued. */
+/** Fixtures of the HTTP benchmark: an issuer and certificates that it issued. */
 export interface Seeded {
   readonly issuerId: string;
   /** PEM: leaf first, then the root. */
   readonly chains: readonly string[];
-  /** Over HTTP, with every row: record, job, CSR and pick-up of each certificate. */
+  /** Issues over HTTP with every row: record, job, CSR and pick-up of each certificate. */
   readonly issuancesPerSecond: number;
 }
 
-/** Bootstraps a fresh server and issues `count` certificates through the agent's own routes, `parallel` at a time. */
+/** Bootstraps a fresh server and issues `count` certificates through the agent routes, `parallel` at a time. */
 export async function seed(url: string, bootstrapToken: string, count: number, parallel = 8): Promise<Seeded> {
   const fleet = await makeFleet(await bootstrap(url, bootstrapToken), "bench");
   const csr = bareCsr();

@@ -22,8 +22,8 @@ const MODULE = "github.com/smallstep/certificates/cmd/step-ca@v0.30.2";
 const NAME = "bench.example.com";
 
 /**
- * step-ca's `/sign`, one request a certificate, on the same machine: TLS connections that stay, a one-time token each, its
- * embedded store. Null where there is no Go to build it with.
+ * step-ca's `/sign`, one request per certificate, on the same machine: persistent TLS connections, one one-time token
+ * per request, step-ca's embedded store. Null without Go to build it.
  */
 export async function benchStep(requests: readonly KeyRequest[], seconds: number): Promise<Rate | null> {
   const program = await stepCa();
@@ -58,7 +58,7 @@ export async function benchStep(requests: readonly KeyRequest[], seconds: number
   }
 }
 
-/** The program, built once into .build; it takes some minutes. */
+/** The step-ca program, built once into .build; that takes some minutes. */
 async function stepCa(): Promise<string | null> {
   const directory = path.join(PROJECT, ".build");
   const program = path.join(directory, "step-ca");
@@ -75,7 +75,7 @@ async function stepCa(): Promise<string | null> {
   return program;
 }
 
-/** Root, intermediate, store and a provisioner; answers the key of its tokens. */
+/** Creates root, intermediate, store and a provisioner; returns the key that signs its tokens. */
 function writeConfiguration(directory: string, port: number): KeyObject {
   const file = (name: string) => path.join(directory, name);
   const openssl = (args: string) => execFileSync("openssl", args.split(" "), { cwd: directory, stdio: "ignore" });

@@ -1,7 +1,7 @@
 import { cpuMicros } from "./harness.ts";
 import { type Ask, type LoadResult, runLoad } from "./load.ts";
 
-/** One of the cases that a benchmark compares, and the process that serves it. */
+/** One of the cases that a benchmark compares, with the process that serves it. */
 export interface Case {
   readonly what: string;
   readonly port: number;
@@ -14,16 +14,19 @@ export interface Measured {
   readonly requestsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Of the serving process, all its threads, for each answer. */
+  /** CPU of the serving process, all threads, per answer. */
   readonly cpuMicros: number;
 }
 
 const CONNECTIONS = 32;
 const ROUNDS = 3;
-/** The cases take turns this often within a round, so that what else the machine does meets all alike. */
+/** Length of a case's turn within a round: short turns spread other load evenly over the cases. */
 const SLICE_SECONDS = 0.5;
 
-/** Measures all cases in turns: three rounds of `seconds` for each; of each case the round with the median rate. */
+/**
+ * Measures all cases in turns, three rounds of `seconds` for each; returns the round with the median rate for each
+ * case.
+ */
 export async function inTurns(cases: readonly Case[], seconds: number): Promise<Measured[]> {
   const rounds: Measured[][] = [];
   for (const { port, asks } of cases) await runLoad({ port, asks, connections: CONNECTIONS, seconds: SLICE_SECONDS });
@@ -47,7 +50,7 @@ async function slice({ port, pid, asks }: Case): Promise<Slice> {
   return { ...result, cpu: cpuMicros(pid) - before };
 }
 
-/** Slices of equal length as one; percentiles are the slices' means. */
+/** Combines slices of equal length; percentiles are the means of the slices' percentiles. */
 function together(slices: readonly Slice[]): Omit<Measured, "what"> {
   const sum = (of: (one: Slice) => number) => slices.reduce((total, one) => total + of(one), 0);
   const mean = (of: (one: Slice) => number) => sum(of) / slices.length;
@@ -66,7 +69,7 @@ function median(rounds: readonly Measured[]): Measured {
   return middle;
 }
 
-/** Prints the cases with the ratio of each to the first. */
+/** Prints the cases with each one's ratio to the first. */
 export function printTurns(title: string, measured: readonly Measured[]): void {
   const first = measured[0]?.requestsPerSecond ?? Number.NaN;
   const heads = ["per second", "of first", "p50 ms", "p99 ms", "CPU us"].map((head) => head.padStart(11));
