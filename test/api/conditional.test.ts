@@ -2,7 +2,7 @@ import { runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Issuer } from "../../durable-objects/issuer.ts";
-import { type Issued, type Ledger, ledgerOf } from "../../src/authority/ledger.ts";
+import type { Issued, Ledger } from "../../src/authority/ledger.ts";
 import type { PublicContext } from "../../src/authority/local/public/context.ts";
 import { answerPublicPki, type Edge } from "../../src/authority/local/public/respond.ts";
 import { parseCrl } from "../../src/pki/crl.ts";
@@ -12,6 +12,7 @@ import { type Env, readEnv } from "../../worker/env.ts";
 import { inside, issueOne, setClock } from "../ledger/support.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { NO_INVENTORY } from "../support/inventory.ts";
+import { ledgerOfCa } from "../support/ledgers.ts";
 
 const { bindings, settings, sealer, db } = readEnv(env as unknown as Env);
 
@@ -58,10 +59,7 @@ async function newCa(): Promise<Ca> {
     name: `Conditional ${crypto.randomUUID()}`,
     type: "GenericCA",
   });
-  const row = await bindings.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-    .bind(id)
-    .first<{ ledger_id: string }>();
-  const ledger = ledgerOf({ bindings }, row?.ledger_id ?? "");
+  const ledger = await ledgerOfCa(id);
   const leaf = await issueOne(ledger, "job-1");
   now = Date.now();
   const stub = ledger as unknown as DurableObjectStub<Issuer>;

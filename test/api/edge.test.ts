@@ -7,6 +7,7 @@ import { parseCrl } from "../../src/pki/crl.ts";
 import { buildOcspRequest, parseOcspResponse } from "../../src/pki/ocsp.ts";
 import worker from "../../worker/index.ts";
 import { type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 import { ledgerStub } from "../support/rewind.ts";
 
 /**
@@ -232,10 +233,7 @@ describe("a revocation", () => {
 
   it("inv 4: purges exactly the answers that became wrong: that certificate's, and the list", async () => {
     const [revoked, other] = [await issueFor(fleet, "edge-revoked"), await issueFor(fleet, "edge-other")];
-    const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
-      .bind(issuer)
-      .first<{ ledger_id: string }>();
-    const ledgerId = row?.ledger_id ?? "";
+    const ledgerId = await ledgerIdOf(issuer);
     expect([await statusOf(revoked.serial), await statusOf(other.serial), await listed()]).toEqual([
       "good",
       "good",

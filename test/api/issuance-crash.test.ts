@@ -9,6 +9,7 @@ import { makeContext } from "../../worker/context.ts";
 import { auditCount } from "../support/api.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 import { ledgerStub } from "../support/rewind.ts";
 
 /** inv 1, 6: the ledger has signed, and whoever asked dies before the inventory has heard of it. */
@@ -50,10 +51,7 @@ const read = async (path: string) => (await fleet.admin.get(path)).body;
 
 /** The ledger's alarm, ten seconds later. */
 async function handOver() {
-  const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
-    .bind(fleet.issuerId)
-    .first<{ ledger_id: string }>();
-  await runInDurableObject(ledgerStub(row?.ledger_id ?? ""), async (issuer) => {
+  await runInDurableObject(ledgerStub(await ledgerIdOf(fleet.issuerId)), async (issuer) => {
     issuer.clock = { now: () => new Date(Date.now() + 10_000) };
     await issuer.alarm();
     issuer.clock = { now: () => new Date() };

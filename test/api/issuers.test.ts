@@ -1,6 +1,5 @@
-import { env, exports } from "cloudflare:workers";
+import { exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
-import { ledgerOf } from "../../src/authority/ledger.ts";
 import { createIntermediate } from "../../src/authority/local/intermediates.ts";
 import { withdrawalWork } from "../../src/authority/local/withdrawal.ts";
 import { fromHex } from "../../src/pki/bytes.ts";
@@ -14,6 +13,7 @@ import { runDue } from "../../src/platform/work/engine.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { rootCertificate } from "../support/ca-certificates.ts";
 import { contextAhead } from "../support/context.ts";
+import { ledgerOfCa } from "../support/ledgers.ts";
 
 interface Issuer {
   readonly id: string;
@@ -227,10 +227,7 @@ describe("intermediates", () => {
     const answers = await Promise.all([1, 2, 3].map(() => api.post<Ca>(path, { name: "Raced One" })));
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 409, 409]);
     const kept = answers.find(({ status }) => status === 201)?.body.serial_number;
-    const row = await env.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-      .bind(issuer.id)
-      .first<{ ledger_id: string }>();
-    const entries = await ledgerOf(contextAhead(), row?.ledger_id ?? "").entries(0, 100);
+    const entries = await (await ledgerOfCa(issuer.id)).entries(0, 100);
     const children = entries.filter(({ kind, request_id }) => kind === "ca" && request_id !== "self");
     for (const { serial, reason } of children) expect(reason).toBe(serial === kept ? null : "cessationOfOperation");
     expect(children.length).toBe(3);
@@ -249,11 +246,8 @@ describe("intermediates", () => {
           : Reflect.get(target, name),
     });
     await expect(createIntermediate({ ...ctx, db }, issuer.id, { name: "Dying One" })).rejects.toThrow("ends here");
-    const row = await env.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-      .bind(issuer.id)
-      .first<{ ledger_id: string }>();
     const children = async () =>
-      (await ledgerOf(ctx, row?.ledger_id ?? "").entries(0, 100))
+      (await (await ledgerOfCa(issuer.id)).entries(0, 100))
         .filter(({ kind, request_id }) => kind === "ca" && request_id !== "self")
         .map(({ reason }) => reason);
     expect(await children()).toEqual([null]);

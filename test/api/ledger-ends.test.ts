@@ -8,6 +8,7 @@ import { endLedgers, recordLedgers } from "../../src/authority/local/ledgers.ts"
 import type { Bindings } from "../../src/platform/context.ts";
 import { administrator, type Client } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 
 const bindings = env as unknown as Bindings;
 const HOUR = 3_600;
@@ -35,14 +36,6 @@ async function sweep(seconds: number): Promise<void> {
 
 function newIssuer(name: string) {
   return api.post<{ id: string }>("/api/v1/issuers", { name, type: "GenericCA" });
-}
-
-async function ledgerIdOf(caId: string): Promise<string> {
-  const row = await bindings.DB.prepare("select ledger_id from certificate_authorities where ca_id = ?")
-    .bind(caId)
-    .first<{ ledger_id: string }>();
-  if (!row) throw new Error(`no CA ${caId}`);
-  return row.ledger_id;
 }
 
 describe("the ledgers that a sweep ends", () => {

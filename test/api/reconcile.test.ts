@@ -8,6 +8,7 @@ import { generateKeyPair } from "../../src/pki/keys.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 import { ledgerStub } from "../support/rewind.ts";
 
 /** The nightly comparison: what ledgers and inventory say of the same certificates is made one. */
@@ -19,16 +20,9 @@ let n = 0;
 
 beforeAll(async () => {
   fleet = await makeFleet();
-  ledgerId = await ledgerOfIssuer(fleet.issuerId);
+  ledgerId = await ledgerIdOf(fleet.issuerId);
   ledger = ledgerOf(contextAhead(), ledgerId);
 });
-
-async function ledgerOfIssuer(issuer: string): Promise<string> {
-  const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
-    .bind(issuer)
-    .first<{ ledger_id: string }>();
-  return row?.ledger_id ?? "";
-}
 
 async function issued(more: Record<string, unknown> = {}): Promise<{ id: string; serial: string }> {
   const common_name = `compare-${++n}.example.com`;
@@ -103,7 +97,7 @@ describe("the comparison of ledgers and inventory", () => {
       type: "GenericCA",
       config: { ca_common_name: "Second" },
     });
-    const secondId = await ledgerOfIssuer(String(other.id));
+    const secondId = await ledgerIdOf(String(other.id));
     const second = ledgerOf(contextAhead(), secondId);
     const { spki } = await generateKeyPair("ECDSA-P256");
     const requests = Array.from({ length: 205 }, (_, i) => ({

@@ -14,6 +14,7 @@ import { auditCount } from "../support/api.ts";
 import { contextAhead } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, makeFleet } from "../support/fleet.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 import { ledgerStub, rewindDatabase, rewindLedger, saveDatabase, saveLedger } from "../support/rewind.ts";
 
 /** Whoever was restored to an earlier state finds out before it answers, and gets back what it lacks. */
@@ -24,10 +25,7 @@ let n = 0;
 
 beforeAll(async () => {
   fleet = await makeFleet();
-  const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
-    .bind(fleet.issuerId)
-    .first<{ ledger_id: string }>();
-  ledgerId = row?.ledger_id ?? "";
+  ledgerId = await ledgerIdOf(fleet.issuerId);
 });
 
 async function record(more: Record<string, unknown> = {}): Promise<{ id: string; common_name: string }> {

@@ -12,6 +12,7 @@ import { parseCsr } from "../../src/pki/csr.ts";
 import { contextAhead, interrupted } from "../support/context.ts";
 import { makeCsr } from "../support/csr.ts";
 import { type Fleet, issueFor, makeFleet } from "../support/fleet.ts";
+import { ledgerIdOf } from "../support/ledgers.ts";
 import { ledgerStub } from "../support/rewind.ts";
 
 /** A revocation names the serials that the inventory knows: what is being signed meanwhile is revoked when it is settled. */
@@ -21,10 +22,7 @@ let ledgerId: string;
 
 beforeAll(async () => {
   fleet = await makeFleet();
-  const row = await env.DB.prepare("select ledger_id from certificate_authorities where issuer_id = ?")
-    .bind(fleet.issuerId)
-    .first<{ ledger_id: string }>();
-  ledgerId = row?.ledger_id ?? "";
+  ledgerId = await ledgerIdOf(fleet.issuerId);
 });
 
 const read = async (id: string) => (await fleet.admin.get(`/api/v1/certificates/${id}`)).body;
